@@ -47,8 +47,8 @@ class DataUnavailable(RuntimeError):
 
     def __init__(self, tried: str):
         super().__init__(
-            f"{ARCHIVE}: {tried}. Remedy: download the vaderSentiment 0.5 source archive (sha256 "
-            f"{ARCHIVE_SHA256}) from https://pypi.org/project/vaderSentiment/0.5/#files and set ZYNQBERT_DATA to its folder"
+            f"{ARCHIVE}: {tried}. Remedy: download it (sha256 {ARCHIVE_SHA256}) from "
+            "https://pypi.org/project/vaderSentiment/0.5/#files and set ZYNQBERT_DATA to its folder"
         )
 
 
@@ -61,7 +61,7 @@ class Example:
 
 
 def movie_reviews(split: str, *, offline: bool = False) -> list[Example]:
-    """The movie reviews of one split, "train", "dev" or "test": 6,709, 1,075 and 2,286 sentences of ~19 words.
+    """The movie reviews of one split, "train", "dev" or "test": 6,798, 1,000 and 2,272 sentences of ~19 words.
 
     Rows with |rating| < 0.5 are left out; the order is that of the texts' hashes, so a prefix is a fair sample.
     Raises ValueError for an unknown split, DataUnavailable where the archive cannot be had or is not the one expected

@@ -26,7 +26,6 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, BertForSequenceClassification, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
-
 from zynqbert.quant import datasets
 from zynqbert.quant.datasets import LABELS, Example
 
@@ -191,7 +190,10 @@ def _new_model(base: Path) -> BertForSequenceClassification:
     transformers_logging.set_verbosity_error()  # that the head is new is the point
     try:
         return BertForSequenceClassification.from_pretrained(
-            base, num_labels=len(LABELS), id2label=dict(enumerate(LABELS)), label2id={n: i for i, n in enumerate(LABELS)}
+            base,
+            num_labels=len(LABELS),
+            id2label=dict(enumerate(LABELS)),
+            label2id={n: i for i, n in enumerate(LABELS)},
         )
     finally:
         transformers_logging.set_verbosity(verbosity)
