@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// What fetch sends to the units, and the streams that join them. See docs/program.md.
+#pragma once
+#include <hls_stream.h>
+
+#include "types.hpp"
+
+namespace zq {
+
+// Fields start at 0: ap_uint leaves a fresh value undefined.
+struct token {};
+
+enum load_kind { kLoadWeights, kLoadParameters, kLoadTable, kLoadRows, kLoadEmbedding, kLoadDrain };
+
+struct load_command {
+  uint<3> kind = 0;
+  uint<60> beat_address = 0;  // of the first beat (byte address / 16)
+  uint<16> beats = 0;         // beats a port (weights) or in all
+  uint<1> slot = 0;
+  uint<2> pop_weights_free = 0;  // tokens popped first; kLoadDrain takes up to two of each
+  uint<2> pop_parameters_free = 0;
+  uint<2> row_block = 0;  // kLoadEmbedding
+  uint<2> field = 0;
+  uint<1> four_bit = 0;
+};
+
+struct array_command {
+  uint<1> w8 = 0;
+  uint<1> unsigned_operand = 0;
+  uint<1> keys_values = 0;  // second operand from the key/value memory, not from the weight buffer
+  uint<1> slot = 0;
+  uint<15> operand = 0;  // word of the activation memory
+  uint<13> key_value = 0;
+  uint<13> k = 0;
+  uint<8> words = 0;  // columns drained
+  uint<1> pop_weights_ready = 0;
+  uint<1> push_weights_free = 0;
+  uint<8> pop_data = 0;  // tokens data-ready (vector to array)
+};
+
+enum vector_kind { kCopyRows, kCopyTable, kEmbed, kLinear, kScores, kContext, kNorm, kGather };
+enum destination { kToActivation, kToResidual, kToKeys, kToValues, kToIo };
+
+struct vector_command {
+  uint<3> kind = 0;
+  uint<1> slot = 0;
+  uint<1> pop_parameters = 0;
+  uint<1> push_parameters_free = 0;
+  uint<1> push_data = 0;
+  uint<1> tee = 0;  // every word produced also goes to store
+  uint<2> row_block = 0;
+  uint<11> words = 0;    // columns, keys, channels or entries, by kind
+  uint<11> width = 0;    // kNorm, kGather: channels
+  uint<11> channel = 0;  // kLinear: first channel of the tile; kContext: first channel of the head
+  uint<3> destination = 0;
+  uint<15> address = 0;  // activation memory
+  uint<2> table = 0;
+  uint<1> unsigned_output = 0;
+  uint<7> head_width = 0;  // kToValues
+  uint<1> first_tile = 0;  // kLinear to residual: clears the sums
+  uint<8> m = 0;           // residual, operand or score factor
+  uint<5> s = 0;
+  uint<1> normalized = 0;
+  uint<1> item_slot = 0;  // attention: slot of P and of the reciprocals
+};
+
+struct store_command {
+  uint<1> end = 0;
+  uint<60> beat_address = 0;
+  uint<11> words = 0;
+  uint<1> wide = 0;  // int16 words (4 beats), else int8 (2 beats)
+};
+
+}  // namespace zq

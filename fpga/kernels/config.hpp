@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every width, lane count and depth of the engine. One board differs from another by kColumns alone.
+#pragma once
+
+#ifndef ZQ_COLUMNS
+#error "define ZQ_COLUMNS: 128 for ZCU102, 192 for ZCU111"
+#endif
+
+namespace zq {
+
+// Array shape: rows of tokens by columns of channels (w4 mode); two columns share a DSP48E2.
+constexpr int kLanes = 32;
+constexpr int kColumns = ZQ_COLUMNS;
+constexpr int kPairs = kColumns / 2;
+constexpr int kGroups = kColumns / 64;  // column groups of 32 in w8 mode
+constexpr int kPorts = kColumns / 32;   // 128-bit AXI ports that bring weights
+static_assert(kColumns % 64 == 0, "w8 mode takes whole groups of 32 columns");
+static_assert(kPorts <= 6, "the PS has six high-performance PL ports (HP0-3, HPC0-1)");
+
+// A pass.
+constexpr int kRowBlocks = 4;
+constexpr int kRows = kRowBlocks * kLanes;
+constexpr int kMaxWidth = 1024;
+constexpr int kMaxHeads = 32;
+constexpr int kMaxLabels = 1024;
+constexpr int kMaxHeadWidth = 64;
+
+// Packed products: P += (n1 * 2^23 + n0) * a.
+constexpr int kFieldShift = 23;
+constexpr int kOperandBits = 27;
+constexpr int kActivationBits = 9;
+constexpr int kAccumulatorBits = 48;
+constexpr int kAccBits = 27;  // one drained accumulator, and accumulator plus bias
+static_assert(kOperandBits <= 27 && kActivationBits <= 18 && kAccumulatorBits <= 48, "DSP48E2: 27 x 18 multiplier, 48-bit P");
+static_assert(kFieldShift + 4 <= kOperandBits, "signed high nibble above the field");
+
+// Memories.
+constexpr int kMaxEntries = 4608;      // K of one product
+constexpr int kParameterWords = 1280;  // 64-bit words a slot
+constexpr int kActivationWords = 24576;
+constexpr int kSlots = 2;
+constexpr int kKeyWords = 2 * kMaxWidth;  // K: (row block / groups) x channel
+constexpr int kValueBase = kKeyWords;
+constexpr int kKeyValueWords = kKeyWords + kMaxHeads * kRows;
+static_assert((kRowBlocks + kGroups - 1) / kGroups <= 2, "two keys' tiles cover a pass");
+static_assert(kMaxHeadWidth / kLanes <= kGroups, "one head's values fit the column groups");
+constexpr int kEmbeddingBeats = kMaxWidth / 16;
+constexpr int kScoreStepTop = 255;
+
+// Program.
+constexpr int kProgramVersion = 1;
+constexpr int kInstructionBeats = 4;
+
+}  // namespace zq

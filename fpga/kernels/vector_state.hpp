@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// Memories that belong to the vector unit alone, and the decoding of parameter words (docs/program.md).
+#pragma once
+#include "commands.hpp"
+#include "load.hpp"
+#include "round.hpp"
+
+namespace zq {
+
+constexpr int kTables = 3;  // exp, activation, pooler
+enum table_id { kTableExp, kTableActivation, kTablePooler };
+
+using sum_t = sint<27>;           // N * 32767 with N <= 1024
+using square_sum_t = uint<41>;    // N * 32767^2
+using reciprocal_t = uint<16>;
+
+struct vector_state {
+  half_word residual[kRowBlocks][kMaxWidth];
+  lanes<sum_t, kLanes> sum[kRowBlocks];
+  lanes<square_sum_t, kLanes> square_sum[kRowBlocks];
+  uint<8> key_begin[kRows];
+  uint<8> key_end[kRows];
+  byte_t result_row[kLanes];
+  byte_t table[kTables][256];
+  half_word score[kRows];
+  lanes<reciprocal_t, kLanes> reciprocal[kSlots];
+  lanes<uint<4>, kLanes> exponent[kSlots];
+};
+
+struct linear_parameters {
+  sint<kAccBits> bias;
+  uint<8> m;
+  int s;
+  bool table;
+};
+
+inline linear_parameters decode_linear(const uint<64>& word) {
+#pragma HLS INLINE
+  linear_parameters p;
+  const uint<32> low = uint<32>(word & uint<64>(0xFFFFFFFFu));
+  const sint<34> negative = low > 2147483647 ? sint<34>(1) : sint<34>(0);
+  p.bias = sint<kAccBits>(sint<34>(low) - sint<34>(negative << 32));
+  p.m = uint<8>((word >> 32) & uint<64>(255));
+  p.s = ((word >> 40) & uint<64>(31)).to_int();
+  p.table = ((word >> 45) & uint<64>(1)) == 1;
+  return p;
+}
+
+struct norm_parameters {
+  sint<8> gamma;
+  int gamma_shift;
+  sint<8> beta;
+  int beta_shift;
+  bool continues;
+};
+
+inline norm_parameters decode_norm(const uint<64>& word) {
+#pragma HLS INLINE
+  norm_parameters p;
+  p.gamma = as_signed(byte_t(word & uint<64>(255)));
+  p.gamma_shift = ((word >> 8) & uint<64>(31)).to_int();
+  p.beta = as_signed(byte_t((word >> 16) & uint<64>(255)));
+  p.beta_shift = ((word >> 24) & uint<64>(15)).to_int();
+  p.continues = ((word >> 28) & uint<64>(1)) == 1;
+  return p;
+}
+
+// int16 saturation of the residual stream: -32767 .. 32767.
+template <int W>
+half_t clamp_half(const sint<W>& x) {
+#pragma HLS INLINE
+  return clamp<16>(x, -32767, 32767);
+}
+
+inline byte_t to_byte(const sint<9>& x) {
+#pragma HLS INLINE
+  return x < 0 ? byte_t(x + sint<10>(256)) : byte_t(x);
+}
+
+}  // namespace zq

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// Vector unit: takes what the array drains and what load brings, one command a call. It alone writes the activation
+// and key/value memories and owns the residual memory.
+#pragma once
+#include "layer_norm.hpp"
+#include "softmax.hpp"
+
+namespace zq {
+
+inline void copy_rows(const vector_command& c, const uint<64> parameters[kParameterWords], vector_state& state) {
+  const int words = c.words.to_int();
+vector_copy:
+  for (int i = 0; i < words; ++i) {
+#pragma HLS PIPELINE II = 1
+    trip(loop::vector_copy);
+    const uint<64> w = parameters[i];
+    if (i < 4) {
+    copy_results:
+      for (int j = 0; j < 8; ++j) {
+#pragma HLS UNROLL
+        state.result_row[8 * i + j] = byte_t((w >> (8 * j)) & uint<64>(255));
+      }
+    } else if (i % 2 == 1) {
+      state.key_begin[(i - 4) / 2] = uint<8>(w & uint<64>(255));
+      state.key_end[(i - 4) / 2] = uint<8>((w >> 16) & uint<64>(255));
+    }
+  }
+}
+
+inline void copy_table(const vector_command& c, const uint<64> parameters[kParameterWords], vector_state& state) {
+  const int id = c.table.to_int();
+vector_copy:
+  for (int i = 0; i < 32; ++i) {
+#pragma HLS PIPELINE II = 1
+    trip(loop::vector_copy);
+    const uint<64> w = parameters[i];
+  copy_bytes:
+    for (int j = 0; j < 8; ++j) {
+#pragma HLS UNROLL
+      state.table[id][8 * i + j] = byte_t((w >> (8 * j)) & uint<64>(255));
+    }
+  }
+}
+
+inline void vector_linear(const vector_command& c, hls::stream<acc_word>& accumulators,
+                          const uint<64> parameters[kParameterWords], vector_state& state,
+                          activation_word activations[kActivationWords],
+                          activation_word key_value[kGroups][kKeyValueWords], hls::stream<half_word>& stored) {
+  switch (c.destination.to_int()) {
+    case kToResidual: vector_to_residual(c, accumulators, parameters, state, stored); break;
+    case kToValues: vector_to_values(c, accumulators, parameters, state, key_value, stored); break;
+    case kToIo: vector_to_io(c, accumulators, parameters, stored); break;
+    default: vector_to_activation(c, accumulators, parameters, state, activations, key_value, stored); break;
+  }
+}
+
+inline void vector_unit(hls::stream<vector_command>& commands, hls::stream<token>& parameters_ready,
+                        hls::stream<token>& parameters_free, hls::stream<token>& data_ready,
+                        hls::stream<acc_word>& accumulators, hls::stream<half_word>& stored,
+                        const uint<64> parameters[kSlots][kParameterWords], const embedding_slot embedding[kSlots],
+                        activation_word activations[kActivationWords],
+                        activation_word key_value[kGroups][kKeyValueWords], vector_state& state) {
+  const vector_command c = commands.read();
+  if (c.pop_parameters == 1) parameters_ready.read();
+  const int slot = c.slot.to_int();
+  const uint<64>* words = parameters[slot];
+  switch (c.kind.to_int()) {
+    case kCopyRows: copy_rows(c, words, state); break;
+    case kCopyTable: copy_table(c, words, state); break;
+    case kEmbed: vector_embed(c, embedding[slot], state, stored); break;
+    case kLinear: vector_linear(c, accumulators, words, state, activations, key_value, stored); break;
+    case kScores: vector_softmax(c, accumulators, words, state, activations, stored); break;
+    case kContext: vector_context(c, accumulators, words, state, activations, stored); break;
+    case kNorm: vector_norm(c, words, state, activations, stored); break;
+    default: vector_gather(c, words, state, activations, stored); break;
+  }
+  if (c.push_parameters_free == 1) parameters_free.write(token());
+  if (c.push_data == 1) data_ready.write(token());
+}
+
+}  // namespace zq

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+// C interface for unit tests: fill and read the memories of an engine, run one command of one unit.
+#include "engine.hpp"
+
+#include <cstdio>
+
+namespace {
+
+zq::engine_memories& memories(void* e) { return static_cast<zq::engine*>(e)->memories(); }
+
+// The commands' fields in the order of their declaration.
+zq::vector_command vector_command_of(const int64_t* f) {
+  zq::vector_command c;
+  c.kind = zq::uint<3>(f[0]);
+  c.slot = zq::uint<1>(f[1]);
+  c.pop_parameters = zq::uint<1>(f[2]);
+  c.push_parameters_free = zq::uint<1>(f[3]);
+  c.push_data = zq::uint<1>(f[4]);
+  c.tee = zq::uint<1>(f[5]);
+  c.row_block = zq::uint<2>(f[6]);
+  c.words = zq::uint<11>(f[7]);
+  c.width = zq::uint<11>(f[8]);
+  c.channel = zq::uint<11>(f[9]);
+  c.destination = zq::uint<3>(f[10]);
+  c.address = zq::uint<15>(f[11]);
+  c.table = zq::uint<2>(f[12]);
+  c.unsigned_output = zq::uint<1>(f[13]);
+  c.head_width = zq::uint<7>(f[14]);
+  c.first_tile = zq::uint<1>(f[15]);
+  c.m = zq::uint<8>(f[16]);
+  c.s = zq::uint<5>(f[17]);
+  c.normalized = zq::uint<1>(f[18]);
+  c.item_slot = zq::uint<1>(f[19]);
+  return c;
+}
+
+template <class Word>
+void put(Word& word, const int64_t* values, int n) {
+  for (int i = 0; i < n; ++i) word[i] = values[i];
+}
+
+template <class Word>
+void get(const Word& word, int64_t* values, int n) {
+  for (int i = 0; i < n; ++i) values[i] = word[i].to_int64();
+}
+
+}  // namespace
+
+extern "C" {
+
+void zq_put_activation(void* e, int address, const int64_t* v) { put(memories(e).activations[address], v, zq::kLanes); }
+void zq_get_activation(void* e, int address, int64_t* v) { get(memories(e).activations[address], v, zq::kLanes); }
+void zq_put_key_value(void* e, int group, int address, const int64_t* v) {
+  put(memories(e).key_value[group][address], v, zq::kLanes);
+}
+void zq_get_key_value(void* e, int group, int address, int64_t* v) {
+  get(memories(e).key_value[group][address], v, zq::kLanes);
+}
+void zq_put_weights(void* e, int slot, int k, const int64_t* v) { put(memories(e).weights[slot][k], v, zq::kPairs); }
+void zq_get_weights(void* e, int slot, int k, int64_t* v) { get(memories(e).weights[slot][k], v, zq::kPairs); }
+void zq_put_parameter(void* e, int slot, int i, uint64_t v) { memories(e).parameters[slot][i] = v; }
+void zq_put_residual(void* e, int rb, int channel, const int64_t* v) {
+  put(memories(e).vector.residual[rb][channel], v, zq::kLanes);
+}
+void zq_get_residual(void* e, int rb, int channel, int64_t* v) {
+  get(memories(e).vector.residual[rb][channel], v, zq::kLanes);
+}
+void zq_get_embedding(void* e, int slot, int lane, int beats, int64_t* v) {
+  for (int b = 0; b < beats; ++b) get(memories(e).embedding[slot].value[lane][b], v + 16 * b, 16);
+  get(memories(e).embedding[slot].scale[lane], v + 16 * beats, 2);
+}
+
+// One array command: w8, unsigned operand, keys/values, slot, operand, key_value, k, words.
+int zq_array(void* e, const int64_t* f, int64_t* out) {
+  try {
+    hls::stream<zq::array_command> commands;
+    hls::stream<zq::token> ready, free, data;
+    hls::stream<zq::acc_word> accumulators;
+    zq::array_command c;
+    c.w8 = zq::uint<1>(f[0]);
+    c.unsigned_operand = zq::uint<1>(f[1]);
+    c.keys_values = zq::uint<1>(f[2]);
+    c.slot = zq::uint<1>(f[3]);
+    c.operand = zq::uint<15>(f[4]);
+    c.key_value = zq::uint<13>(f[5]);
+    c.k = zq::uint<13>(f[6]);
+    c.words = zq::uint<8>(f[7]);
+    commands.write(c);
+    zq::engine_memories& m = memories(e);
+    zq::array_unit(commands, ready, free, data, accumulators, m.activations, m.weights, m.key_value, m.array);
+    for (int n = 0; !accumulators.empty(); ++n) get(accumulators.read(), out + n * zq::kLanes, zq::kLanes);
+    return 0;
+  } catch (const std::exception& fault) {
+    std::fprintf(stderr, "%s\n", fault.what());
+    return zq::kWidthFault;
+  }
+}
+
+// One vector command on acc_words accumulator words; returns the number of words it sent to store, or -1.
+int zq_vector(void* e, const int64_t* f, const int64_t* acc, int acc_words, int64_t* stored) {
+  try {
+    hls::stream<zq::vector_command> commands;
+    hls::stream<zq::token> ready, free, data;
+    hls::stream<zq::acc_word> accumulators;
+    hls::stream<zq::half_word> out;
+    commands.write(vector_command_of(f));
+    if (f[2] == 1) ready.write(zq::token());
+    for (int n = 0; n < acc_words; ++n) {
+      zq::acc_word w;
+      put(w, acc + n * zq::kLanes, zq::kLanes);
+      accumulators.write(w);
+    }
+    zq::engine_memories& m = memories(e);
+    zq::vector_unit(commands, ready, free, data, accumulators, out, m.parameters, m.embedding, m.activations,
+                    m.key_value, m.vector);
+    if (!accumulators.empty()) return -2;
+    int n = 0;
+    for (; !out.empty(); ++n) get(out.read(), stored + n * zq::kLanes, zq::kLanes);
+    return n;
+  } catch (const std::exception& fault) {
+    std::fprintf(stderr, "%s\n", fault.what());
+    return -1;
+  }
+}
+
+// (Q8) for one variance.
+void zq_inverse_root(uint64_t variance, int64_t* r, int64_t* h) {
+  const zq::inverse_root root = zq::inverse_square_root(zq::variance_t(variance));
+  *r = root.r.to_int64();
+  *h = root.h.to_int64();
+}
+
+}  // extern "C"
