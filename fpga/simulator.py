@@ -126,7 +126,9 @@ def compile_library(build: str, columns: int, *, sanitize: bool = False, root: P
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         made = Path(folder) / "library.so"
         sources = [str(root / "sim" / name) for name in ("engine.cpp", "units.cpp")]
-        run = subprocess.run([compiler, *options, *sources, "-o", str(made)], capture_output=True, text=True, check=False)
+        run = subprocess.run(
+            [compiler, *options, *sources, "-o", str(made)], capture_output=True, text=True, check=False
+        )
         if run.returncode != 0:
             first = next((line for line in run.stderr.splitlines() if "error" in line), run.stderr.strip()[:300])
             raise SimulatorUnavailable(f"{build} kernels do not compile with {compiler}: {first}")

@@ -1,0 +1,306 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Instructions of the engine: 64-byte encoding and checks of each (docs/program.md).
+
+An instruction is a frozen dataclass; `WORDS` and `FLAGS` say where its fields lie.
+"""
+
+import struct
+from dataclasses import dataclass
+from typing import ClassVar
+
+INSTRUCTION_BYTES = 64
+BEAT_BYTES = 16
+LANES = 32
+NO_TRACE = 0xFFFFFFFF
+PROGRAM_VERSION = 1
+
+# On-chip limits, the same as in kernels/config.hpp (a test compares them).
+MAX_ROW_BLOCKS = 4
+MAX_ROWS = MAX_ROW_BLOCKS * LANES
+MAX_WIDTH = 1024
+MAX_ENTRIES = 4608
+MAX_NORM_ENTRIES = 1280
+MAX_HEADS = 32
+MAX_LABELS = 1024
+ACTIVATION_WORDS = 24576
+HEAD_WIDTHS = (32, 64)
+
+TABLE_EXP, TABLE_ACTIVATION, TABLE_POOLER = range(3)
+FIELD_WORD, FIELD_POSITION, FIELD_TYPE = range(3)
+TO_ACTIVATION, TO_RESIDUAL, TO_KEYS, TO_VALUES, TO_IO = range(5)
+
+
+class ProgramError(ValueError):
+    """An instruction that the engine would refuse, or bytes that are none; `field` names the culprit."""
+
+    def __init__(self, field: str, message: str):
+        self.field = field
+        super().__init__(f"{field}: {message}")
+
+
+def _within(field: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise ProgramError(field, f"{value} is outside {low} .. {high}")
+
+
+def _aligned(field: str, value: int) -> None:
+    if value % BEAT_BYTES:
+        raise ProgramError(field, f"{value} is no multiple of {BEAT_BYTES}")
+
+
+def _region(field: str, base: int, stride: int, blocks: int, words: int) -> None:
+    """`blocks` pieces of `words` words each, `stride` apart, lie within the activation memory."""
+    if base + stride * (blocks - 1) + words > ACTIVATION_WORDS:
+        end = base + stride * (blocks - 1) + words
+        raise ProgramError(field, f"ends at word {end} of the activation memory's {ACTIVATION_WORDS}")
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """What all instructions share: tokens to wait for before, and whether one is signalled after."""
+
+    wait: int = 0
+    signal: bool = False
+
+    OPCODE: ClassVar[int]
+    WORDS: ClassVar[dict[str, int]] = {}  # field -> 32-bit word
+    FLAGS: ClassVar[dict[str, int]] = {}  # field -> bit of word 0
+    ALIGNED: ClassVar[tuple[str, ...]] = ()
+
+    def encode(self) -> bytes:
+        """The 64 bytes of this instruction. Raises ProgramError where a field does not fit its word."""
+        words = [0] * 16
+        _within(f"{type(self).__name__}.wait", self.wait, 0, 255)
+        words[0] = self.OPCODE | self.wait << 8 | int(self.signal) << 16
+        for name, bit in self.FLAGS.items():
+            words[0] |= int(getattr(self, name)) << bit
+        for name, index in self.WORDS.items():
+            value = getattr(self, name)
+            _within(f"{type(self).__name__}.{name}", value, 0, 0xFFFFFFFF)
+            words[index] = value
+        return struct.pack("<16I", *words)
+
+    def check(self, row_blocks: int = MAX_ROW_BLOCKS) -> None:
+        """Raise ProgramError, naming the field, if the engine would refuse this in a pass of `row_blocks`."""
+        for name in self.ALIGNED:
+            _aligned(f"{type(self).__name__}.{name}", getattr(self, name))
+        for name in self.WORDS:
+            if name.startswith("trace") and getattr(self, name) != NO_TRACE:
+                _aligned(f"{type(self).__name__}.{name}", getattr(self, name))
+        self._check(row_blocks)
+
+    def _check(self, row_blocks: int) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class End(Instruction):
+    """The program is over."""
+
+    OPCODE: ClassVar[int] = 0
+
+
+@dataclass(frozen=True)
+class Rows(Instruction):
+    """Take the row block header from the io buffer."""
+
+    io: int = 0
+
+    OPCODE: ClassVar[int] = 1
+    WORDS: ClassVar[dict[str, int]] = {"io": 1}
+    ALIGNED: ClassVar[tuple[str, ...]] = ("io",)
+
+
+@dataclass(frozen=True)
+class Table(Instruction):
+    """Load a table of 256 bytes."""
+
+    image: int = 0
+    table: int = 0
+
+    OPCODE: ClassVar[int] = 2
+    WORDS: ClassVar[dict[str, int]] = {"image": 1, "table": 2}
+    ALIGNED: ClassVar[tuple[str, ...]] = ("image",)
+
+    def _check(self, row_blocks: int) -> None:
+        _within("Table.table", self.table, 0, TABLE_POOLER)
+
+
+def embedding_row_bytes(width: int, four_bit: bool) -> int:
+    """Bytes of one embedding row of `width` channels: its values padded to a beat, then the beat of m and s."""
+    per_beat = BEAT_BYTES * (2 if four_bit else 1)
+    return (-(-width // per_beat) + 1) * BEAT_BYTES
+
+
+@dataclass(frozen=True)
+class Embed(Instruction):
+    """Add one embedding table's rows to the residual (Q6); `first` replaces it."""
+
+    image: int = 0
+    row_bytes: int = 0
+    width: int = 0
+    field: int = 0
+    trace: int = NO_TRACE
+    first: bool = False
+    last: bool = False
+    four_bit: bool = False
+
+    OPCODE: ClassVar[int] = 3
+    WORDS: ClassVar[dict[str, int]] = {"image": 1, "row_bytes": 2, "width": 3, "field": 4, "trace": 5}
+    FLAGS: ClassVar[dict[str, int]] = {"first": 17, "last": 18, "four_bit": 19}
+    ALIGNED: ClassVar[tuple[str, ...]] = ("image", "row_bytes")
+
+    def _check(self, row_blocks: int) -> None:
+        _within("Embed.width", self.width, 1, MAX_WIDTH)
+        _within("Embed.field", self.field, 0, FIELD_TYPE)
+        if self.four_bit and self.width % 32:
+            raise ProgramError("Embed.width", f"{self.width} is no multiple of 32, which 4-bit rows need")
+        expected = embedding_row_bytes(self.width, self.four_bit)
+        if self.row_bytes != expected:
+            raise ProgramError("Embed.row_bytes", f"{self.row_bytes} where width {self.width} takes {expected}")
+
+
+@dataclass(frozen=True)
+class Norm(Instruction):
+    """Layer norm of the residual, in place (Q7), and its entries to the activation memory (Q9)."""
+
+    image: int = 0
+    width: int = 0
+    entries: int = 0
+    dst: int = 0
+    dst_stride: int = 0
+    m: int = 128
+    s: int = 1
+    trace: int = NO_TRACE
+
+    OPCODE: ClassVar[int] = 4
+    WORDS: ClassVar[dict[str, int]] = {
+        "image": 1, "width": 2, "entries": 3, "dst": 4, "dst_stride": 5, "m": 6, "s": 7, "trace": 8,
+    }  # fmt: skip
+    ALIGNED: ClassVar[tuple[str, ...]] = ("image",)
+
+    def _check(self, row_blocks: int) -> None:
+        name = type(self).__name__
+        _within(f"{name}.width", self.width, 1, MAX_WIDTH)
+        _within(f"{name}.entries", self.entries, self.width, MAX_NORM_ENTRIES)
+        _within(f"{name}.m", self.m, 0, 255)
+        _within(f"{name}.s", self.s, 1, 31)
+        _region(f"{name}.dst", self.dst, self.dst_stride, row_blocks, self.entries)
+
+
+@dataclass(frozen=True)
+class Gemm(Instruction):
+    """One linear layer: product on the array, then what `destination` asks of the vector unit (Q10 to Q13)."""
+
+    weights: int = 0
+    parameters: int = 0
+    k: int = 0
+    n: int = 0
+    src: int = 0
+    src_stride: int = 0
+    destination: int = TO_ACTIVATION
+    dst: int = 0
+    dst_stride: int = 0
+    residual_m: int = 0
+    residual_s: int = 0
+    table: int = 0
+    trace: int = NO_TRACE
+    head_width: int = 0
+    w8: bool = False
+    operand_unsigned: bool = False
+    result_block: bool = False
+    output_unsigned: bool = False
+
+    OPCODE: ClassVar[int] = 5
+    WORDS: ClassVar[dict[str, int]] = {
+        "weights": 1, "parameters": 2, "k": 3, "n": 4, "src": 5, "src_stride": 6, "destination": 7, "dst": 8,
+        "dst_stride": 9, "residual_m": 10, "residual_s": 11, "table": 12, "trace": 13, "head_width": 14,
+    }  # fmt: skip
+    FLAGS: ClassVar[dict[str, int]] = {"w8": 17, "operand_unsigned": 18, "result_block": 19, "output_unsigned": 20}
+    ALIGNED: ClassVar[tuple[str, ...]] = ("weights", "parameters")
+
+    def blocks(self, row_blocks: int) -> int:
+        """Row blocks this product runs over in a pass of `row_blocks`."""
+        return 1 if self.result_block else row_blocks
+
+    def _check(self, row_blocks: int) -> None:
+        blocks = self.blocks(row_blocks)
+        widest = {TO_ACTIVATION: MAX_ENTRIES, TO_IO: MAX_LABELS}.get(self.destination, MAX_WIDTH)
+        _within("Gemm.destination", self.destination, 0, TO_IO)
+        _within("Gemm.k", self.k, 1, MAX_ENTRIES)
+        _within("Gemm.n", self.n, 1, widest)
+        _within("Gemm.table", self.table, 0, TABLE_POOLER)
+        _region("Gemm.src", self.src, self.src_stride, blocks, self.k)
+        if self.destination == TO_ACTIVATION:
+            _region("Gemm.dst", self.dst, self.dst_stride, blocks, self.n)
+        if self.destination == TO_IO:
+            _aligned("Gemm.dst", self.dst)
+        if self.destination == TO_RESIDUAL:
+            _within("Gemm.residual_m", self.residual_m, 0, 255)
+            _within("Gemm.residual_s", self.residual_s, 1, 31)
+        if self.destination == TO_VALUES:
+            if self.head_width not in HEAD_WIDTHS:
+                raise ProgramError("Gemm.head_width", f"{self.head_width} is neither 32 nor 64")
+            if self.n % self.head_width or self.n // self.head_width > MAX_HEADS:
+                raise ProgramError("Gemm.n", f"{self.n} is not 1 .. {MAX_HEADS} heads of width {self.head_width}")
+
+
+@dataclass(frozen=True)
+class Attention(Instruction):
+    """All heads: scores, softmax, context (Q14 to Q18)."""
+
+    parameters: int = 0
+    heads: int = 0
+    head_width: int = 0
+    q: int = 0
+    q_stride: int = 0
+    p: int = 0
+    context: int = 0
+    context_stride: int = 0
+    trace_context: int = NO_TRACE
+    trace_p: int = NO_TRACE
+    normalized: bool = False
+
+    OPCODE: ClassVar[int] = 6
+    WORDS: ClassVar[dict[str, int]] = {
+        "parameters": 1, "heads": 2, "head_width": 3, "q": 4, "q_stride": 5, "p": 6, "context": 7,
+        "context_stride": 8, "trace_context": 9, "trace_p": 10,
+    }  # fmt: skip
+    FLAGS: ClassVar[dict[str, int]] = {"normalized": 17}
+    ALIGNED: ClassVar[tuple[str, ...]] = ("parameters",)
+
+    def _check(self, row_blocks: int) -> None:
+        if self.head_width not in HEAD_WIDTHS:
+            raise ProgramError("Attention.head_width", f"{self.head_width} is neither 32 nor 64")
+        _within("Attention.heads", self.heads, 1, min(MAX_HEADS, MAX_WIDTH // self.head_width))
+        width = self.heads * self.head_width
+        _region("Attention.q", self.q, self.q_stride, row_blocks, width)
+        _region("Attention.p", self.p, MAX_ROWS, 2, MAX_ROWS)
+        _region("Attention.context", self.context, self.context_stride, row_blocks, width)
+
+
+@dataclass(frozen=True)
+class Gather(Instruction):
+    """The rows named in the row block header, as entries, become the lanes of the result block (Q19)."""
+
+    image: int = 0
+    width: int = 0
+    entries: int = 0
+    dst: int = 0
+    m: int = 128
+    s: int = 1
+    trace: int = NO_TRACE
+
+    OPCODE: ClassVar[int] = 7
+    WORDS: ClassVar[dict[str, int]] = {"image": 1, "width": 2, "entries": 3, "dst": 4, "m": 6, "s": 7, "trace": 8}
+    ALIGNED: ClassVar[tuple[str, ...]] = ("image",)
+
+    def _check(self, row_blocks: int) -> None:
+        _within("Gather.width", self.width, 1, MAX_WIDTH)
+        _within("Gather.entries", self.entries, self.width, MAX_NORM_ENTRIES)
+        _within("Gather.m", self.m, 0, 255)
+        _within("Gather.s", self.s, 1, 31)
+        _region("Gather.dst", self.dst, 0, 1, self.entries)
+
+
+INSTRUCTIONS: tuple[type[Instruction], ...] = (End, Rows, Table, Embed, Norm, Gemm, Attention, Gather)

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole programs: encode, decode, check, and expand into tile commands (docs/program.md)."""
+
+import struct
+from dataclasses import fields
+
+from .expansion import Expansion, expand
+from .instructions import INSTRUCTION_BYTES, INSTRUCTIONS, MAX_ROW_BLOCKS, End, Instruction, ProgramError
+
+__all__ = ["Expansion", "ProgramError", "check", "decode", "decode_instruction", "encode", "expand"]
+
+
+def encode(program: tuple[Instruction, ...]) -> bytes:
+    """The program's bytes, 64 an instruction."""
+    return b"".join(instruction.encode() for instruction in program)
+
+
+def decode_instruction(data: bytes) -> Instruction:
+    """The instruction in 64 bytes; ProgramError for an unknown opcode, or a bit set that no field owns."""
+    if len(data) != INSTRUCTION_BYTES:
+        raise ProgramError("instruction", f"{len(data)} bytes, expected {INSTRUCTION_BYTES}")
+    words = struct.unpack("<16I", data)
+    opcode = words[0] & 255
+    if opcode >= len(INSTRUCTIONS):
+        raise ProgramError("opcode", f"{opcode} is unknown, the last is {len(INSTRUCTIONS) - 1}")
+    kind = INSTRUCTIONS[opcode]
+    values = {name: words[index] for name, index in kind.WORDS.items()}
+    values |= {name: bool(words[0] >> bit & 1) for name, bit in kind.FLAGS.items()}
+    values |= {"wait": words[0] >> 8 & 255, "signal": bool(words[0] >> 16 & 1)}
+    instruction = kind(**{field.name: values[field.name] for field in fields(kind)})
+    if instruction.encode() != data:
+        raise ProgramError(kind.__name__, "a word or flag that no field owns is not zero")
+    return instruction
+
+
+def decode(data: bytes) -> tuple[Instruction, ...]:
+    """The program in `data`; ProgramError if it is not whole instructions."""
+    if len(data) % INSTRUCTION_BYTES:
+        raise ProgramError("program", f"{len(data)} bytes are no whole number of instructions")
+    return tuple(decode_instruction(data[at : at + INSTRUCTION_BYTES]) for at in range(0, len(data), INSTRUCTION_BYTES))
+
+
+def check(program: tuple[Instruction, ...], row_blocks: int = MAX_ROW_BLOCKS) -> None:
+    """Check every instruction, and that tokens balance: each wait is met by the signals before it, none is left over.
+
+    Raises ProgramError.
+    """
+    tokens = 0
+    for index, instruction in enumerate(program):
+        instruction.check(row_blocks)
+        if instruction.wait > tokens:
+            raise ProgramError(f"instruction {index}", f"waits for {instruction.wait} tokens where {tokens} are sent")
+        tokens += int(instruction.signal) - instruction.wait
+    if tokens:
+        raise ProgramError("program", f"{tokens} tokens are sent that no instruction waits for")
+    if not program or not isinstance(program[-1], End):
+        raise ProgramError("program", "does not end with END")

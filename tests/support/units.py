@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One unit of the simulated engine at a time, on int64 numpy arrays. Lanes are rows, words are channels or keys."""
+
+import ctypes
+
+import numpy as np
+
+from zynqbert.fpga.simulator import Simulator
+
+LANES = 32
+KINDS = {name: i for i, name in enumerate(("rows", "table", "embed", "linear", "scores", "context", "norm", "gather"))}
+ABUF, RESIDUAL, KEYS, VALUES, IO = range(5)
+VECTOR_FIELDS = (
+    "kind slot pop_parameters push_parameters_free push_data tee row_block words width channel destination address "
+    "table unsigned_output head_width first_tile m s normalized item_slot"
+).split()
+
+
+def pointer(x: np.ndarray) -> ctypes.c_void_p:
+    return x.ctypes.data_as(ctypes.c_void_p)
+
+
+def linear_words(b, m, s, table=None) -> np.ndarray:
+    """Parameter words of a linear layer, uint64 [N] (docs/program.md)."""
+    b, m, s = (np.asarray(x, dtype=np.int64) for x in (b, m, s))
+    flag = np.zeros_like(b) if table is None else np.asarray(table, dtype=np.int64)
+    return ((b & 0xFFFFFFFF) | (m << 32) | (s << 40) | (flag << 45)).astype(np.uint64)
+
+
+def norm_words(gamma, gamma_shift, beta, beta_shift, entries) -> np.ndarray:
+    """Parameter words of a layer norm, one an entry, uint64 [Σ e]."""
+    fields = [np.repeat(np.asarray(x, dtype=np.int64), entries) for x in (gamma, gamma_shift, beta, beta_shift)]
+    first = np.concatenate([[0], np.cumsum(entries)[:-1]])
+    continues = np.ones(int(np.sum(entries)), dtype=np.int64)
+    continues[first] = 0
+    g, sg, b, tb = fields
+    return ((g & 255) | (sg << 8) | ((b & 255) << 16) | (tb << 24) | (continues << 28)).astype(np.uint64)
+
+
+class Units:
+    def __init__(self, build: str, columns: int = 128):
+        self.sim = Simulator(build, columns)
+        self.lib, self.engine, self.columns = self.sim.lib, self.sim.engine, columns
+        self.pairs = columns // 2
+
+    def _put(self, function, *where, values):
+        v = np.ascontiguousarray(values, dtype=np.int64)
+        getattr(self.lib, function)(self.engine, *where, pointer(v))
+
+    def _get(self, function, *where, n=LANES):
+        v = np.zeros(n, dtype=np.int64)
+        getattr(self.lib, function)(self.engine, *where, pointer(v))
+        return v
+
+    def put_operand(self, a: np.ndarray, address: int = 0) -> None:
+        """a [32, K] int8 or uint8 values → activation memory."""
+        for k in range(a.shape[1]):
+            self._put("zq_put_activation", address + k, values=a[:, k] & 255)
+
+    def get_activation(self, address: int, n: int) -> np.ndarray:
+        """[32, n] raw bytes."""
+        return np.stack([self._get("zq_get_activation", address + i) for i in range(n)], axis=1)
+
+    def put_residual(self, x: np.ndarray, rb: int = 0) -> None:
+        for c in range(x.shape[1]):
+            self._put("zq_put_residual", rb, c, values=x[:, c])
+
+    def get_residual(self, n: int, rb: int = 0) -> np.ndarray:
+        return np.stack([self._get("zq_get_residual", rb, c) for c in range(n)], axis=1)
+
+    def put_parameters(self, words: np.ndarray, slot: int = 0) -> None:
+        for i, w in enumerate(words):
+            self.lib.zq_put_parameter(self.engine, slot, i, ctypes.c_uint64(int(w)))
+
+    def array(self, a, w, *, w8: bool, unsigned: bool = False, keys_values: bool = False) -> np.ndarray:
+        """a [32, K], w [N, K] → acc [32, N] through the array; N at most columns (w4) or columns / 2 (w8)."""
+        n, k = w.shape
+        self.put_operand(a)
+        if w8:
+            bytes_ = np.zeros((self.pairs, k), dtype=np.int64)
+            bytes_[:n] = w & 255
+        else:
+            full = np.zeros((self.columns, k), dtype=np.int64)
+            full[:n] = w
+            bytes_ = (full[0::2] & 15) | ((full[1::2] & 15) << 4)
+        for i in range(k):
+            if keys_values:
+                for g in range(self.pairs // LANES):
+                    self._put("zq_put_key_value", g, i, values=bytes_[g * LANES : (g + 1) * LANES, i])
+            else:
+                self._put("zq_put_weights", 0, i, values=bytes_[:, i])
+        out = np.zeros((n, LANES), dtype=np.int64)
+        fields = np.array([w8, unsigned, keys_values, 0, 0, 0, k, n], dtype=np.int64)
+        assert self.lib.zq_array(self.engine, pointer(fields), pointer(out)) == 0
+        return out.T
+
+    def vector(self, kind: str, acc: np.ndarray | None = None, **fields) -> np.ndarray:
+        """One vector command; acc [32, words] → what it teed, [32, stored words]."""
+        values = dict.fromkeys(VECTOR_FIELDS, 0) | {"kind": KINDS[kind], "tee": 1} | fields
+        f = np.array([int(values.pop(name)) for name in VECTOR_FIELDS], dtype=np.int64)
+        assert not values, f"unknown fields {values}"
+        words = np.zeros((0, LANES), dtype=np.int64) if acc is None else np.ascontiguousarray(acc.T, dtype=np.int64)
+        stored = np.zeros((4096, LANES), dtype=np.int64)
+        n = self.lib.zq_vector(self.engine, pointer(f), pointer(words), len(words), pointer(stored))
+        assert n >= 0, f"vector command {kind} failed with {n}"
+        return stored[:n].T
+
+    def load_table(self, table_id: int, table: np.ndarray) -> None:
+        self.put_parameters(np.asarray(table).astype(np.uint8).view(np.uint64))
+        self.vector("table", table=table_id, words=32)
+
+    def load_rows(self, begin, end, result_rows=()) -> None:
+        """Key ranges of the pass's rows and the rows of the result block."""
+        results = np.full(32, 255, dtype=np.uint8)
+        results[: len(result_rows)] = result_rows
+        words = list(results.view(np.uint64))
+        for b, e in zip(begin, end, strict=True):
+            words += [np.uint64(0), np.uint64(int(b) | (int(e) << 16))]
+        self.put_parameters(np.array(words, dtype=np.uint64))
+        self.vector("rows", words=len(words))
