@@ -109,7 +109,8 @@ def fine_tune(
 
     Writes the Hugging Face folder `out` with `finetune.json` (the log). While training, `out/checkpoint/` holds the
     last and the best epoch; `resume` continues there. `base` is a BERT folder, by default `base_model()`.
-    Raises ValueError where `out` is in use, or holds nothing to resume, or was begun with other settings.
+    Raises ValueError for a `max_length` the model does not have, and where `out` holds a run already, or nothing to
+    resume, or a run begun with other settings; OSError where `out` cannot be written.
     """
     console = console or Console()
     settings = {"seed": seed, "epochs": epochs, "batch": batch, "lr": lr, "max_length": max_length}
@@ -125,6 +126,9 @@ def fine_tune(
     labels = {split: [e.label for e in examples] for split, examples in data.items()}
     torch.manual_seed(seed)  # the new head
     model = _new_model(base)
+    if not 3 <= max_length <= model.config.max_position_embeddings:
+        raise ValueError(f"max_length {max_length} is not within 3..{model.config.max_position_embeddings}")
+    last.parent.mkdir(parents=True, exist_ok=True)  # fails now, not after an epoch
     optimizer = _optimizer(model)
     log = _load(last, model, optimizer, settings) if resume else {"settings": settings, "epochs": []}
 
@@ -165,7 +169,7 @@ def fine_tune(
     log["wall_seconds"] = round(sum(entry["seconds"] for entry in log["epochs"]), 1)
     log["threads"] = torch.get_num_threads()
     log["examples"] = {s: {name: labels[s].count(i) for i, name in enumerate(LABELS)} for s in labels}
-    log["truncated"] = {s: sum(len(row) == max_length for row in ids[s]) for s in ids}
+    log["at_max_length"] = {s: sum(len(row) == max_length for row in ids[s]) for s in ids}
     log["versions"] = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "tokenizers")}
     log["versions"]["python"] = platform.python_version()
     if tokenizer.is_fast:  # the saved tokenizer shall neither cut nor pad of itself
@@ -231,7 +235,6 @@ def _load(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, 
 
 
 def _save(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     save_file(tensors, partial, metadata={"format": "pt", **metadata})
     partial.replace(path)
@@ -244,7 +247,7 @@ def _progress(console: Console) -> Progress:
 
 def _positive(kind: type):
     def parse(text: str):
-        if (value := kind(text)) <= 0:
+        if not (value := kind(text)) > 0:  # refuses nan too
             raise argparse.ArgumentTypeError(f"{text} is not above 0")
         return value
 

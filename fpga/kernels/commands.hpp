@@ -7,8 +7,8 @@
 
 namespace zq {
 
-// Fields start at 0: ap_uint leaves a fresh value undefined.
-struct token {};
+// A token's value means nothing, only that it came. Command fields start at 0: ap_uint leaves a fresh value undefined.
+using token = uint<1>;
 
 enum load_kind { kLoadWeights, kLoadParameters, kLoadTable, kLoadRows, kLoadEmbedding, kLoadDrain };
 

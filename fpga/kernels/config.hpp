@@ -15,7 +15,8 @@ constexpr int kPairs = kColumns / 2;
 constexpr int kGroups = kColumns / 64;  // column groups of 32 in w8 mode
 constexpr int kPorts = kColumns / 32;   // 128-bit AXI ports that bring weights
 static_assert(kColumns % 64 == 0, "w8 mode takes whole groups of 32 columns");
-static_assert(kPorts <= 6, "the PS has six high-performance PL ports (HP0-3, HPC0-1)");
+constexpr int kMaxPorts = 6;            // HP0-3, HPC0-1 of the PS
+static_assert(kPorts <= kMaxPorts, "weights need a port of their own for every 32 columns");
 
 // A pass.
 constexpr int kRowBlocks = 4;

@@ -24,11 +24,21 @@ clear_sums:
   }
 }
 
-inline void vector_embed(const vector_command& c, const embedding_slot& slot, vector_state& state,
-                         hls::stream<half_word>& stored) {
+inline void vector_embed(const vector_command& c, const embedding_word embedding[kSlots][kLanes][kEmbeddingWords],
+                         vector_state& state, hls::stream<half_word>& stored) {
   const int rb = c.row_block.to_int();
   const int width = c.words.to_int();
   const bool first = c.first_tile == 1;
+  const int slot = c.slot.to_int();
+  const int scale_word = (width + 15) / 16;
+  lanes<uint<8>, kLanes> m;
+  lanes<uint<5>, kLanes> s;
+embed_scales:
+  for (int t = 0; t < kLanes; ++t) {
+#pragma HLS UNROLL
+    m[t] = embedding[slot][t][scale_word][0];
+    s[t] = uint<5>(embedding[slot][t][scale_word][1]);
+  }
   clear_sums(state, rb);
 vector_embed:
   for (int n = 0; n < width; ++n) {
@@ -38,9 +48,9 @@ vector_embed:
   vector_embed_lanes:
     for (int t = 0; t < kLanes; ++t) {
 #pragma HLS UNROLL
-      const sint<8> q = as_signed(slot.value[t][n / 16][n % 16]);
-      const sint<17> product = q * slot.scale[t][0];
-      const sint<33> term = round_shift<17>(product, slot.scale[t][1].to_int());
+      const sint<8> q = as_signed(embedding[slot][t][n / 16][n % 16]);
+      const sint<17> product = q * m[t];
+      const sint<33> term = round_shift<17>(product, s[t].to_int());
       const sint<34> sum = first ? sint<34>(term) : sint<34>(term + x[t]);
       x[t] = clamp_half<34>(sum);
       add_to_sums(state, rb, t, x[t]);

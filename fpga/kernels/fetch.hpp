@@ -351,7 +351,7 @@ inline bool valid(const instruction& i, uint32_t row_blocks) {
 }
 
 template <class Port>
-instruction read_instruction(Port port, uint64_t byte_address) {
+instruction read_instruction(Port& port, uint64_t byte_address) {
   instruction i;
 read_instruction:
   for (int b = 0; b < kInstructionBeats; ++b) {
@@ -378,7 +378,7 @@ inline void fetch_end(command_streams& out, const fetch_state& state) {
 }
 
 template <class Port>
-fetch_result fetch_program(const fetch_arguments& a, Port port, command_streams& out) {
+fetch_result fetch_program(const fetch_arguments& a, Port& port, command_streams& out) {
   fetch_result result = {kOk, 0};
   fetch_state state = {0, 0};
   if (a.row_blocks < 1 || a.row_blocks > uint32_t(kRowBlocks)) result.status = kBadField;

@@ -38,8 +38,9 @@ root_log2:
   return out;
 }
 
-inline void vector_norm(const vector_command& c, const uint<64> parameters[kParameterWords], vector_state& state,
+inline void vector_norm(const vector_command& c, const uint<64> parameters[kSlots][kParameterWords], vector_state& state,
                         activation_word activations[kActivationWords], hls::stream<half_word>& stored) {
+  const int slot = c.slot.to_int();
   const int rb = c.row_block.to_int();
   const int entries = c.words.to_int();
   const int base = c.address.to_int();
@@ -62,7 +63,7 @@ norm_apply:
 #pragma HLS PIPELINE II = 1
 #pragma HLS DEPENDENCE variable = state.residual type = inter false
     trip(loop::norm_apply);
-    const norm_parameters p = decode_norm(parameters[n]);
+    const norm_parameters p = decode_norm(parameters[slot][n]);
     if (!p.continues) {
       ++channel;
       x = state.residual[rb][channel];
@@ -90,9 +91,10 @@ norm_apply:
 }
 
 // (Q19) Rows of the [CLS] tokens become the lanes of the result block; absent lanes are 0.
-inline void vector_gather(const vector_command& c, const uint<64> parameters[kParameterWords],
+inline void vector_gather(const vector_command& c, const uint<64> parameters[kSlots][kParameterWords],
                           const vector_state& state, activation_word activations[kActivationWords],
                           hls::stream<half_word>& stored) {
+  const int slot = c.slot.to_int();
   const int entries = c.words.to_int();
   const int base = c.address.to_int();
   int channel = -1;
@@ -101,7 +103,7 @@ gather:
   for (int n = 0; n < entries; ++n) {
 #pragma HLS PIPELINE II = 1
     trip(loop::gather);
-    const bool continues = decode_norm(parameters[n]).continues;
+    const bool continues = decode_norm(parameters[slot][n]).continues;
     if (!continues) ++channel;
     activation_word out;
     half_word value;

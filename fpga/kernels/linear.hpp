@@ -12,7 +12,7 @@ struct activated {
   half_word value;       // as teed
 };
 
-inline activated activate(const acc_word& acc, const linear_parameters& p, const byte_t table[256],
+inline activated activate(const acc_word& acc, const linear_parameters& p, const byte_t table[kTableCopies][256],
                           bool is_unsigned) {
 #pragma HLS INLINE
   activated out;
@@ -22,7 +22,7 @@ activate_lanes:
     const int lo = p.table ? -128 : (is_unsigned ? 0 : -127);
     const int hi = p.table ? 127 : (is_unsigned ? 255 : 127);
     const sint<9> y = requantize<9>(acc[t], p.bias, p.m, p.s, lo, hi);
-    const byte_t b = p.table ? table[(y + sint<9>(128)).to_int()] : to_byte(y);
+    const byte_t b = p.table ? table[t / 2][(y + sint<9>(128)).to_int()] : to_byte(y);
     out.word[t] = b;
     out.value[t] = half_t(b);
   }
@@ -30,10 +30,11 @@ activate_lanes:
 }
 
 inline void vector_to_activation(const vector_command& c, hls::stream<acc_word>& accumulators,
-                                 const uint<64> parameters[kParameterWords], vector_state& state,
+                                 const uint<64> parameters[kSlots][kParameterWords], vector_state& state,
                                  activation_word activations[kActivationWords],
                                  activation_word key_value[kGroups][kKeyValueWords],
                                  hls::stream<half_word>& stored) {
+  const int slot = c.slot.to_int();
   const int words = c.words.to_int();
   const int rb = c.row_block.to_int();
   const int base = c.address.to_int();
@@ -44,7 +45,7 @@ vector_linear:
 #pragma HLS PIPELINE II = 1
     trip(loop::vector_linear);
     const activated y =
-        activate(accumulators.read(), decode_linear(parameters[n]), state.table[c.table.to_int()], c.unsigned_output == 1);
+        activate(accumulators.read(), decode_linear(parameters[slot][n]), state.table[c.table.to_int()], c.unsigned_output == 1);
     if (keys)
       key_value[rb % kGroups][key_base + n] = y.word;
     else
@@ -54,8 +55,9 @@ vector_linear:
 }
 
 inline void vector_to_values(const vector_command& c, hls::stream<acc_word>& accumulators,
-                             const uint<64> parameters[kParameterWords], vector_state& state,
+                             const uint<64> parameters[kSlots][kParameterWords], vector_state& state,
                              activation_word key_value[kGroups][kKeyValueWords], hls::stream<half_word>& stored) {
+  const int slot = c.slot.to_int();
   const int words = c.words.to_int();
   const int row = c.row_block.to_int() * kLanes;
   const int head_width = c.head_width.to_int();
@@ -77,7 +79,7 @@ vector_turn:
       key_value[(first % head_width) / kLanes][kValueBase + (first / head_width) * kRows + row + n % kLanes] = out;
     }
     if (n < words) {
-      const activated y = activate(accumulators.read(), decode_linear(parameters[n]), state.table[0], false);
+      const activated y = activate(accumulators.read(), decode_linear(parameters[slot][n]), state.table[0], false);
     vector_turn_in:
       for (int t = 0; t < kLanes; ++t) {
 #pragma HLS UNROLL
@@ -89,8 +91,9 @@ vector_turn:
 }
 
 inline void vector_to_residual(const vector_command& c, hls::stream<acc_word>& accumulators,
-                               const uint<64> parameters[kParameterWords], vector_state& state,
+                               const uint<64> parameters[kSlots][kParameterWords], vector_state& state,
                                hls::stream<half_word>& stored) {
+  const int slot = c.slot.to_int();
   const int words = c.words.to_int();
   const int rb = c.row_block.to_int();
   const int base = c.channel.to_int();
@@ -100,7 +103,7 @@ vector_linear:
 #pragma HLS PIPELINE II = 1
     trip(loop::vector_linear);
     const acc_word acc = accumulators.read();
-    const linear_parameters p = decode_linear(parameters[n]);
+    const linear_parameters p = decode_linear(parameters[slot][n]);
     const half_word y = state.residual[rb][base + n];
     half_word x;
   vector_residual_lanes:
@@ -118,14 +121,15 @@ vector_linear:
 }
 
 inline void vector_to_io(const vector_command& c, hls::stream<acc_word>& accumulators,
-                         const uint<64> parameters[kParameterWords], hls::stream<half_word>& stored) {
+                         const uint<64> parameters[kSlots][kParameterWords], hls::stream<half_word>& stored) {
+  const int slot = c.slot.to_int();
   const int words = c.words.to_int();
 vector_linear:
   for (int n = 0; n < words; ++n) {
 #pragma HLS PIPELINE II = 1
     trip(loop::vector_linear);
     const acc_word acc = accumulators.read();
-    const linear_parameters p = decode_linear(parameters[n]);
+    const linear_parameters p = decode_linear(parameters[slot][n]);
     half_word out;
   vector_io_lanes:
     for (int t = 0; t < kLanes; ++t) {

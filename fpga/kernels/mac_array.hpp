@@ -114,7 +114,7 @@ inline void array_unit(hls::stream<array_command>& commands, hls::stream<token>&
 array_pop_data:
   for (int i = 0; i < c.pop_data.to_int(); ++i) data_ready.read();
   array_mac(c, activations, weights, key_value, state);
-  if (c.push_weights_free == 1) weights_free.write(token());
+  if (c.push_weights_free == 1) weights_free.write(token(1));
   array_drain(c, state, accumulators);
 }
 

@@ -19,14 +19,15 @@ inline bool sees(const vector_state& state, int row, int key) {
 }
 
 inline void vector_softmax(const vector_command& c, hls::stream<acc_word>& accumulators,
-                           const uint<64> parameters[kParameterWords], vector_state& state,
+                           const uint<64> parameters[kSlots][kParameterWords], vector_state& state,
                            activation_word activations[kActivationWords], hls::stream<half_word>& stored) {
+  const int slot = c.slot.to_int();
   const int keys = c.words.to_int();
   const int row = c.row_block.to_int() * kLanes;
   const int item = c.item_slot.to_int();
   const int base = c.address.to_int();
   const bool normalized = c.normalized == 1;
-  const linear_parameters score = decode_linear(parameters[0]);
+  const linear_parameters score = decode_linear(parameters[slot][0]);
   lanes<half_t, kLanes> maximum;
   lanes<uint<15>, kLanes> sum;
 softmax_clear:
@@ -61,7 +62,7 @@ vector_softmax:
       const bool seen = sees(state, row + t, j);
       const sint<17> distance = seen ? sint<17>(maximum[t] - state.score[j][t]) : sint<17>(kScoreStepTop);
       const int d = clamp<9>(distance, 0, kScoreStepTop).to_int();
-      e[t] = seen ? state.table[kTableExp][d] : byte_t(0);
+      e[t] = seen ? state.table[kTableExp][t / 2][d] : byte_t(0);
       value[t] = half_t(e[t]);
       sum[t] += e[t];
     }
@@ -118,8 +119,9 @@ vector_reciprocal:
 }
 
 inline void vector_context(const vector_command& c, hls::stream<acc_word>& accumulators,
-                           const uint<64> parameters[kParameterWords], vector_state& state,
+                           const uint<64> parameters[kSlots][kParameterWords], vector_state& state,
                            activation_word activations[kActivationWords], hls::stream<half_word>& stored) {
+  const int slot = c.slot.to_int();
   const int words = c.words.to_int();
   const int item = c.item_slot.to_int();
   const int base = c.address.to_int();
@@ -128,7 +130,7 @@ vector_context:
 #pragma HLS PIPELINE II = 1
     trip(loop::vector_context);
     const acc_word acc = accumulators.read();
-    const linear_parameters p = decode_linear(parameters[1 + n]);
+    const linear_parameters p = decode_linear(parameters[slot][1 + n]);
     activation_word out;
     half_word value;
   vector_context_lanes:

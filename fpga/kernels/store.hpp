@@ -9,10 +9,10 @@ namespace zq {
 
 template <class Port>
 void store_unit(hls::stream<store_command>& commands, hls::stream<half_word>& words, hls::stream<token>& done,
-                Port port) {
+                Port& port) {
   const store_command c = commands.read();
   if (c.end == 1) {
-    done.write(token());
+    done.write(token(1));
     return;
   }
   const bool wide = c.wide == 1;

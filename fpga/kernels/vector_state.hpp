@@ -7,7 +7,8 @@
 
 namespace zq {
 
-constexpr int kTables = 3;  // exp, activation, pooler
+constexpr int kTables = 3;                 // exp, activation, pooler
+constexpr int kTableCopies = kLanes / 2;  // a dual-ported copy serves two lanes
 enum table_id { kTableExp, kTableActivation, kTablePooler };
 
 using sum_t = sint<27>;           // N * 32767 with N <= 1024
@@ -21,7 +22,7 @@ struct vector_state {
   uint<8> key_begin[kRows];
   uint<8> key_end[kRows];
   byte_t result_row[kLanes];
-  byte_t table[kTables][256];
+  byte_t table[kTables][kTableCopies][256];
   half_word score[kRows];
   lanes<reciprocal_t, kLanes> reciprocal[kSlots];
   lanes<uint<4>, kLanes> exponent[kSlots];

@@ -7,13 +7,14 @@
 
 namespace zq {
 
-inline void copy_rows(const vector_command& c, const uint<64> parameters[kParameterWords], vector_state& state) {
+inline void copy_rows(const vector_command& c, const uint<64> parameters[kSlots][kParameterWords], vector_state& state) {
+  const int slot = c.slot.to_int();
   const int words = c.words.to_int();
 vector_copy:
   for (int i = 0; i < words; ++i) {
 #pragma HLS PIPELINE II = 1
     trip(loop::vector_copy);
-    const uint<64> w = parameters[i];
+    const uint<64> w = parameters[slot][i];
     if (i < 4) {
     copy_results:
       for (int j = 0; j < 8; ++j) {
@@ -27,23 +28,28 @@ vector_copy:
   }
 }
 
-inline void copy_table(const vector_command& c, const uint<64> parameters[kParameterWords], vector_state& state) {
+inline void copy_table(const vector_command& c, const uint<64> parameters[kSlots][kParameterWords], vector_state& state) {
+  const int slot = c.slot.to_int();
   const int id = c.table.to_int();
 vector_copy:
   for (int i = 0; i < 32; ++i) {
 #pragma HLS PIPELINE II = 1
     trip(loop::vector_copy);
-    const uint<64> w = parameters[i];
+    const uint<64> w = parameters[slot][i];
   copy_bytes:
     for (int j = 0; j < 8; ++j) {
 #pragma HLS UNROLL
-      state.table[id][8 * i + j] = byte_t((w >> (8 * j)) & uint<64>(255));
+    copy_copies:
+      for (int k = 0; k < kTableCopies; ++k) {
+#pragma HLS UNROLL
+        state.table[id][k][8 * i + j] = byte_t((w >> (8 * j)) & uint<64>(255));
+      }
     }
   }
 }
 
 inline void vector_linear(const vector_command& c, hls::stream<acc_word>& accumulators,
-                          const uint<64> parameters[kParameterWords], vector_state& state,
+                          const uint<64> parameters[kSlots][kParameterWords], vector_state& state,
                           activation_word activations[kActivationWords],
                           activation_word key_value[kGroups][kKeyValueWords], hls::stream<half_word>& stored) {
   switch (c.destination.to_int()) {
@@ -57,25 +63,23 @@ inline void vector_linear(const vector_command& c, hls::stream<acc_word>& accumu
 inline void vector_unit(hls::stream<vector_command>& commands, hls::stream<token>& parameters_ready,
                         hls::stream<token>& parameters_free, hls::stream<token>& data_ready,
                         hls::stream<acc_word>& accumulators, hls::stream<half_word>& stored,
-                        const uint<64> parameters[kSlots][kParameterWords], const embedding_slot embedding[kSlots],
+                        const uint<64> parameters[kSlots][kParameterWords], const embedding_word embedding[kSlots][kLanes][kEmbeddingWords],
                         activation_word activations[kActivationWords],
                         activation_word key_value[kGroups][kKeyValueWords], vector_state& state) {
   const vector_command c = commands.read();
   if (c.pop_parameters == 1) parameters_ready.read();
-  const int slot = c.slot.to_int();
-  const uint<64>* words = parameters[slot];
   switch (c.kind.to_int()) {
-    case kCopyRows: copy_rows(c, words, state); break;
-    case kCopyTable: copy_table(c, words, state); break;
-    case kEmbed: vector_embed(c, embedding[slot], state, stored); break;
-    case kLinear: vector_linear(c, accumulators, words, state, activations, key_value, stored); break;
-    case kScores: vector_softmax(c, accumulators, words, state, activations, stored); break;
-    case kContext: vector_context(c, accumulators, words, state, activations, stored); break;
-    case kNorm: vector_norm(c, words, state, activations, stored); break;
-    default: vector_gather(c, words, state, activations, stored); break;
+    case kCopyRows: copy_rows(c, parameters, state); break;
+    case kCopyTable: copy_table(c, parameters, state); break;
+    case kEmbed: vector_embed(c, embedding, state, stored); break;
+    case kLinear: vector_linear(c, accumulators, parameters, state, activations, key_value, stored); break;
+    case kScores: vector_softmax(c, accumulators, parameters, state, activations, stored); break;
+    case kContext: vector_context(c, accumulators, parameters, state, activations, stored); break;
+    case kNorm: vector_norm(c, parameters, state, activations, stored); break;
+    default: vector_gather(c, parameters, state, activations, stored); break;
   }
-  if (c.push_parameters_free == 1) parameters_free.write(token());
-  if (c.push_data == 1) data_ready.write(token());
+  if (c.push_parameters_free == 1) parameters_free.write(token(1));
+  if (c.push_data == 1) data_ready.write(token(1));
 }
 
 }  // namespace zq

@@ -18,7 +18,7 @@ namespace zq {
 struct engine_memories {
   weight_word weights[kSlots][kMaxEntries];
   uint<64> parameters[kSlots][kParameterWords];
-  embedding_slot embedding[kSlots];
+  embedding_word embedding[kSlots][kLanes][kEmbeddingWords];
   activation_word activations[kActivationWords];
   activation_word key_value[kGroups][kKeyValueWords];
   load_state load;
@@ -35,7 +35,7 @@ class engine {
     memory_port port(&regions);
     streams s;
     const fetch_result fetched = fetch_program(arguments, port, s.commands);
-    memory_port ports[kPorts];
+    memory_port ports[kMaxPorts];
     for (memory_port& p : ports) p = port;
     uint64_t shuffle = seed;
     for (;;) {
@@ -106,11 +106,11 @@ class engine {
     }
   }
 
-  void step(streams& s, int unit, memory_port ports[kPorts]) {
+  void step(streams& s, int unit, memory_port ports[kMaxPorts]) {
     engine_memories& m = *memories_;
     switch (unit) {
       case 0:
-        load_unit(s.commands.load, ports, s.weights_free, s.weights_ready, s.parameters_free, s.parameters_ready,
+        load_unit(s.commands.load, ports[0], ports[1], ports[2], ports[3], ports[4], ports[5], s.weights_free, s.weights_ready, s.parameters_free, s.parameters_ready,
                   m.weights, m.parameters, m.embedding, m.load);
         break;
       case 1:

@@ -65,9 +65,8 @@ void zq_put_residual(void* e, int rb, int channel, const int64_t* v) {
 void zq_get_residual(void* e, int rb, int channel, int64_t* v) {
   get(memories(e).vector.residual[rb][channel], v, zq::kLanes);
 }
-void zq_get_embedding(void* e, int slot, int lane, int beats, int64_t* v) {
-  for (int b = 0; b < beats; ++b) get(memories(e).embedding[slot].value[lane][b], v + 16 * b, 16);
-  get(memories(e).embedding[slot].scale[lane], v + 16 * beats, 2);
+void zq_get_embedding(void* e, int slot, int lane, int word, int64_t* v) {
+  get(memories(e).embedding[slot][lane][word], v, 16);
 }
 
 // One array command: w8, unsigned operand, keys/values, slot, operand, key_value, k, words.
@@ -104,7 +103,7 @@ int zq_vector(void* e, const int64_t* f, const int64_t* acc, int acc_words, int6
     hls::stream<zq::acc_word> accumulators;
     hls::stream<zq::half_word> out;
     commands.write(vector_command_of(f));
-    if (f[2] == 1) ready.write(zq::token());
+    if (f[2] == 1) ready.write(zq::token(1));
     for (int n = 0; n < acc_words; ++n) {
       zq::acc_word w;
       put(w, acc + n * zq::kLanes, zq::kLanes);

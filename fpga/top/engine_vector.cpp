@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+// Vector unit as an IP of its own: free-running, one command a pass.
+#include "vector_unit.hpp"
+
+using namespace zq;  // NOLINT: tops sit outside the namespace, as the tool wants them
+
+void engine_vector(hls::stream<vector_command>& commands, hls::stream<token>& parameters_ready,
+                   hls::stream<token>& parameters_free, hls::stream<token>& data_ready,
+                   hls::stream<acc_word>& accumulators, hls::stream<half_word>& stored,
+                   const zq::uint<64> parameters[kSlots][kParameterWords],
+                   const embedding_word embedding[kSlots][kLanes][kEmbeddingWords],
+                   activation_word activations[kActivationWords], activation_word key_value[kGroups][kKeyValueWords]) {
+#pragma HLS INTERFACE mode = ap_ctrl_none port = return
+#pragma HLS INTERFACE mode = axis port = commands
+#pragma HLS INTERFACE mode = axis port = parameters_ready
+#pragma HLS INTERFACE mode = axis port = parameters_free
+#pragma HLS INTERFACE mode = axis port = data_ready
+#pragma HLS INTERFACE mode = axis port = accumulators
+#pragma HLS INTERFACE mode = axis port = stored
+#pragma HLS INTERFACE mode = bram port = parameters storage_type = rom_1p
+#pragma HLS INTERFACE mode = bram port = embedding storage_type = rom_1p
+#pragma HLS INTERFACE mode = bram port = activations storage_type = ram_1p
+#pragma HLS INTERFACE mode = bram port = key_value storage_type = ram_1p
+#pragma HLS AGGREGATE variable = embedding compact = bit
+#pragma HLS AGGREGATE variable = activations compact = bit
+#pragma HLS AGGREGATE variable = key_value compact = bit
+#pragma HLS AGGREGATE variable = accumulators compact = bit
+#pragma HLS AGGREGATE variable = stored compact = bit
+#pragma HLS ARRAY_PARTITION variable = parameters type = cyclic factor = 2 dim = 2
+#pragma HLS ARRAY_PARTITION variable = embedding type = complete dim = 2
+#pragma HLS ARRAY_PARTITION variable = embedding type = cyclic factor = 2 dim = 3
+#pragma HLS ARRAY_PARTITION variable = key_value type = complete dim = 1
+  static vector_state state;
+// The gather reads all row blocks at once; everything kept a lane is a register of that lane.
+#pragma HLS ARRAY_PARTITION variable = state.residual type = complete dim = 1
+#pragma HLS AGGREGATE variable = state.residual compact = bit
+#pragma HLS ARRAY_PARTITION variable = state.sum type = complete dim = 0
+#pragma HLS ARRAY_PARTITION variable = state.square_sum type = complete dim = 0
+#pragma HLS ARRAY_PARTITION variable = state.key_begin type = complete dim = 0
+#pragma HLS ARRAY_PARTITION variable = state.key_end type = complete dim = 0
+#pragma HLS ARRAY_PARTITION variable = state.result_row type = complete dim = 0
+#pragma HLS ARRAY_PARTITION variable = state.table type = complete dim = 2
+#pragma HLS AGGREGATE variable = state.score compact = bit
+#pragma HLS ARRAY_PARTITION variable = state.reciprocal type = complete dim = 0
+#pragma HLS ARRAY_PARTITION variable = state.exponent type = complete dim = 0
+  vector_unit(commands, parameters_ready, parameters_free, data_ready, accumulators, stored, parameters, embedding,
+              activations, key_value, state);
+}

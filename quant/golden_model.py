@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole pass in integers: reads an artifact (docs/artifact.md) by itself and applies the units of golden.py.
+
+It shares no code with the packer, the compiler or the kernels, so that being equal to it means something.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+from zynqbert.quant import golden
+
+
+def unpack_nibbles(packed: np.ndarray, width: int) -> np.ndarray:
+    """uint8 [n, ⌈width/2⌉], the even column in the low nibble → int8 [n, width] in −7 .. 7; 0x8 is a ValueError."""
+    if packed.dtype != np.uint8 or packed.shape[1] != (width + 1) // 2:
+        raise ValueError(f"{packed.dtype} {packed.shape} cannot hold rows of {width} nibbles")
+    out = np.empty((packed.shape[0], 2 * packed.shape[1]), np.int8)
+    out[:, 0::2] = packed % 16
+    out[:, 1::2] = packed // 16
+    if (out == 8).any():
+        raise ValueError("nibble 0x8 is not an int4 weight")
+    out[out > 8] -= 16
+    if out[:, width:].any():
+        raise ValueError("the nibble that pads a row is not 0")
+    return out[:, :width]
+
+
+class GoldenModel:
+    """An artifact, ready to run: `forward` takes a pass as the hardware sees it, `forward_sentence` one sentence."""
+
+    def __init__(self, folder: str | Path):
+        """Read the artifact in `folder`; ValueError if it is not one that this reader knows."""
+        folder = Path(folder)
+        self.manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        if self.manifest["format"] != "zynqbert-artifact" or self.manifest["version"] != "1.0":
+            raise ValueError(f"{folder}: not a zynqbert artifact of version 1.0")
+        architecture = self.manifest["architecture"]
+        self.layers, self.hidden = architecture["layers"], architecture["hidden"]
+        self.heads, self.head_width = architecture["heads"], architecture["head_width"]
+        self.normalized = {"numerator": False, "normalized": True}[self.manifest["softmax"]]
+        self.tensors = t = load_file(folder / "model.safetensors")
+        if architecture["word_bits"] == 4:
+            t["embeddings.word.q"] = unpack_nibbles(t["embeddings.word.q"], self.hidden) * np.int8(16)
+        before = "embeddings.norm"
+        for i in range(self.layers):
+            layer = f"layers.{i}"
+            inputs = {name: int(t[f"{before}.entries"].sum()) for name in "qkv"}
+            inputs["o"] = self.hidden
+            inputs["ffn1"] = int(t[f"{layer}.attention_norm.entries"].sum())
+            inputs["ffn2"] = t[f"{layer}.ffn1.bias"].shape[0]
+            for name, k in inputs.items():
+                t[f"{layer}.{name}.weight"] = unpack_nibbles(t[f"{layer}.{name}.weight"], k)
+            before = f"{layer}.ffn_norm"
+
+    def _linear(self, name: str, operand: np.ndarray) -> tuple[np.ndarray, ...]:
+        """acc of Q3 and the b, m, s that go with it."""
+        t = self.tensors
+        return golden.linear_ref(t[f"{name}.weight"], operand), t[f"{name}.bias"], t[f"{name}.m"], t[f"{name}.s"]
+
+    def _rows(self, field: str, ids: np.ndarray) -> tuple[np.ndarray, ...]:
+        """One embedding table's q, m and s for each row of the pass."""
+        if ids.size and ids.min() < 0:
+            raise IndexError(f"negative {field}")
+        return tuple(self.tensors[f"embeddings.{field}.{part}"][ids] for part in "qms")
+
+    def _entries(self, norm: str, y: np.ndarray) -> np.ndarray:
+        """The operand that a layer norm's output becomes (Q9)."""
+        return golden.entries_ref(y, self.tensors[f"{norm}.entries"], *self.tensors[f"{norm}.operand"])
+
+    def _norm(self, norm: str, x: np.ndarray, trace: dict) -> tuple[np.ndarray, np.ndarray]:
+        """y (Q7) and its entries (Q9)."""
+        names = ("gamma", "gamma_shift", "beta", "beta_shift")
+        trace[f"{norm}.y"] = y = golden.layer_norm_ref(x, *(self.tensors[f"{norm}.{name}"] for name in names))
+        trace[f"{norm}.operand"] = operand = self._entries(norm, y)
+        return y, operand
+
+    def _attention(self, layer: str, operand: np.ndarray, begin, end, trace: dict) -> np.ndarray:
+        """Q10, Q14 to Q18 for all heads: operand [rows, K] → context [rows, hidden]."""
+        t = self.tensors
+        for name in "qkv":
+            trace[f"{layer}.{name}"] = golden.int8_ref(*self._linear(f"{layer}.{name}", operand))
+        numerators, contexts = [], []
+        for head in range(self.heads):
+            of_head = slice(head * self.head_width, (head + 1) * self.head_width)
+            q, k, v = (trace[f"{layer}.{name}"][:, of_head] for name in "qkv")
+            m, s = t[f"{layer}.attention.score_m"][head], t[f"{layer}.attention.score_s"][head]
+            x = golden.scores_ref(q, k, m, s)
+            e, r, p = golden.softmax_ref(x, begin, end, t["softmax.exp"], self.normalized)
+            m, s = t[f"{layer}.attention.context_m"][of_head], t[f"{layer}.attention.context_s"][of_head]
+            numerators.append(e)
+            contexts.append(golden.context_ref(e, v, r, p, m, s))
+        trace[f"{layer}.numerators"] = np.stack(numerators)  # [heads, rows, keys]
+        trace[f"{layer}.context"] = np.concatenate(contexts, axis=1)
+        return trace[f"{layer}.context"]
+
+    def forward(
+        self, token_ids, position, type, begin, end, result_rows, trace: dict[str, np.ndarray] | None = None
+    ) -> np.ndarray:
+        """One pass of at most 128 rows → logits int64 [results, labels].
+
+        token_ids, position, type, begin, end [rows]: row i sees the keys begin_i .. end_i − 1 (rows of this pass);
+        padding rows have word, position and type 0 and an empty range. result_rows [results]: the [CLS] rows.
+        Every buffer is left in `trace` by name, [rows, channels] but for numerators [heads, rows, keys].
+        """
+        trace = {} if trace is None else trace
+        t = self.tensors
+        token_ids, position, type, begin, end, result_rows = (
+            np.asarray(x, np.int64) for x in (token_ids, position, type, begin, end, result_rows)
+        )
+        rows = token_ids.shape[0]
+        if not 1 <= rows <= 128 or (begin < 0).any() or (end > rows).any() or (result_rows < 0).any():
+            raise ValueError("a pass has 1 .. 128 rows, and the key ranges and result rows are among them")
+        fields = (("word", token_ids), ("position", position), ("type", type))
+        trace["embeddings.sum"] = x = golden.embed_ref(*(self._rows(field, ids) for field, ids in fields))
+        norm = "embeddings.norm"
+        y, operand = self._norm(norm, x, trace)
+        for i in range(self.layers):
+            layer = f"layers.{i}"
+            context = self._attention(layer, operand, begin, end, trace)
+            x = golden.residual_ref(*self._linear(f"{layer}.o", context), y, *t[f"{layer}.o.residual"])
+            trace[f"{layer}.o.x"] = x
+            y, operand = self._norm(f"{layer}.attention_norm", x, trace)
+            ffn1 = golden.activation_ref(
+                *self._linear(f"{layer}.ffn1", operand), t[f"{layer}.gelu"], t[f"{layer}.ffn1.table"], unsigned=True
+            )
+            trace[f"{layer}.ffn1"] = ffn1
+            x = golden.residual_ref(*self._linear(f"{layer}.ffn2", ffn1), y, *t[f"{layer}.ffn2.residual"])
+            trace[f"{layer}.ffn2.x"] = x
+            norm = f"{layer}.ffn_norm"
+            y, operand = self._norm(norm, x, trace)
+        trace["gathered"] = gathered = self._entries(norm, y[result_rows])
+        trace["pooler"] = pooled = golden.pooler_ref(*self._linear("pooler", gathered), t["pooler.tanh"])
+        trace["logits"] = golden.logits_ref(*self._linear("classifier", pooled))
+        return trace["logits"]
+
+    def forward_sentence(self, ids, types=None, length: int | None = None, trace: dict | None = None) -> np.ndarray:
+        """One sentence in a pass of `length` rows (its own length if None) → logits int64 [labels]."""
+        n = len(ids)
+        length = n if length is None else length
+        if not 1 <= n <= length:
+            raise ValueError(f"{n} tokens in {length} rows")
+        pad = [0] * (length - n)
+        types = [0] * n if types is None else list(types)
+        columns = ([*ids, *pad], [*range(n), *pad], types + pad, [0] * length, [n] * n + pad)
+        return self.forward(*columns, [0], trace)[0]

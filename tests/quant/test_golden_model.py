@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The golden model on random artifacts: packing, padding, refusals; and that those artifacts are worth testing with."""
+
+import hashlib
+import json
+import time
+
+import numpy as np
+import pytest
+from random_artifact import make_random_artifact, pack_nibbles
+from safetensors.numpy import load_file, save_file
+from tokenizers import Tokenizer
+from zynqbert.quant import golden
+from zynqbert.quant.golden_model import GoldenModel, unpack_nibbles
+
+CONFIGURATIONS = {
+    "two layers": dict(layers=2, labels=2, extra_entries=3),
+    "wide heads": dict(hidden=128, heads=2, head_width=64, labels=5, word_bits=4, extra_entries=0, seed=1),
+    "normalized": dict(layers=2, labels=3, softmax="normalized", word_bits=4, extra_entries=8, seed=2),
+}
+
+
+@pytest.fixture(scope="module", params=list(CONFIGURATIONS))
+def folder(request, tmp_path_factory):
+    return make_random_artifact(tmp_path_factory.mktemp("artifact"), **CONFIGURATIONS[request.param])
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return GoldenModel(folder)
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory):
+    """The first configuration, for tests that copy and damage it."""
+    return make_random_artifact(tmp_path_factory.mktemp("artifact"), **CONFIGURATIONS["two layers"])
+
+
+def sentences(*lengths: int) -> list[tuple[list[int], list[int]]]:
+    """(ids, types) of random sentences that begin with [CLS]."""
+    rng = np.random.default_rng(7)
+    return [([2, *rng.integers(0, 50, n - 1).tolist()], rng.integers(0, 2, n).tolist()) for n in lengths]
+
+
+def packed(batch, rows: int) -> list[np.ndarray]:
+    """The arguments of forward for sentences side by side, padded to `rows`."""
+    columns, at, cls = [], 0, []
+    for ids, types in batch:
+        n = len(ids)
+        cls.append(at)
+        columns += [(ids[i], i, types[i], at, at + n) for i in range(n)]
+        at += n
+    columns += [(0, 0, 0, 0, 0)] * (rows - at)
+    return [*(np.array(column) for column in zip(*columns, strict=True)), np.array(cls)]
+
+
+def test_packing_equals_one_by_one(model):
+    batch = sentences(17, 1, 40, 33, 2)
+    together = model.forward(*packed(batch, 96))
+    alone = [model.forward_sentence(ids, types) for ids, types in batch]
+    np.testing.assert_array_equal(together, alone)
+    assert len({tuple(x) for x in together.tolist()}) == len(batch)  # the logits do depend on the sentence
+
+
+def test_order_of_sentences_and_results(model):
+    batch = sentences(5, 30, 12)
+    *columns, cls = packed(batch, 64)
+    forward = model.forward(*columns, cls)
+    np.testing.assert_array_equal(model.forward(*columns, cls[::-1]), forward[::-1])
+    np.testing.assert_array_equal(model.forward(*packed(batch[::-1], 64)), forward[::-1])
+
+
+@pytest.mark.parametrize("rows", [32, 64, 96, 128])
+def test_padding_to_row_blocks(model, rows):
+    [(ids, types)] = sentences(21)
+    alone, wide = {}, {}
+    logits = model.forward_sentence(ids, types, trace=alone)
+    np.testing.assert_array_equal(model.forward_sentence(ids, types, rows, trace=wide), logits)
+    for name in alone:
+        of_sentence = wide[name][:, :21] if name.endswith("numerators") else wide[name][:21]
+        if name.endswith("numerators"):
+            assert not of_sentence[:, :, 21:].any()
+            of_sentence = of_sentence[:, :, :21]
+        np.testing.assert_array_equal(of_sentence, alone[name], name)
+
+
+def test_padding_rows_do_not_matter(model):
+    batch = sentences(9, 20)
+    columns = packed(batch, 64)
+    clean = model.forward(*columns)
+    rng = np.random.default_rng(3)
+    for column, top in zip(columns[:3], (50, 128, 2), strict=True):
+        column[29:] = rng.integers(0, top, 35)
+    np.testing.assert_array_equal(model.forward(*columns), clean)
+
+
+def test_a_padding_row_has_no_context(model):
+    trace = {}
+    model.forward_sentence(*sentences(3)[0], length=32, trace=trace)
+    assert not trace["layers.0.context"][3:].any() and not trace["layers.0.numerators"][:, 3:].any()
+
+
+def test_trace_names_shapes_and_ranges(folder, model):
+    trace = {}
+    logits = model.forward(*packed(sentences(30, 34), 64), trace)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    architecture, entries = manifest["architecture"], manifest["entries"]
+    hidden, heads = architecture["hidden"], architecture["heads"]
+    int16, int8 = (-32767, 32767), (-127, 127)
+    expected = {
+        "embeddings.sum": ((64, hidden), int16),
+        "embeddings.norm.y": ((64, hidden), int16),
+        "embeddings.norm.operand": ((64, entries["embedding_norm"][0]), int8),
+    }
+    for i in range(architecture["layers"]):
+        layer = f"layers.{i}"
+        expected |= {f"{layer}.{name}": ((64, hidden), int8) for name in "qkv"}
+        expected |= {
+            f"{layer}.numerators": ((heads, 64, 64), (0, 255)),
+            f"{layer}.context": ((64, hidden), int8),
+            f"{layer}.o.x": ((64, hidden), int16),
+            f"{layer}.attention_norm.y": ((64, hidden), int16),
+            f"{layer}.attention_norm.operand": ((64, entries["attention_norm"][i]), int8),
+            f"{layer}.ffn1": ((64, entries["ffn"][i]), (0, 255)),
+            f"{layer}.ffn2.x": ((64, hidden), int16),
+            f"{layer}.ffn_norm.y": ((64, hidden), int16),
+            f"{layer}.ffn_norm.operand": ((64, entries["ffn_norm"][i]), int8),
+        }
+    labels = len(manifest["task"]["labels"])
+    expected |= {
+        "gathered": ((2, entries["ffn_norm"][-1]), int8),
+        "pooler": ((2, hidden), int8),
+        "logits": ((2, labels), int16),
+    }
+    assert list(trace) == list(expected)
+    for name, (shape, (lo, hi)) in expected.items():
+        assert trace[name].shape == shape and trace[name].dtype == np.int64, name
+        assert lo <= trace[name].min() and trace[name].max() <= hi, name
+    assert trace["logits"] is logits
+
+
+def test_activations_are_alive(model):
+    """On sentences that did not calibrate it: int8 buffers spread over their range, few values saturated or 0."""
+    trace = {}
+    model.forward(*packed(sentences(30, 34, 50), 128), trace)
+    for name, value in trace.items():
+        value = value[:, :114] if name.endswith("numerators") else value[:114]
+        if name.endswith((".q", ".k", ".v", ".context", ".operand", "gathered")):
+            assert 25 < value.std() < 60, name
+            assert (np.abs(value) == 127).mean() < 0.08 and (value == 0).mean() < 0.15, name
+        elif name.endswith((".y", ".x", "embeddings.sum")):
+            assert 1000 < value.std() < 6000 and (np.abs(value) == 32767).mean() < 0.01, name
+        elif name.endswith("ffn1"):
+            assert 60 < value.std() < 110 and (value == 255).mean() < 0.1, name
+            assert value.max() >= 235, name
+        elif name.endswith("numerators"):
+            assert len(np.unique(value)) > 50, name
+        elif name == "pooler":
+            assert 60 < value.std() < 100 and (np.abs(value) > 125).mean() < 0.1
+
+
+def linears(model, trace):
+    """(name, weights, operand, largest operand, bias) of every linear layer."""
+    t, before = model.tensors, "embeddings.norm.operand"
+    for i in range(model.layers):
+        layer = f"layers.{i}"
+        operands = dict.fromkeys((f"{layer}.q", f"{layer}.k", f"{layer}.v"), before)
+        operands[f"{layer}.o"] = f"{layer}.context"
+        operands[f"{layer}.ffn1"] = f"{layer}.attention_norm.operand"
+        operands[f"{layer}.ffn2"] = f"{layer}.ffn1"
+        for name, operand in operands.items():
+            amax = 255 if name.endswith("ffn2") else 127
+            yield name, t[f"{name}.weight"], trace[operand], amax, t[f"{name}.bias"]
+        before = f"{layer}.ffn_norm.operand"
+    for name, operand in [("pooler", "gathered"), ("classifier", "pooler")]:
+        yield name, t[f"{name}.weight"], trace[operand], 127, t[f"{name}.bias"]
+
+
+def test_packed_array_computes_the_model(model):
+    """The packing check holds for every linear layer, and the packed products of Q4 and Q5 are the plain ones."""
+    trace = {}
+    model.forward(*packed(sentences(32), 32), trace)
+    for name, w, operand, amax, bias in linears(model, trace):
+        w = w.astype(np.int64)
+        assert (amax * np.abs(w).sum(axis=1) + np.abs(bias.astype(np.int64)) < 2**26).all(), name
+        int4 = name.startswith("layers")
+        n0 = np.abs(w[0::2]) if int4 else w & 15
+        assert (amax * n0.sum(axis=1) < 2**22).all(), name
+        product = (golden.packed_w4_ref if int4 else golden.packed_w8_ref)(w, operand)
+        np.testing.assert_array_equal(product, golden.linear_ref(w, operand), name)
+    d = model.head_width
+    for i in range(model.layers):
+        q, k, v = (trace[f"layers.{i}.{name}"][:, :d] for name in "qkv")
+        e = trace[f"layers.{i}.numerators"][0]
+        np.testing.assert_array_equal(golden.packed_w8_ref(k, q), golden.linear_ref(k, q))
+        np.testing.assert_array_equal(golden.packed_w8_ref(v.T, e), e @ v)
+
+
+def test_forward_refuses(model):
+    [(ids, types)] = sentences(4)
+    with pytest.raises(ValueError):
+        model.forward_sentence(ids, types, 129)
+    with pytest.raises(ValueError):
+        model.forward_sentence(ids, types, 3)
+    with pytest.raises(IndexError):
+        model.forward_sentence([2, 50])
+    with pytest.raises(IndexError):
+        model.forward_sentence([2, -1])
+    *columns, cls = packed(sentences(4), 4)
+    columns[4][0] = 5  # a key beyond the pass
+    with pytest.raises(ValueError):
+        model.forward(*columns, cls)
+
+
+# ---- the artifact ----
+
+
+def test_nibbles():
+    w = np.array([[1, -1, 7], [-7, 0, 3]])
+    assert pack_nibbles(w).tolist() == [[0xF1, 0x07], [0x09, 0x03]]
+    assert unpack_nibbles(np.array([[0xF1, 0x07], [0x09, 0x03]], np.uint8), 3).tolist() == w.tolist()
+    every = np.array([[v] for v in range(-7, 8)])
+    assert unpack_nibbles(pack_nibbles(every), 1).tolist() == every.tolist()
+
+
+@pytest.mark.parametrize("name", ["q", "k", "v", "o", "ffn1", "ffn2"])
+@pytest.mark.parametrize("byte", [0x08, 0x80])
+def test_corrupt_nibble_is_refused(artifact, tmp_path, name, byte):
+    tensors = load_file(artifact / "model.safetensors")
+    tensors[f"layers.1.{name}.weight"][5, 7] = byte
+    save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "manifest.json").write_bytes((artifact / "manifest.json").read_bytes())
+    with pytest.raises(ValueError, match="0x8"):
+        GoldenModel(tmp_path)
+
+
+def test_padding_nibble_and_width_are_refused(artifact, tmp_path):
+    (tmp_path / "manifest.json").write_bytes((artifact / "manifest.json").read_bytes())
+    tensors = load_file(artifact / "model.safetensors")
+    assert tensors["layers.0.q.weight"].shape == (96, 50)  # 99 entries
+    tensors["layers.0.q.weight"][0, 49] |= 0x10
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="not 0"):
+        GoldenModel(tmp_path)
+    tensors["layers.0.q.weight"] = tensors["layers.0.q.weight"][:, :49].copy()
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match="nibbles"):
+        GoldenModel(tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"format": "other"}, {"version": "2.0"}, {"version": "1.1"}])
+def test_unknown_format_is_refused(artifact, tmp_path, change):
+    manifest = json.loads((artifact / "manifest.json").read_text()) | change
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError):
+        GoldenModel(tmp_path)
+
+
+def test_artifact_describes_itself(folder):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name, entry in manifest["files"].items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == entry["sha256"]
+    tensors = load_file(folder / "model.safetensors")
+    assert set(tensors) == set(manifest["tensors"])
+    for name, entry in manifest["tensors"].items():
+        assert entry["dtype"] == str(tensors[name].dtype) and entry["shape"] == list(tensors[name].shape)
+        assert entry["sha256"] == hashlib.sha256(tensors[name].tobytes()).hexdigest()
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    assert tokenizer.encode("w9 w10 other").ids == [2, 9, 10, 1, 3]
+    assert tokenizer.encode("w9", "w5").type_ids == [0, 0, 0, 1, 1]
+
+
+def test_artifact_is_reproducible(tmp_path):
+    a, b, c = (make_random_artifact(tmp_path / name, seed=seed) for name, seed in [("a", 4), ("b", 4), ("c", 5)])
+    files = ["manifest.json", "model.safetensors", "tokenizer.json"]
+    assert all((a / name).read_bytes() == (b / name).read_bytes() for name in files)
+    assert (a / files[1]).read_bytes() != (c / files[1]).read_bytes()
+
+
+def test_artifact_has_the_awkward_cases(artifact):
+    """Split channels, direct channels among table ones, odd K, dead channels, rows of zeros."""
+    tensors = load_file(artifact / "model.safetensors")
+    assert tensors["embeddings.norm.entries"].max() >= 2
+    table = tensors["layers.0.ffn1.table"]
+    assert (0 < (table == 0).sum() < len(table) and table[-1] == 1) or table[0] == 1
+    assert tensors["layers.0.q.m"][1] == 0 and tensors["embeddings.word.m"][-1] == 0
+    assert tensors["embeddings.norm.entries"].sum() % 2 == 1
+
+
+def test_minilm_takes_seconds(tmp_path):
+    """A sentence of 32 tokens through 6 layers of 384 and 1536 in at most 3 s."""
+    shape = dict(layers=6, hidden=384, heads=12, ffn=1536, extra_entries=20)
+    model = GoldenModel(make_random_artifact(tmp_path, **shape))
+    [(ids, types)] = sentences(32)
+    start = time.process_time()
+    model.forward_sentence(ids, types)
+    assert time.process_time() - start < 3

@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes small artifacts of random weights (docs/artifact.md) for the tests, with a writer of their own.
+
+The scales are set by running the units of golden.py on random sentences while the tensors are drawn, so that
+activations fill their ranges without saturating throughout.
+"""
+
+import hashlib
+import json
+from math import erf, exp, log, sqrt, tanh
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from zynqbert.quant import golden
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]  # then w4, w5, …
+
+
+def encode_factor(f: float) -> tuple[int, int]:
+    """(m, s) with f ≈ m·2^−s, m in 128 .. 255 (Q2)."""
+    for s in range(1, 32):
+        m = round(f * 2**s)
+        if 128 <= m <= 255:
+            return m, s
+    for s in range(1, 31):  # 256 becomes 128 with s − 1
+        if round(f * 2 ** (s + 1)) == 256:
+            return 128, s
+    raise ValueError(f"factor {f}")
+
+
+def pack_nibbles(w: np.ndarray) -> np.ndarray:
+    """[N, K] in −7 .. 7 → uint8 [N, ⌈K/2⌉], even k in the low nibble."""
+    w = np.pad(w, ((0, 0), (0, w.shape[1] % 2)))
+    return ((w[:, 0::2] & 15) | (w[:, 1::2] & 15) << 4).astype(np.uint8)
+
+
+def _rms(x: np.ndarray) -> np.ndarray:
+    """Root mean square of each column [rows, N] → [N], small ones raised to a quarter of the average."""
+    rms = np.sqrt((x * x).mean(axis=0))
+    return np.maximum(rms, max(1.0, rms.mean() / 4))
+
+
+class _Builder:
+    """Draws tensors, keeps them by name, and carries the activations of the calibration pass along."""
+
+    def __init__(self, seed: int, extra_entries: int):
+        self.rng = np.random.default_rng(seed)
+        self.extra = extra_entries
+        self.tensors: dict[str, np.ndarray] = {}
+
+    def put(self, name: str, values, dtype) -> np.ndarray:
+        values = np.asarray(values)
+        kept = values.astype(dtype)
+        assert (kept == values).all(), name
+        self.tensors[name] = kept
+        return values.astype(np.int64)
+
+    def factors(self, name: str, f, dead: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Encode one factor a channel as NAME m and s; with `dead`, channel 1 gets m = 0."""
+        m, s = np.array([encode_factor(x) for x in f]).T
+        if dead:
+            m[1], s[1] = 0, 1
+        return self.put(f"{name}m", m, np.uint8), self.put(f"{name}s", s, np.uint8)
+
+    def embedding(self, field: str, n: int, hidden: int, std: float, four_bit: bool) -> tuple[np.ndarray, ...]:
+        name = f"embeddings.{field}."
+        top = 7 if four_bit else 127
+        q = np.clip(np.rint(self.rng.normal(0, top / 2.5, (n, hidden))), -top, top).astype(np.int64)
+        q[n - 1] = 0  # one row of zeros, m = 0
+        if four_bit:
+            self.put(name + "q", pack_nibbles(q), np.uint8)
+            q = 16 * q
+        else:
+            self.put(name + "q", q, np.int8)
+        m, s = self.factors(name, std / 50 * self.rng.uniform(0.7, 1.4, n))
+        m[n - 1] = 0
+        return q, self.put(name + "m", m, np.uint8), s
+
+    def norm(self, name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Draw a layer norm and its entries; x [rows, hidden] → y, operand, e."""
+        rng, hidden = self.rng, x.shape[1]
+        e = 1 + np.bincount(rng.integers(0, hidden, self.extra), minlength=hidden)
+        gamma = rng.integers(40, 128, hidden) * rng.choice([1, 1, 1, -1], hidden)
+        gamma_shift = np.where(e > 1, 5, rng.integers(6, 8, hidden))  # outlier channels are larger
+        beta, beta_shift = rng.integers(-127, 128, hidden), rng.integers(0, 4, hidden)
+        parts = [("gamma", gamma, np.int8), ("gamma_shift", gamma_shift, np.uint8)]
+        parts += [("beta", beta, np.int8), ("beta_shift", beta_shift, np.uint8)]
+        y = golden.layer_norm_ref(x, *(self.put(f"{name}.{part}", v, dtype) for part, v, dtype in parts))
+        self.put(f"{name}.entries", e, np.uint8)
+        operand = self.put(f"{name}.operand", encode_factor(40 / y[:, e == 1].std()), np.int32)
+        return y, golden.entries_ref(y, e, *operand), e
+
+    def weight(self, name: str, n: int, k: int, repeat=None, rows=None, bits: int = 4) -> np.ndarray:
+        """Random weights [n, k], columns repeated as the entries say, rows picked by `rows`."""
+        top = {4: 7, 8: 127}[bits]
+        w = np.clip(np.rint(self.rng.normal(0, top / 2.5, (n, k))), -top, top).astype(np.int64)
+        w[0, : min(k // 2, 500)] = top  # one row of extremes, few enough for the packing check
+        w[0, k - min(k // 2, 500) :] = -top
+        w = w if repeat is None else np.repeat(w, repeat, axis=1)
+        w = w if rows is None else w[rows]
+        self.put(f"{name}.weight", *((pack_nibbles(w), np.uint8) if bits == 4 else (w, np.int8)))
+        return w
+
+    def linear(self, name: str, w: np.ndarray, a: np.ndarray, std: float, offset=0, dead: bool = False):
+        """Bias and factors such that the output of `a` has about `std`; offset [n] is added to the bias.
+
+        Returns acc, b, m, s, what the units of golden.py take.
+        """
+        acc = golden.linear_ref(w, a)
+        spread = _rms(acc + offset)
+        b = np.rint(self.rng.normal(0, 0.3, len(w)) * spread).astype(np.int64) + offset
+        b = self.put(f"{name}.bias", b, np.int32)
+        return acc, b, *self.factors(f"{name}.", std / spread, dead)
+
+
+def _attention(build: _Builder, layer: str, operand, e, heads: int, d: int, spans, normalized: bool) -> np.ndarray:
+    hidden = heads * d
+    q, k, v = (
+        golden.int8_ref(
+            *build.linear(f"{layer}.{name}", build.weight(f"{layer}.{name}", hidden, len(e), e), operand, 45, dead=True)
+        )
+        for name in "qkv"
+    )
+    of_head = [slice(h * d, (h + 1) * d) for h in range(heads)]
+    # real scores of standard deviation 1.5, in steps of ln(510)/255
+    score = [1.5 * 255 / log(510) / golden.linear_ref(k[:, c], q[:, c]).std() for c in of_head]
+    score_m, score_s = build.factors(f"{layer}.attention.score_", score)
+    softmax = [
+        golden.softmax_ref(
+            golden.scores_ref(q[:, c], k[:, c], score_m[h], score_s[h]), *spans, golden.exp_table_ref(), normalized
+        )
+        for h, c in enumerate(of_head)
+    ]
+    # m = 128, s = 15 gives the average of V itself
+    raw = [golden.context_ref(*_evr(softmax[h], v[:, c]), 128, 15) for h, c in enumerate(of_head)]
+    spread = _rms(np.concatenate(raw, axis=1))
+    m, s = build.factors(f"{layer}.attention.context_", 40 / 256 / spread)
+    return np.concatenate(
+        [golden.context_ref(*_evr(softmax[h], v[:, c]), m[c], s[c]) for h, c in enumerate(of_head)], axis=1
+    )
+
+
+def _evr(softmax, v):
+    e, r, p = softmax
+    return e, v, r, p
+
+
+def _ffn1(build: _Builder, name: str, operand, e, ffn: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """ffn1 with `extra` direct channels (Q11) → codes, source channel, table flag [N] each, and zp."""
+    x_lo, x_hi = -4.0, 1.5
+    s_out = (x_hi + 0.17) / 255
+    zp = round(0.17 / s_out)
+    xs = [x_lo + i * (x_hi - x_lo) / 255 for i in range(256)]
+    gelu = [min(255, max(0, round(x * (1 + erf(x / sqrt(2))) / 2 / s_out) + zp)) for x in xs]
+    build.put(f"{name[:-4]}gelu", gelu, np.uint8)
+    source = np.sort(np.concatenate([np.arange(ffn), build.rng.integers(0, ffn, build.extra)]))
+    first = np.searchsorted(source, source)  # index of the channel's table entry
+    entry = np.arange(len(source)) - first  # 0: table
+    w = build.weight(name, ffn, len(e), e, rows=source)
+    acc = golden.linear_ref(w, operand)
+    step = 1 / _rms(acc)  # x of one unit of acc, so that x is about ±1
+    index = step * 255 / (x_hi - x_lo)
+    mean = build.rng.normal(0, 0.5, ffn)[source]
+    x0 = np.where(entry == 0, mean - x_lo - 128 * (x_hi - x_lo) / 255, mean - x_hi - (entry - 1) * 255 * s_out)
+    b = build.put(f"{name}.bias", np.rint(x0 / step), np.int32)
+    m, s = build.factors(f"{name}.", np.where(entry == 0, index, step / s_out))
+    flags = build.put(f"{name}.table", (entry == 0).astype(np.int64), np.uint8)
+    return golden.activation_ref(acc, b, m, s, gelu, flags, unsigned=True), source, flags, zp
+
+
+def _tokenizer(vocab: int) -> Tokenizer:
+    words = WORDS + [f"w{i}" for i in range(len(WORDS), vocab)]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    special = [(word, words.index(word)) for word in ("[CLS]", "[SEP]")]
+    pair = "[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1"
+    tokenizer.post_processor = processors.TemplateProcessing("[CLS]:0 $A:0 [SEP]:0", pair, special)
+    return tokenizer
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def make_random_artifact(
+    path: str | Path,
+    *,
+    layers: int = 1,
+    hidden: int = 96,
+    heads: int = 3,
+    head_width: int = 32,
+    ffn: int = 200,
+    vocab: int = 50,
+    labels: int = 2,
+    word_bits: int = 8,
+    seed: int = 0,
+    extra_entries: int = 3,
+    softmax: str = "numerator",
+    positions: int = 128,
+) -> Path:
+    """Write an artifact folder at `path` and return it. The same arguments give the same bytes.
+
+    `extra_entries` entries are added to random channels of every norm (Q9), and as many direct channels to every ffn1
+    (Q11). The [PAD] word is a row like any other; the last word, position and type are rows of zeros with m = 0;
+    channel 1 of q, k, v, o and ffn2 is dead (m = 0).
+    """
+    if hidden != heads * head_width or vocab <= len(WORDS) + 1:
+        raise ValueError("hidden is heads × head_width, and the vocabulary holds the special words and two more")
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    build = _Builder(seed, extra_entries)
+    normalized = {"numerator": False, "normalized": True}[softmax]
+    exp_table = build.put("softmax.exp", golden.exp_table_ref(), np.uint8)
+    assert exp_table[1] == round(255 * exp(-log(510) / 255))
+
+    # the calibration pass: sentences of these lengths, or shorter if positions are few
+    lengths = [min(n, positions) for n in (1, 3, 5, 8, 13, 21, 34, 32, 16, 16, 11)]
+    ends = np.cumsum(lengths)
+    begin, end = np.repeat(ends - lengths, lengths), np.repeat(ends, lengths)
+    rows = int(ends[-1])
+    cls = ends - lengths
+    ids = build.rng.integers(0, vocab, rows)
+    ids[cls] = WORDS.index("[CLS]")
+    index = {"word": ids, "position": np.arange(rows) - begin, "type": build.rng.integers(0, 2, rows)}
+    sizes = {"word": (vocab, 2500.0), "position": (positions, 1500.0), "type": (2, 500.0)}
+    terms = []
+    for field, (n, std) in sizes.items():
+        table = build.embedding(field, n, hidden, std, four_bit=field == "word" and word_bits == 4)
+        terms.append(tuple(part[index[field]] for part in table))
+    x = golden.embed_ref(*terms)
+    y, operand, e = build.norm("embeddings.norm", x)
+    widths = {"embedding_norm": [int(e.sum())], "attention_norm": [], "ffn_norm": [], "ffn": []}
+    for i in range(layers):
+        layer = f"layers.{i}"
+        context = _attention(build, layer, operand, e, heads, head_width, (begin, end), normalized)
+        w = build.weight(f"{layer}.o", hidden, hidden)
+        m_r, s_r = build.put(f"{layer}.o.residual", encode_factor(0.8), np.int32)
+        x = golden.residual_ref(*build.linear(f"{layer}.o", w, context, 1500, dead=True), y, m_r, s_r)
+        y, operand, e = build.norm(f"{layer}.attention_norm", x)
+        widths["attention_norm"].append(int(e.sum()))
+        codes, source, flags, zp = _ffn1(build, f"{layer}.ffn1", operand, e, ffn)
+        widths["ffn"].append(len(source))
+        w = build.weight(f"{layer}.ffn2", hidden, ffn, np.bincount(source))
+        m_r, s_r = build.put(f"{layer}.ffn2.residual", encode_factor(1.3), np.int32)
+        zero = -zp * (w * flags).sum(axis=1)  # only table entries carry the zero point
+        x = golden.residual_ref(*build.linear(f"{layer}.ffn2", w, codes, 1500, zero, dead=True), y, m_r, s_r)
+        y, operand, e = build.norm(f"{layer}.ffn_norm", x)
+        widths["ffn_norm"].append(int(e.sum()))
+
+    # the head is calibrated on every row, not only on the few [CLS] ones
+    table = build.put("pooler.tanh", [round(127 * tanh(-3 + 6 * i / 255)) for i in range(256)], np.int8)
+    w = build.weight("pooler", hidden, hidden, e, bits=8)
+    pooled = golden.pooler_ref(*build.linear("pooler", w, operand, 42.5), table)
+    w = build.weight("classifier", labels, hidden, bits=8)
+    build.linear("classifier", w, pooled, 3000)
+
+    tensors = dict(sorted(build.tensors.items()))
+    save_file(tensors, path / "model.safetensors")
+    _tokenizer(vocab).save(str(path / "tokenizer.json"))
+    manifest = {
+        "format": "zynqbert-artifact",
+        "version": "1.0",
+        "architecture": {
+            "family": "bert",
+            "layers": layers,
+            "hidden": hidden,
+            "heads": heads,
+            "head_width": head_width,
+            "ffn": ffn,
+            "vocab": vocab,
+            "positions": positions,
+            "types": 2,
+            "activation": "gelu",
+            "word_bits": word_bits,
+        },
+        "task": {
+            "kind": "classification",
+            "labels": [f"label{i}" for i in range(labels)],
+            "max_length": min(64, positions),
+        },
+        "entries": widths,
+        "scales": {"logits": 1 / 1500, "activations": {}},
+        "softmax": softmax,
+        "tensors": {
+            name: {"dtype": str(t.dtype), "shape": list(t.shape), "sha256": _sha256(t.tobytes())}
+            for name, t in tensors.items()
+        },
+        "files": {
+            name: {"sha256": _sha256((path / name).read_bytes())} for name in ("tokenizer.json", "model.safetensors")
+        },
+        "metrics": {"seed": seed},
+    }
+    (path / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    return path
