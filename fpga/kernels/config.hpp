@@ -51,5 +51,6 @@ constexpr int kScoreStepTop = 255;
 // Program.
 constexpr int kProgramVersion = 1;
 constexpr int kInstructionBeats = 4;
+constexpr unsigned kEngineId = 0x5A51u << 16 | kProgramVersion << 8 | kColumns;
 
 }  // namespace zq

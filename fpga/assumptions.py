@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the cycle, power and resource models take for granted until a vendor report or a board says otherwise.
+
+One table. `docs/assumptions.md` is rendered from it (`python -m zynqbert.fpga.assumptions > docs/assumptions.md`), and the
+models read their numbers from it, so that a figure that a report contradicts is replaced in one place. In `confirm`,
+`csynth:` is a path under `<profile>` of the unit's csynth.xml.
+"""
+
+from dataclasses import dataclass
+
+_OVERALL = "csynth: PerformanceEstimates/SummaryOfOverallLatency"
+_LOOP = "csynth: PerformanceEstimates/SummaryOfLoopLatency"
+
+
+@dataclass(frozen=True)
+class Assumption:
+    """One assumption: `name` is how a model asks for `value` (in `unit`); `effect` says what changes if it is wrong."""
+
+    id: str
+    name: str
+    value: float
+    unit: str
+    text: str
+    effect: str
+    confirm: str
+
+
+_GENERAL: tuple[tuple[str, float, str, str, str, str], ...] = (
+    (
+        "clock_mhz", 250, "MHz",
+        "The engine meets timing at this clock on both boards; 300 is the ambition.",
+        "Time scales with 1/clock, but for what DDR binds; dynamic power with the clock.",
+        "timing report: WNS ≥ 0; csynth: PerformanceEstimates/SummaryOfTimingAnalysis/EstimatedClockPeriod",
+    ),
+    (
+        "ii", 1, "cycles",
+        "Every loop of the table below starts an iteration each cycle.",
+        "A loop of II = 2 doubles its trips' time; in array_mac that doubles the whole.",
+        f"{_LOOP}/*/PipelineII",
+    ),
+    (
+        "command_overhead", 4, "cycles",
+        "Load, vector unit and store need this from the end of one command to the first trip of the next.",
+        "The vector unit runs about 420 commands a BERT-base layer: 1 cycle more costs attention 0.1 % of the whole.",
+        f"{_OVERALL}/Average-caseLatency less the sum of {_LOOP}/*/Latency",
+    ),
+    (
+        "loop_overhead", 2, "cycles",
+        "Between two loops of one command.",
+        "Three loops a softmax: 1 cycle more costs 0.04 % of BERT-base.",
+        f"{_OVERALL}/Average-caseLatency less the sum of {_LOOP}/*/Latency",
+    ),
+    (
+        "array_overhead", 0, "cycles",
+        "The array takes the first operand of a tile the cycle after the last of the tile before.",
+        "1 cycle a tile costs 0.15 % of BERT-base.",
+        "Verilator: cycles of the array's RTL over a run of tiles",
+    ),
+    (
+        "array_depth", 40, "cycles",
+        "From the last operand of a tile to its first drained word: 32 rows of skew and 8 stages.",
+        "Seen only where the array waits for its own result, eight times a layer.",
+        "Verilator: cycles of the array's RTL from the last operand to the first drained word",
+    ),
+    (
+        "drain_overlap", 1, "",
+        "Accumulators are handed over to a second set of registers: a tile drains while the next one multiplies, so a tile "
+        "takes max(K, words of the tile before). 0: a tile drains before the next one starts, as the C++ reads.",
+        "Without it BERT-base takes 14 % more on ZCU102 and 19 % more on ZCU111.",
+        "Verilator: cycles of the array's RTL over a run of tiles",
+    ),
+    (
+        "accumulator_tiles", 2, "tiles",
+        "The accumulator stream holds this many tiles of C words; a tile starts only when its words fit.",
+        "One tile less stalls the array while the vector unit is in a softmax.",
+        "csynth of the block diagram: AreaEstimates/Resources/BRAM_18K of the stream (depth 2·C, 864 bits)",
+    ),
+    (
+        "token_latency", 2, "cycles",
+        "From a token's write to its reader's next cycle.",
+        "Once a dependency: 1 cycle more costs 0.02 % of BERT-base.",
+        "cosimulation: write to read of the token streams",
+    ),
+    (
+        "command_depth", 0, "",
+        "The command streams never fill: fetch runs ahead of every unit (0: unbounded).",
+        "Shallow streams keep load from fetching the next weights early and expose their load time.",
+        "cosimulation: the deepest fill of the command streams",
+    ),
+    (
+        "fetch_command_cycles", 1, "cycles",
+        "Fetch sends one command to each unit in this time.",
+        "Nothing while fetch runs ahead.",
+        f"{_LOOP}/fetch_gemm_blocks/PipelineII",
+    ),
+    (
+        "ddr_peak_gb_s", 17.07, "GB/s",
+        "PS DDR4, 64 bits at 2133 MT/s, on both boards (UG1182, UG1271).",
+        "At 192 columns weights arrive in 44 % of the time they are used; half the bandwidth would still hide.",
+        "board: a read-bandwidth test over the HP ports",
+    ),
+    (
+        "ddr_efficiency", 0.8, "",
+        "Share of the peak that long bursts reach, refresh and the CPU's own traffic included.",
+        "As the bandwidth: hidden down to about 0.36 at 192 columns and 250 MHz.",
+        "board: a read-bandwidth test over the HP ports",
+    ),
+    (
+        "port_bytes", 16, "bytes/cycle",
+        "Each of the C/32 HP/HPC ports moves one 128-bit beat an engine cycle; the four HP and two HPC ports share nothing "
+        "but the DDR controller.",
+        "Two ports behind one switch would halve a tile's load: 1536 cycles against 3072 used.",
+        "csynth: InterfaceSummary, and a board test of all ports at once",
+    ),
+    (
+        "axi_read_latency_ns", 250, "ns",
+        "From a burst's address to its first beat.",
+        "Paid once a load command and once an embedding row: 100 ns more cost 0.3 % of BERT-base.",
+        "board: AXI performance monitor; csynth: the m_axi latency option the report was made with",
+    ),
+    (
+        "axi_write_latency_ns", 150, "ns",
+        "From the last beat of a burst to its response.",
+        "Once a pass.",
+        "board: AXI performance monitor",
+    ),
+    (
+        "gather_overlap", 0, "",
+        "Embedding rows are gathered one after the other: each waits out the read latency (0). 1: their bursts overlap.",
+        "Overlapped, BERT-base gains 0.8 %.",
+        f"{_LOOP}/load_embedding_rows/Latency",
+    ),
+    (
+        "load_store_contention", 0, "",
+        "Load and store do not slow each other.",
+        "Only traces write much; a normal pass writes less than a kilobyte.",
+        "board: cycles of a pass with and without traces",
+    ),
+    (
+        "start_done_cycles", 20, "cycles",
+        "From the start bit to fetch's first read and from `done` to the interrupt.",
+        "Once a pass; register writes, cache flush and the host's own time are not in the figure at all.",
+        "board: cycle counter against the host's clock",
+    ),
+    (
+        "mantissa_products_in_luts", 1, "",
+        "Products with an 8-bit mantissa, or narrower than 18 by 9 bits, are built in LUTs (bind_op fabric).",
+        "In DSPs, ZCU102 would hold over 90 % of its DSPs.",
+        "csynth: AreaEstimates/Resources/DSP of the vector unit",
+    ),
+)  # fmt: skip
+
+# Cycles from a trip's first stage to its result, by loop: what the longest chain of the loop's body needs at 4 ns.
+DEPTHS: dict[str, tuple[int, str]] = {
+    "load_weights": (3, "beat to weight buffer"),
+    "load_parameters": (3, "beat to parameter slot"),
+    "load_table": (3, "beat to parameter slot"),
+    "load_rows": (3, "beat to parameter slot and row fields"),
+    "load_embedding": (4, "beat, nibbles, embedding buffer"),
+    "vector_copy": (3, "read, split, write"),
+    "vector_embed": (12, "read 2, product 2, shift 2, add and clamp 2, square 3, write 1"),
+    "vector_linear": (14, "read 2, bias 1, product 3, shift 2, clamp 1, table 2 or residual 3, write 1"),
+    "vector_turn": (13, "as vector_linear, then the plane"),
+    "vector_scores": (10, "product 3, shift 2, clamp 1, maximum 2, write 2"),
+    "vector_softmax": (10, "read 2, subtract 1, clamp 1, table 2, sum 2, write 2"),
+    "vector_reciprocal": (42, "leading one 2, pipelined division of 32 bits 36, round 2, write 2"),
+    "vector_normalize": (12, "read 2, two products 6, shift 2, write 2"),
+    "vector_context": (18, "product 4, shift 2, product 3, shift 2, clamp 1, read 4, write 2"),
+    "norm_statistics": (44, "squares 6, leading one 4, shift 3, table 2, Newton step 18, root table, write 11"),
+    "norm_apply": (30, "read 2, product 4, subtract 1, product 5, shift 3, product 3, shift 2, product 3, entries 4, write 3"),
+    "gather": (14, "read 2, choose of 128 rows 3, product 3, shift 2, entries 2, write 2"),
+    "store_words": (3, "word to beat"),
+}  # fmt: skip
+
+
+def _table() -> tuple[Assumption, ...]:
+    rows = list(_GENERAL)
+    rows += [
+        (
+            f"depth.{loop}", depth, "cycles",
+            f"Pipeline depth of {loop}: {chain}.",
+            "Added once each time the loop runs.",
+            f"{_LOOP}/{loop}/PipelineDepth",
+        )
+        for loop, (depth, chain) in DEPTHS.items()
+    ]  # fmt: skip
+    return tuple(Assumption(f"A{number:02}", *row) for number, row in enumerate(rows, 1))
+
+
+ASSUMPTIONS: tuple[Assumption, ...] = _table()
+_VALUES = {a.name: a.value for a in ASSUMPTIONS}
+
+
+def assumed(name: str) -> float:
+    """The value of the assumption called `name`; KeyError if there is none."""
+    return _VALUES[name]
+
+
+def render() -> str:
+    """The table as the text of docs/assumptions.md."""
+    lines = [
+        "# Assumptions",
+        "",
+        "Generated from `fpga/assumptions.py`: `python -m zynqbert.fpga.assumptions > docs/assumptions.md`. Time, power and area",
+        "are **modelled** on these until a vendor report or a board confirms or replaces them. `csynth:` is a path under",
+        "`<profile>` of a unit's csynth.xml.",
+        "",
+        "| id | name | value | what is assumed | what changes if wrong | what would confirm it |",
+        "|---|---|---|---|---|---|",
+    ]
+    for a in ASSUMPTIONS:
+        value = f"{a.value:g} {a.unit}".rstrip()
+        lines.append(f"| {a.id} | `{a.name}` | {value} | {a.text} | {a.effect} | {a.confirm} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(render(), end="")

@@ -1,0 +1,413 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compile a model's shape to the engine's program and to the layouts of its memories (docs/program.md).
+
+One program serves every pass: the number of row blocks is a register. What depends on values (weights, tables) is in
+the memory image, see memory_image.py; only the factors of norms and residuals stand in instructions.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from ..fpga import instructions as isa
+from ..fpga import program as programs
+from ..fpga.boards import Board
+from .model_shape import LayerShape, ModelShape
+
+HEADER_BYTES = (2 + isa.MAX_ROWS) * isa.BEAT_BYTES
+
+
+class CompileError(ValueError):
+    """The model does not fit the engine; the message names the manifest's field and the limit."""
+
+
+class Artifact(Protocol):
+    """What the compiler takes from an artifact: the manifest and the tensors of docs/artifact.md, by name."""
+
+    manifest: Mapping
+    tensors: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Region:
+    """`bytes` bytes of the memory image from `offset`."""
+
+    offset: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Where an instruction leaves a copy of what it produced, and how to read it.
+
+    Shape of the golden's buffer: [rows, channels]; [heads, rows, keys] for numerators; [results, channels] where
+    `result_block`. `dtype` is int8, uint8 or int16.
+    """
+
+    name: str
+    offset: int
+    dtype: str
+    channels: int
+    result_block: bool = False
+    heads: int = 0  # numerators only
+
+    def bytes(self, row_blocks: int = isa.MAX_ROW_BLOCKS) -> int:
+        """Bytes taken in the io buffer by a pass of `row_blocks` row blocks."""
+        words = self.channels * (1 if self.result_block else row_blocks)
+        if self.heads:
+            words = self.heads * row_blocks * row_blocks * isa.LANES
+        return words * isa.LANES * np.dtype(self.dtype).itemsize
+
+    def read(self, io: np.ndarray, row_blocks: int) -> np.ndarray:
+        """The buffer out of `io` (uint8) after a pass of `row_blocks`, padded rows included, in the golden's shape."""
+        data = np.ascontiguousarray(io[self.offset : self.offset + self.bytes(row_blocks)]).view(self.dtype)
+        if self.heads:
+            by_key = data.reshape(self.heads, row_blocks, row_blocks * isa.LANES, isa.LANES)
+            return by_key.transpose(0, 1, 3, 2).reshape(self.heads, row_blocks * isa.LANES, -1)
+        by_channel = data.reshape(-1, self.channels, isa.LANES)
+        return by_channel.transpose(0, 2, 1).reshape(-1, self.channels)
+
+
+@dataclass(frozen=True)
+class IoLayout:
+    """The io buffer: row block header, results (int16 [label][32 lanes]), traces."""
+
+    header: int
+    results: int
+    bytes: int
+    labels: int
+    traces: Mapping[str, Trace]
+
+    def logits(self, io: np.ndarray, lane: int) -> np.ndarray:
+        """int16 [labels] of result lane `lane` out of `io` (uint8)."""
+        results = io[self.results : self.results + self.labels * 2 * isa.LANES]
+        return np.ascontiguousarray(results).view(np.int16).reshape(self.labels, isa.LANES)[:, lane].copy()
+
+
+@dataclass(frozen=True)
+class ActivationMap:
+    """Words of the activation memory: base of each region, and words a row block of the first two and the last.
+
+    x holds a norm's entries, then the context; q and p (two slots of 128 words) live during attention alone, so that
+    ffn may lie over both. The gathered rows reuse x, the pooled ones q.
+    """
+
+    x: int
+    x_stride: int
+    q: int
+    q_stride: int
+    p: int
+    ffn: int
+    ffn_stride: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A compiled model: program, and the layouts of memory image, io buffer and activation memory."""
+
+    shape: ModelShape
+    board: Board
+    instructions: tuple[isa.Instruction, ...]
+    regions: Mapping[str, Region]
+    image_bytes: int
+    io: IoLayout
+    activations: ActivationMap
+
+    @property
+    def program(self) -> bytes:
+        """The program's bytes, 64 an instruction."""
+        return programs.encode(self.instructions)
+
+
+def plan(shape: ModelShape, board: Board, *, artifact: Artifact | None = None, trace: bool = False) -> Plan:
+    """Compile `shape` for `board`. Raises CompileError where a size is beyond the engine.
+
+    The factors of norms and residuals come from `artifact`; without one (estimates) they are 1/2, which costs the same.
+    With `trace` every instruction leaves its result in the io buffer, named as in quant/golden_model.py.
+    """
+    check_limits(shape)
+    compiler = _Compiler(shape, board, artifact, trace)
+    compiler.model()
+    program = tuple(compiler.instructions)
+    programs.check(program)
+    return Plan(shape, board, program, compiler.regions, compiler.image_bytes, compiler.io(), compiler.map)
+
+
+def check_limits(shape: ModelShape) -> None:
+    """Raise CompileError, naming the manifest's field, if the model is beyond the engine's limits."""
+    per_layer = [(f"entries.attention_norm[{i}]", layer.attention_norm) for i, layer in enumerate(shape.layers)]
+    per_layer += [(f"entries.ffn_norm[{i}]", layer.ffn_norm) for i, layer in enumerate(shape.layers)]
+    ffn = [(f"entries.ffn[{i}]", layer.ffn) for i, layer in enumerate(shape.layers)]
+    norms = [("entries.embedding_norm", shape.embedding_norm), *per_layer]
+    bounds = [
+        ("architecture.hidden", shape.hidden, isa.MAX_WIDTH),
+        ("architecture.heads", shape.heads, isa.MAX_HEADS),
+        ("task.labels", shape.labels, isa.MAX_LABELS),
+        *((name, value, isa.MAX_NORM_ENTRIES) for name, value in norms),
+        *((name, value, isa.MAX_ENTRIES) for name, value in ffn),
+    ]
+    for name, value, limit in bounds:
+        if not 1 <= value <= limit:
+            raise CompileError(f"{name} is {value}, the engine takes 1 to {limit}")
+    if shape.head_width not in isa.HEAD_WIDTHS:
+        raise CompileError(f"architecture.head_width is {shape.head_width}, the engine takes 32 or 64")
+    if shape.heads * shape.head_width != shape.hidden:
+        raise CompileError(f"architecture.heads x head_width is not architecture.hidden = {shape.hidden}")
+    for name, value in norms:
+        if value < shape.hidden:
+            raise CompileError(f"{name} is {value}, less than architecture.hidden = {shape.hidden}")
+
+
+def activation_map(shape: ModelShape) -> ActivationMap:
+    """Lay the activation memory out for passes of four row blocks. Raises CompileError if it is too small."""
+    norms = [shape.embedding_norm, *(n for layer in shape.layers for n in (layer.attention_norm, layer.ffn_norm))]
+    x_stride = max(norms)
+    ffn_stride = max(layer.ffn for layer in shape.layers) if shape.layers else 0
+    base = isa.MAX_ROW_BLOCKS * x_stride
+    p = base + isa.MAX_ROW_BLOCKS * shape.hidden
+    end = max(p + 2 * isa.MAX_ROWS, base + isa.MAX_ROW_BLOCKS * ffn_stride)
+    if end > isa.ACTIVATION_WORDS:
+        raise CompileError(
+            f"entries: norms of {x_stride} and ffn of {ffn_stride} take {end} words of activation memory, "
+            f"the engine has {isa.ACTIVATION_WORDS}"
+        )
+    return ActivationMap(0, x_stride, base, shape.hidden, p, base, ffn_stride)
+
+
+class _Compiler:
+    """Instructions, image regions and traces as they grow."""
+
+    def __init__(self, shape: ModelShape, board: Board, artifact: Artifact | None, trace: bool):
+        self.shape, self.board, self.artifact, self.tracing = shape, board, artifact, trace
+        self.map = activation_map(shape)
+        self.instructions: list[isa.Instruction] = []
+        self.regions: dict[str, Region] = {}
+        self.image_bytes = 0
+        self.traces: dict[str, Trace] = {}
+        self.results = HEADER_BYTES
+        self.io_bytes = HEADER_BYTES + shape.labels * 2 * isa.LANES
+
+    def io(self) -> IoLayout:
+        return IoLayout(0, self.results, self.io_bytes, self.shape.labels, self.traces)
+
+    # Layout
+
+    def region(self, name: str, size: int) -> int:
+        """Reserve `size` bytes of the image under `name`; their offset."""
+        offset = self.image_bytes
+        self.regions[name] = Region(offset, size)
+        self.image_bytes = offset + -(-size // isa.BEAT_BYTES) * isa.BEAT_BYTES
+        return offset
+
+    def trace(self, name: str, dtype: str, channels: int, **kind) -> int:
+        """Reserve a trace of the io buffer, if tracing; the instruction's trace field."""
+        if not self.tracing:
+            return isa.NO_TRACE
+        trace = Trace(name, self.io_bytes, dtype, channels, **kind)
+        self.traces[name] = trace
+        self.io_bytes += trace.bytes()
+        return trace.offset
+
+    def factor(self, name: str) -> tuple[int, int]:
+        """(m, s) of tensor `name`."""
+        if self.artifact is None:
+            return 128, 8
+        m, s = self.artifact.tensors[name]
+        return int(m), int(s)
+
+    def emit(self, instruction: isa.Instruction) -> None:
+        self.instructions.append(instruction)
+
+    # Model
+
+    def model(self) -> None:
+        self.emit(isa.Rows(io=0))
+        self.table("softmax.exp", isa.TABLE_EXP)
+        self.table("pooler.tanh", isa.TABLE_POOLER)
+        self.embeddings()
+        k = self.norm("embeddings.norm", self.shape.embedding_norm)
+        for index, layer in enumerate(self.shape.layers):
+            k = self.layer(f"layers.{index}", layer, k)
+        self.head(k)
+        self.emit(isa.End())
+
+    def table(self, name: str, table: int) -> None:
+        self.emit(isa.Table(image=self.region(name, 256), table=table))
+
+    def embeddings(self) -> None:
+        shape = self.shape
+        fields = (("word", shape.vocab), ("position", shape.positions), ("type", shape.types))
+        for index, (name, rows) in enumerate(fields):
+            four_bit = name == "word" and shape.word_bits == 4
+            row_bytes = isa.embedding_row_bytes(shape.hidden, four_bit)
+            last = index == len(fields) - 1
+            self.emit(
+                isa.Embed(
+                    image=self.region(f"embeddings.{name}", rows * row_bytes),
+                    row_bytes=row_bytes,
+                    width=shape.hidden,
+                    field=index,
+                    trace=self.trace("embeddings.sum", "int16", shape.hidden) if last else isa.NO_TRACE,
+                    first=index == 0,
+                    last=last,
+                    four_bit=four_bit,
+                )
+            )
+
+    def norm(self, name: str, entries: int) -> int:
+        """NORM of the residual to region x; its entries."""
+        m, s = self.factor(f"{name}.operand")
+        self.emit(
+            isa.Norm(
+                image=self.region(name, _words(entries)),
+                width=self.shape.hidden,
+                entries=entries,
+                dst=self.map.x,
+                dst_stride=self.map.x_stride,
+                m=m,
+                s=s,
+                trace=self.trace(f"{name}.y", "int16", self.shape.hidden),
+                signal=True,
+            )
+        )
+        return entries
+
+    def linear(self, name: str, k: int, n: int, *, trace: int, w8: bool = False, **fields) -> None:
+        """GEMM of linear layer `name`, its weights and parameters in the image."""
+        tile = self.board.columns // 2 if w8 else self.board.columns
+        tile_bytes = k * self.board.columns // 2
+        self.emit(
+            isa.Gemm(
+                weights=self.region(f"{name}.weight", -(-n // tile) * tile_bytes),
+                parameters=self.region(f"{name}.parameters", _words(n)),
+                k=k,
+                n=n,
+                trace=trace,
+                w8=w8,
+                **fields,
+            )
+        )
+
+    def layer(self, name: str, layer: LayerShape, k: int) -> int:
+        """One encoder layer on an operand of k entries; the entries of its result."""
+        shape, at = self.shape, self.map
+        hidden = shape.hidden
+        x = {"src": at.x, "src_stride": at.x_stride}
+        q = {"destination": isa.TO_ACTIVATION, "dst": at.q, "dst_stride": at.q_stride}
+        self.linear(f"{name}.q", k, hidden, trace=self.trace(f"{name}.q", "int8", hidden), wait=1, **x, **q)
+        keys = {"destination": isa.TO_KEYS, "head_width": shape.head_width}
+        self.linear(f"{name}.k", k, hidden, trace=self.trace(f"{name}.k", "int8", hidden), **x, **keys)
+        values = {"destination": isa.TO_VALUES, "head_width": shape.head_width, "signal": True}
+        self.linear(f"{name}.v", k, hidden, trace=self.trace(f"{name}.v", "int8", hidden), **x, **values)
+        self.attention(name)
+        self.residual(f"{name}.o", hidden, at.x, at.x_stride)
+        entries = self.norm(f"{name}.attention_norm", layer.attention_norm)
+        self.table(f"{name}.gelu", isa.TABLE_ACTIVATION)
+        self.linear(
+            f"{name}.ffn1",
+            entries,
+            layer.ffn,
+            trace=self.trace(f"{name}.ffn1", "uint8", layer.ffn),
+            destination=isa.TO_ACTIVATION,
+            dst=at.ffn,
+            dst_stride=at.ffn_stride,
+            table=isa.TABLE_ACTIVATION,
+            output_unsigned=True,
+            wait=1,
+            signal=True,
+            **x,
+        )
+        self.residual(f"{name}.ffn2", layer.ffn, at.ffn, at.ffn_stride, operand_unsigned=True)
+        return self.norm(f"{name}.ffn_norm", layer.ffn_norm)
+
+    def attention(self, name: str) -> None:
+        shape, at = self.shape, self.map
+        words_per_head = 1 + shape.head_width + (1 + shape.head_width) % 2
+        self.emit(
+            isa.Attention(
+                parameters=self.region(f"{name}.attention", shape.heads * _words(words_per_head)),
+                heads=shape.heads,
+                head_width=shape.head_width,
+                q=at.q,
+                q_stride=at.q_stride,
+                p=at.p,
+                context=at.x,
+                context_stride=at.x_stride,
+                trace_context=self.trace(f"{name}.context", "int8", shape.hidden),
+                trace_p=self.trace(f"{name}.numerators", "uint8", 0, heads=shape.heads),
+                normalized=shape.normalized,
+                wait=1,
+                signal=True,
+            )
+        )
+
+    def residual(self, name: str, k: int, src: int, src_stride: int, **fields) -> None:
+        """GEMM whose result meets the residual (Q12)."""
+        m, s = self.factor(f"{name}.residual")
+        self.linear(
+            name,
+            k,
+            self.shape.hidden,
+            trace=self.trace(f"{name}.x", "int16", self.shape.hidden),
+            src=src,
+            src_stride=src_stride,
+            destination=isa.TO_RESIDUAL,
+            residual_m=m,
+            residual_s=s,
+            wait=1,
+            **fields,
+        )
+
+    def head(self, k: int) -> None:
+        """GATHER, pooler and classifier on the result block (Q19); k entries of the last norm."""
+        shape, at = self.shape, self.map
+        last = self.instructions[-1]
+        # Nothing reads the last norm's entries but GATHER's own pass over the residual: its token is not sent.
+        self.instructions[-1] = replace(last, signal=False)
+        self.emit(
+            isa.Gather(
+                image=last.image,
+                width=shape.hidden,
+                entries=k,
+                dst=at.x,
+                m=last.m,
+                s=last.s,
+                trace=self.trace("gathered", "int8", k, result_block=True),
+                signal=True,
+            )
+        )
+        self.linear(
+            "pooler",
+            k,
+            shape.hidden,
+            trace=self.trace("pooler", "int8", shape.hidden, result_block=True),
+            w8=True,
+            result_block=True,
+            src=at.x,
+            destination=isa.TO_ACTIVATION,
+            dst=at.q,
+            table=isa.TABLE_POOLER,
+            wait=1,
+            signal=True,
+        )
+        if self.tracing:
+            self.traces["logits"] = Trace("logits", self.results, "int16", shape.labels, result_block=True)
+        self.linear(
+            "classifier",
+            shape.hidden,
+            shape.labels,
+            trace=isa.NO_TRACE,
+            w8=True,
+            result_block=True,
+            src=at.q,
+            destination=isa.TO_IO,
+            dst=self.results,
+            wait=1,
+        )
+
+
+def _words(count: int) -> int:
+    """Bytes of `count` parameter words of 8 bytes, padded to a beat."""
+    return (count + count % 2) * 8

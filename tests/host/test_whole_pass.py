@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whole passes, buffer by buffer: golden = csim = checked = native, several sentences a pass, any schedule."""
+
+import numpy as np
+import pytest
+from pass_runner import PassRunner, pad, sentence_rows
+from random_artifact import make_random_artifact
+from zynqbert.fpga.expansion import expand
+from zynqbert.quant.golden_model import GoldenModel
+
+SHAPES = {
+    "two-layers": dict(layers=2, hidden=96, heads=3, head_width=32, ffn=200, labels=3),
+    "wide-heads": dict(layers=1, hidden=192, heads=3, head_width=64, ffn=131, labels=5),
+    "four-bit": dict(layers=1, hidden=128, heads=2, head_width=64, ffn=96, labels=2, word_bits=4, extra_entries=0),
+    "normalized": dict(layers=1, hidden=64, heads=2, head_width=32, ffn=64, labels=2, softmax="normalized"),
+}
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("artifacts")
+    return {name: make_random_artifact(folder / name, vocab=50, seed=i, **s) for i, (name, s) in enumerate(SHAPES.items())}
+
+
+def compare(folder, runner, rows, results, seed=0):
+    blocks = -(-len(rows) // 32)
+    padded = pad(rows, blocks)
+    expected: dict[str, np.ndarray] = {}
+    logits = GoldenModel(folder).forward(*zip(*padded, strict=True), results, expected)
+    status, traces, got = runner.run(rows, results, seed=seed)
+    assert status.name == "ok", status
+    for name, value in traces.items():
+        reference = expected[name]
+        value = value[: reference.shape[0]] if name in ("gathered", "pooler", "logits") else value
+        np.testing.assert_array_equal(value, reference, err_msg=name)
+    np.testing.assert_array_equal(got, logits)
+    assert set(traces) >= set(expected) - {n for n in expected if n.endswith(".operand")}
+
+
+def pass_of(rng, lengths):
+    rows, results = [], []
+    for n in lengths:
+        results.append(len(rows))
+        rows += sentence_rows(rng.integers(1, 50, n), len(rows))
+    return rows, results
+
+
+@pytest.mark.parametrize("lengths", [[1], [32], [33], [5, 20, 30], [128], [60, 3, 60]], ids=str)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("board", ["zcu102", "zcu111"])
+@pytest.mark.parametrize("build", ["checked", "native"])
+def test_pass_equals_golden(artifacts, build, board, shape, lengths):
+    rows, results = pass_of(np.random.default_rng(len(lengths)), lengths)
+    compare(artifacts[shape], PassRunner(artifacts[shape], build, board), rows, results)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("board", ["zcu102", "zcu111"])
+def test_pass_under_ap_int_equals_golden(artifacts, board, shape):
+    rows, results = pass_of(np.random.default_rng(1), [20, 13])
+    compare(artifacts[shape], PassRunner(artifacts[shape], "csim", board), rows, results)
+
+
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_any_legal_schedule_gives_the_same(artifacts, seed):
+    rows, results = pass_of(np.random.default_rng(2), [40, 50])
+    compare(artifacts["two-layers"], PassRunner(artifacts["two-layers"], "native"), rows, results, seed=seed)
+
+
+def test_chip_state_does_not_leak_between_passes(artifacts):
+    runner = PassRunner(artifacts["two-layers"], "native")
+    for lengths in ([128], [3], [40, 40]):
+        rows, results = pass_of(np.random.default_rng(sum(lengths)), lengths)
+        compare(artifacts["two-layers"], runner, rows, results)
+
+
+def test_sanitized_build_finds_nothing(artifacts, tmp_path):
+    """Address and undefined-behaviour sanitizers over a whole pass, in a process of its own."""
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    script = tmp_path / "run.py"
+    script.write_text(
+        "import sys, numpy as np; from pathlib import Path\n"
+        f"sys.path.insert(0, {str(Path(__file__).parents[1] / 'support')!r})\n"
+        "from pass_runner import PassRunner, sentence_rows\n"
+        f"runner = PassRunner(Path({str(artifacts['two-layers'])!r}), 'native', sanitize=True)\n"
+        "status, _, _ = runner.run(sentence_rows(range(1, 41)), [0])\n"
+        "assert status.name == 'ok', status\n"
+    )
+    asan = subprocess.run(["g++", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout.strip()
+    run = subprocess.run(
+        [sys.executable, str(script)],
+        env={**__import__("os").environ, "LD_PRELOAD": asan, "ASAN_OPTIONS": "detect_leaks=0"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+
+
+def expected_trips(commands):
+    return {
+        "array_mac": sum(c.k for c in commands.array),
+        "array_drain": sum(c.words for c in commands.array),
+    }
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_kernels_run_the_commands_of_the_expansion(artifacts, blocks):
+    runner = PassRunner(artifacts["two-layers"], "native")
+    rows, results = pass_of(np.random.default_rng(3), [32 * blocks])
+    runner.simulator.trips()
+    runner.run(rows, results)
+    trips = runner.simulator.trips()
+    commands = expand(runner.plan.instructions, blocks, runner.plan.board.columns)
+    assert {k: trips[k] for k in expected_trips(commands)} == expected_trips(commands)

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a pass of an artifact on a simulated engine, without driver or device, and read its traces."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from zynqbert.fpga.boards import BOARDS
+from zynqbert.fpga.simulator import Simulator
+from zynqbert.host.compiler import plan
+from zynqbert.host.memory_image import memory_image
+from zynqbert.host.model_shape import ModelShape
+
+PROGRAM, IMAGE, IO = 0x1000_0000, 0x2000_0000, 0x7000_0000
+
+
+def read_artifact(folder: Path) -> SimpleNamespace:
+    """Manifest and tensors, unchecked."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    return SimpleNamespace(manifest=manifest, tensors=load_file(folder / "model.safetensors"))
+
+
+class PassRunner:
+    def __init__(self, folder: Path, build: str, board: str = "zcu102", *, trace: bool = True, sanitize: bool = False):
+        artifact = read_artifact(folder)
+        self.plan = plan(ModelShape.of_manifest(artifact.manifest), BOARDS[board], artifact=artifact, trace=trace)
+        self.image = memory_image(self.plan, artifact)
+        self.program = np.frombuffer(self.plan.program, dtype=np.uint8).copy()
+        self.simulator = Simulator(build, BOARDS[board].columns, sanitize=sanitize)
+        self.io = np.zeros(self.plan.io.bytes, dtype=np.uint8)
+
+    def header(self, rows: list[tuple[int, int, int, int, int]], results: list[int]) -> int:
+        """Write the row block header: rows of (token, position, type, begin, end); returns the row blocks."""
+        blocks = -(-len(rows) // 32)
+        head = np.full(32, 255, dtype=np.uint8)
+        head[: len(results)] = results
+        table = np.zeros(32 * blocks, dtype=[("t", "<u4"), ("p", "<u2"), ("y", "<u2"), ("b", "<u2"), ("e", "<u2"), ("z", "<u4")])
+        for i, row in enumerate(rows):
+            table[i] = (*row, 0)
+        data = np.concatenate([head, table.view(np.uint8)])
+        self.io[: data.size] = data
+        return blocks
+
+    def run(self, rows, results, *, seed: int = 0):
+        """Returns (status, trace by name for the padded rows, logits int64 [results, labels])."""
+        blocks = self.header(rows, results)
+        memory = [(PROGRAM, self.program), (IMAGE, self.image), (IO, self.io)]
+        n = len(self.plan.instructions)
+        status = self.simulator.run(memory, PROGRAM, IMAGE, IO, n, blocks, seed)
+        traces = {name: t.read(self.io, blocks).astype(np.int64) for name, t in self.plan.io.traces.items()}
+        logits = np.stack([self.plan.io.logits(self.io, lane) for lane in range(len(results))]).astype(np.int64)
+        return status, traces, logits
+
+
+def sentence_rows(ids, first: int = 0):
+    """Rows of one sentence that begins at row `first` of the pass."""
+    return [(int(t), i, 0, first, first + len(ids)) for i, t in enumerate(ids)]
+
+
+def pad(rows, blocks: int):
+    return rows + [(0, 0, 0, 0, 0)] * (32 * blocks - len(rows))
