@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Defects that the tests must find: one replacement in one file each, and the test that has to fail with it."""
+
+from dataclasses import dataclass
+
+ARRAY = "tests/fpga/test_mac_array.py -k native-128"
+VECTOR = "tests/fpga/test_vector_unit.py -k native"
+PASS = "tests/host/test_whole_pass.py -k native-zcu102"
+SCHEDULE = "tests/host/test_whole_pass.py -k any_legal_schedule"
+FETCH = "tests/fpga/test_fetch.py"
+KERNELS = "fpga/kernels/"
+
+
+@dataclass(frozen=True)
+class Defect:
+    """`old` occurs exactly once in `file` and becomes `new`; `test` (pytest arguments) must then fail."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+DEFECTS = (
+    # The array.
+    Defect("no borrow correction", KERNELS + "mac_array.hpp", "(p + product_sum_t(1 << (kFieldShift - 1))) >>", "p >>", ARRAY),
+    Defect("K - 1 steps", KERNELS + "mac_array.hpp", "k < k_count; ++k", "k < k_count - 1; ++k", ARRAY),
+    Defect("nibbles swapped", KERNELS + "mac_array.hpp", "sint<6>(b & byte_t(15))", "sint<6>((b >> 4) & byte_t(15))", ARRAY),
+    Defect("low nibble signed in w8", KERNELS + "mac_array.hpp", "(!w8 && low > 7", "((w8 || !w8) && low > 7", ARRAY),
+    Defect("high nibble weighs 8", KERNELS + "mac_array.hpp", "(sint<31>(hi) << 4) + lo", "(sint<31>(hi) << 3) + lo", ARRAY),
+    Defect("unsigned operand read as signed", KERNELS + "mac_array.hpp", "is_unsigned ? activation_t(b) :", "is_unsigned && b < 0 ? activation_t(b) :", ARRAY),
+    Defect("accumulators not cleared", KERNELS + "mac_array.hpp", "state.p[t][j] = product_sum_t(0);", "(void)j;", ARRAY),
+    # Rounding and saturation.
+    Defect("rounding off by half", KERNELS + "round.hpp", "const wide half = wide(1) << (s - 1);", "const wide half = wide(0);", VECTOR),
+    Defect("int8 saturates at 128", KERNELS + "linear.hpp", "(is_unsigned ? 255 : 127)", "(is_unsigned ? 255 : 128)", VECTOR),
+    Defect("int16 saturates at -32768", KERNELS + "vector_state.hpp", "clamp<16>(x, -32767, 32767)", "clamp<16>(x, -32768, 32767)", VECTOR),
+    Defect("bias left out", KERNELS + "round.hpp", "const sint<kAccBits> biased = acc + bias;", "const sint<kAccBits> biased = acc; (void)bias;", VECTOR),
+    Defect("table index off by one", KERNELS + "linear.hpp", "(y + sint<9>(128))", "(y + sint<9>(127))", VECTOR + " and activation"),
+    # Softmax.
+    Defect("row minimum for the maximum", KERNELS + "softmax.hpp", "x[t] > maximum[t]) maximum", "x[t] < maximum[t]) maximum", VECTOR),
+    Defect("masked keys enter the maximum", KERNELS + "softmax.hpp", "if (sees(state, row + t, j) && x[t]", "if (x[t]", VECTOR),
+    Defect("masked keys enter the sum", KERNELS + "softmax.hpp", "e[t] = seen ? state.table", "e[t] = true ? state.table", VECTOR),
+    Defect("key range ends one late", KERNELS + "softmax.hpp", "state.key_end[row] > key", "state.key_end[row] >= key", VECTOR),
+    Defect("reciprocal truncated", KERNELS + "softmax.hpp", "uint<32>(quotient + uint<1>(1)) >> 1", "uint<32>(quotient) >> 1", VECTOR),
+    Defect("normalized form over 256", KERNELS + "softmax.hpp", "sint<9>(255)", "sint<10>(256)", VECTOR),
+    Defect("context keeps another item's sum", KERNELS + "softmax.hpp", "acc[t] * state.reciprocal[item][t]", "acc[t] * state.reciprocal[1 - item][t]", VECTOR),
+    # Layer norm.
+    Defect("no Newton step", KERNELS + "layer_norm.hpp", "const sint<21> r = sint<21>(rd >> 31);", "const sint<21> r = sint<21>(r0); (void)rd;", VECTOR),
+    Defect("variance without the mean", KERNELS + "layer_norm.hpp", "state.square_sum[rb][t] - sum * sum", "state.square_sum[rb][t] - sint<27>(0) * sum", VECTOR),
+    Defect("zero variance not caught", KERNELS + "layer_norm.hpp", "root[t].r = uint<16>(0)", "root[t].r = uint<16>(65535)", VECTOR),
+    Defect("entries repeat the whole value", KERNELS + "layer_norm.hpp", "      const sint<9> entry = clamp<9>(rest[t], -127, 127);\n      rest[t] = sint<25>(rest[t] - entry);\n      out[t] = to_byte(entry);\n    }\n    activations[base + n] = out;\n    if (!p.continues) {", "      const sint<9> entry = clamp<9>(rest[t], -127, 127);\n      out[t] = to_byte(entry);\n    }\n    activations[base + n] = out;\n    if (!p.continues) {", VECTOR),
+    Defect("sums not cleared", KERNELS + "linear.hpp", "if (c.first_tile == 1) clear_sums(state, rb);", "", VECTOR),
+    Defect("gather takes the next row", KERNELS + "layer_norm.hpp", "[channel][row % kLanes]", "[channel][(row + 1) % kLanes]", VECTOR),
+    # Memories and movement.
+    Defect("corner turn reads the plane being written", KERNELS + "linear.hpp", "plane[1 - phase][j]", "plane[phase][j]", VECTOR),
+    Defect("keys of a row block in the wrong group", KERNELS + "linear.hpp", "key_value[rb % kGroups][key_base", "key_value[(rb + 1) % kGroups][key_base", VECTOR),
+    Defect("weight ports swapped", KERNELS + "load.hpp", "word[16 * p + j]", "word[16 * (p ^ 1) + j]", PASS),
+    Defect("4-bit embedding halves swapped", KERNELS + "load.hpp", "const byte_t low = byte_of(b, j / 2);", "const byte_t low = byte_of(b, 8 + j / 2);", PASS + "-four-bit"),
+    Defect("position row for the word", KERNELS + "load.hpp", "state.field[c.field.to_int()]", "state.field[0]", PASS),
+    Defect("first table adds to what was there", KERNELS + "embed.hpp", "first ? sint<34>(term) :", "false ? sint<34>(term) :", PASS),
+    Defect("store halves swapped", KERNELS + "store.hpp", "out.half[h] = bits;", "out.half[1 - h] = bits;", PASS),
+    # Fetch: tokens and checks.
+    Defect("weights freed at the first row block", KERNELS + "fetch.hpp", "m.push_weights_free = uint<1>(rb == blocks - 1 ? 1 : 0);", "m.push_weights_free = uint<1>(rb == 0 ? 1 : 0);", SCHEDULE),
+    Defect("context does not wait for the numerators", KERNELS + "fetch.hpp", "  m.words = uint<8>(width);\n  m.pop_data = uint<8>(1);", "  m.words = uint<8>(width);\n  m.pop_data = uint<8>(0);", PASS),
+    Defect("activation region unchecked", KERNELS + "fetch.hpp", "base + stride * (blocks - 1) + words <= kActivationWords;", "true;", FETCH),
+    Defect("shift 0 accepted", KERNELS + "fetch.hpp", "within(s, 1, 31); }", "within(s, 0, 31); }", FETCH),
+    # The packer.
+    Defect("packer swaps channels of a pair", "host/memory_image.py", "padded[0::2] | padded[1::2] << 4", "padded[1::2] | padded[0::2] << 4", PASS),
+    Defect("packer forgets the continuation", "host/memory_image.py", "(channel[1:] == channel[:-1])", "(channel[1:] != channel[1:])", PASS),
+    Defect("packer drops the score shift", "host/memory_image.py", 'words[:, 0] |= tensors[f"{name}.score_{part}"]', 'words[:, 0] |= tensors[f"{name}.score_m"]', PASS),
+)  # fmt: skip
