@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compile the kernels with g++ and run them behind ctypes: three builds of one source.
 
-`native` holds values in the machine's integers (full speed), `checked` does too and throws where one leaves its declared
-width, `csim` uses the vendor's ap_int from the hls4ml package (exact widths, slow). The compiled library is cached per user,
-keyed by sources, compiler, options and processor.
+`native` holds values in the machine's integers (full speed), `checked` does too and throws where one leaves its
+declared width, `csim` uses the vendor's ap_int from the hls4ml package (exact widths, slow). The compiled library is
+cached per user, keyed by sources, compiler, options and processor.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -136,7 +136,7 @@ def compile_library(build: str, columns: int, *, sanitize: bool = False, root: P
     return library
 
 
-@lru_cache(maxsize=None)
+@cache
 def _load(library: Path) -> ctypes.CDLL:
     lib = ctypes.CDLL(str(library))
     pointer = ctypes.c_void_p

@@ -118,7 +118,9 @@ def test_no_synthesis_switches_outside_simulation():
 
 def test_kernels_use_nothing_that_cannot_be_built():
     """No dynamic memory, no recursion helpers, no exceptions, no standard containers in what Vitis sees."""
-    banned = re.compile(r"\b(new|delete|malloc|free|throw|try|std::(vector|map|string|deque|function|unique_ptr))\b\s*[(<;{ ]")
+    banned = re.compile(
+        r"\b(new|delete|malloc|free|throw|try|std::(vector|map|string|deque|function|unique_ptr))\b\s*[(<;{ ]"
+    )
     for path in FILES:
         code = re.sub(r"//.*", "", path.read_text())
         assert not banned.search(code), f"{path.name}: {banned.search(code).group(0)}"

@@ -16,7 +16,15 @@ TOPS = sorted((ROOT / "top").glob("*.cpp"))
 @pytest.mark.parametrize("top", TOPS, ids=lambda p: p.stem)
 def test_top_compiles(top, columns):
     includes = [ROOT / "hooks" / "vitis", ROOT / "kernels", ROOT / "types" / "exact", ROOT / "sim"]
-    command = [shutil.which("g++"), "-std=c++17", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", f"-DZQ_COLUMNS={columns}"]
+    command = [
+        shutil.which("g++"),
+        "-std=c++17",
+        "-fsyntax-only",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        f"-DZQ_COLUMNS={columns}",
+    ]
     command += ["-Wno-unknown-pragmas", "-Wno-unused-label", "-Wno-unused-parameter"]
     command += [f"-I{path}" for path in includes] + ["-isystem", str(_ap_types()), str(top)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -25,7 +33,9 @@ def test_top_compiles(top, columns):
 
 def test_registers_of_fetch_are_the_table():
     text = (ROOT / "top" / "engine_fetch.cpp").read_text()
-    pragma = {m[1].upper(): int(m[2], 16) for m in re.finditer(r"s_axilite port = (\w+) .*offset = (0x[0-9A-F]+)", text)}
+    pragma = {
+        m[1].upper(): int(m[2], 16) for m in re.finditer(r"s_axilite port = (\w+) .*offset = (0x[0-9A-F]+)", text)
+    }
     table = {r.name: r.offset for r in registers.ENGINE if r.offset >= 0x10}
     assert pragma == table
 

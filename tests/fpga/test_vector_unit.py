@@ -119,9 +119,7 @@ def test_logits(units):
     rng = np.random.default_rng(9)
     acc, (b, m, s) = accumulators(rng, 5), factors(rng, 5)
     units.put_parameters(linear_words(b, m, s))
-    np.testing.assert_array_equal(
-        units.vector("linear", acc, words=5, destination=IO), golden.logits_ref(acc, b, m, s)
-    )
+    np.testing.assert_array_equal(units.vector("linear", acc, words=5, destination=IO), golden.logits_ref(acc, b, m, s))
 
 
 def norm_case(rng, n, extra):
@@ -139,7 +137,9 @@ def write_rows(units, x, rb=0):
         part = x[:, first : first + 128]
         k = part.shape[1]
         units.put_parameters(linear_words(np.zeros(k), np.full(k, 128), np.full(k, 7)))
-        units.vector("linear", part, words=k, destination=RESIDUAL, row_block=rb, channel=first, first_tile=first == 0, s=1)
+        units.vector(
+            "linear", part, words=k, destination=RESIDUAL, row_block=rb, channel=first, first_tile=first == 0, s=1
+        )
 
 
 @pytest.mark.parametrize("n", [1, 2, 96, 129])
@@ -248,5 +248,3 @@ def test_lanes_do_not_mix(units):
     same = (results[0] == results[1]).all(axis=1)
     assert not same[17]
     assert same[np.arange(LANES) != 17].all()
-
-

@@ -3,10 +3,9 @@
 
 import numpy as np
 import pytest
-from pass_runner import PassRunner, pad, sentence_rows
+from pass_runner import PassRunner, compare, pass_of
 from random_artifact import make_random_artifact
 from zynqbert.fpga.expansion import expand
-from zynqbert.quant.golden_model import GoldenModel
 
 SHAPES = {
     "two-layers": dict(layers=2, hidden=96, heads=3, head_width=32, ffn=200, labels=3),
@@ -19,30 +18,9 @@ SHAPES = {
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory):
     folder = tmp_path_factory.mktemp("artifacts")
-    return {name: make_random_artifact(folder / name, vocab=50, seed=i, **s) for i, (name, s) in enumerate(SHAPES.items())}
-
-
-def compare(folder, runner, rows, results, seed=0):
-    blocks = -(-len(rows) // 32)
-    padded = pad(rows, blocks)
-    expected: dict[str, np.ndarray] = {}
-    logits = GoldenModel(folder).forward(*zip(*padded, strict=True), results, expected)
-    status, traces, got = runner.run(rows, results, seed=seed)
-    assert status.name == "ok", status
-    for name, value in traces.items():
-        reference = expected[name]
-        value = value[: reference.shape[0]] if name in ("gathered", "pooler", "logits") else value
-        np.testing.assert_array_equal(value, reference, err_msg=name)
-    np.testing.assert_array_equal(got, logits)
-    assert set(traces) >= set(expected) - {n for n in expected if n.endswith(".operand")}
-
-
-def pass_of(rng, lengths):
-    rows, results = [], []
-    for n in lengths:
-        results.append(len(rows))
-        rows += sentence_rows(rng.integers(1, 50, n), len(rows))
-    return rows, results
+    return {
+        name: make_random_artifact(folder / name, vocab=50, seed=i, **s) for i, (name, s) in enumerate(SHAPES.items())
+    }
 
 
 @pytest.mark.parametrize("lengths", [[1], [32], [33], [5, 20, 30], [128], [60, 3, 60]], ids=str)
@@ -89,7 +67,9 @@ def test_sanitized_build_finds_nothing(artifacts, tmp_path):
         "status, _, _ = runner.run(sentence_rows(range(1, 41)), [0])\n"
         "assert status.name == 'ok', status\n"
     )
-    asan = subprocess.run(["g++", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True).stdout.strip()
+    asan = subprocess.run(
+        ["g++", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     run = subprocess.run(
         [sys.executable, str(script)],
         env={**__import__("os").environ, "LD_PRELOAD": asan, "ASAN_OPTIONS": "detect_leaks=0"},

@@ -26,7 +26,11 @@ FOLDERS = ("quant", "fpga", "host")
 def copy_tree(to: Path) -> dict[str, str]:
     """A copy of the tracked tree under `to` that Python imports first; returns the environment for it."""
     names = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.split("\n")
     for name in filter(None, names):
         if (ROOT / name).is_file() and not name.endswith((".safetensors", ".png")):
@@ -36,7 +40,12 @@ def copy_tree(to: Path) -> dict[str, str]:
     package.mkdir(parents=True)
     for folder in FOLDERS:
         (package / folder).symlink_to(to / folder)
-    return {**os.environ, "PYTHONPATH": str(to / "import"), "XDG_CACHE_HOME": str(to / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+    return {
+        **os.environ,
+        "PYTHONPATH": str(to / "import"),
+        "XDG_CACHE_HOME": str(to / "cache"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
 
 
 def run_test(tree: Path, env: dict[str, str], test: str) -> subprocess.CompletedProcess:

@@ -7,12 +7,12 @@ from types import SimpleNamespace
 
 import numpy as np
 from safetensors.numpy import load_file
-
 from zynqbert.fpga.boards import BOARDS
 from zynqbert.fpga.simulator import Simulator
 from zynqbert.host.compiler import plan
 from zynqbert.host.memory_image import memory_image
 from zynqbert.host.model_shape import ModelShape
+from zynqbert.quant.golden_model import GoldenModel
 
 PROGRAM, IMAGE, IO = 0x1000_0000, 0x2000_0000, 0x7000_0000
 
@@ -37,7 +37,9 @@ class PassRunner:
         blocks = -(-len(rows) // 32)
         head = np.full(32, 255, dtype=np.uint8)
         head[: len(results)] = results
-        table = np.zeros(32 * blocks, dtype=[("t", "<u4"), ("p", "<u2"), ("y", "<u2"), ("b", "<u2"), ("e", "<u2"), ("z", "<u4")])
+        table = np.zeros(
+            32 * blocks, dtype=[("t", "<u4"), ("p", "<u2"), ("y", "<u2"), ("b", "<u2"), ("e", "<u2"), ("z", "<u4")]
+        )
         for i, row in enumerate(rows):
             table[i] = (*row, 0)
         data = np.concatenate([head, table.view(np.uint8)])
@@ -62,3 +64,28 @@ def sentence_rows(ids, first: int = 0):
 
 def pad(rows, blocks: int):
     return rows + [(0, 0, 0, 0, 0)] * (32 * blocks - len(rows))
+
+
+def compare(folder, runner, rows, results, seed=0):
+    """Run a pass on the engine and on the golden model; every traced buffer and the logits must be equal."""
+    blocks = -(-len(rows) // 32)
+    padded = pad(rows, blocks)
+    expected: dict[str, np.ndarray] = {}
+    logits = GoldenModel(folder).forward(*zip(*padded, strict=True), results, expected)
+    status, traces, got = runner.run(rows, results, seed=seed)
+    assert status.name == "ok", status
+    for name, value in traces.items():
+        reference = expected[name]
+        value = value[: reference.shape[0]] if name in ("gathered", "pooler", "logits") else value
+        np.testing.assert_array_equal(value, reference, err_msg=name)
+    np.testing.assert_array_equal(got, logits)
+    assert set(traces) >= set(expected) - {n for n in expected if n.endswith(".operand")}
+
+
+def pass_of(rng, lengths):
+    """Rows and result rows of a pass of random sentences of these lengths."""
+    rows, results = [], []
+    for n in lengths:
+        results.append(len(rows))
+        rows += sentence_rows(rng.integers(1, 50, n), len(rows))
+    return rows, results

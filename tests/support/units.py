@@ -4,16 +4,33 @@
 import ctypes
 
 import numpy as np
-
 from zynqbert.fpga.simulator import Simulator
 
 LANES = 32
 KINDS = {name: i for i, name in enumerate(("rows", "table", "embed", "linear", "scores", "context", "norm", "gather"))}
 ABUF, RESIDUAL, KEYS, VALUES, IO = range(5)
-VECTOR_FIELDS = (
-    "kind slot pop_parameters push_parameters_free push_data tee row_block words width channel destination address "
-    "table unsigned_output head_width first_tile m s normalized item_slot"
-).split()
+VECTOR_FIELDS = [
+    "kind",
+    "slot",
+    "pop_parameters",
+    "push_parameters_free",
+    "push_data",
+    "tee",
+    "row_block",
+    "words",
+    "width",
+    "channel",
+    "destination",
+    "address",
+    "table",
+    "unsigned_output",
+    "head_width",
+    "first_tile",
+    "m",
+    "s",
+    "normalized",
+    "item_slot",
+]
 
 
 def pointer(x: np.ndarray) -> ctypes.c_void_p:
