@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// (Q7) D = N*x - S, V = N*Q - S^2, z = rs(D*r, 12 + h), y = clamp16(rs(z*gamma, sg) + beta * 2^tb); V = 0 gives z = 0.
+// (Q7) D = N*x - S, V = N*Q - S^2, z = rs(D*r, 12 + h), y = clamp16(rs(z*gamma, sg) + beta * 2^tb). V = 0 means that
+//      every D is 0, so z = 0 whatever r.
 // (Q8) 1/sqrt(V) as 16-bit mantissa r and shift h: table of the interval's midpoint and one Newton step.
 // (Q9) operand entries: q = rs(y*m, s); each entry takes clamp(q, -127, 127) and leaves the rest to the next.
 #pragma once
@@ -53,7 +54,6 @@ norm_statistics:
     const sum_t sum = state.sum[rb][t];
     const sint<54> variance = width * state.square_sum[rb][t] - sum * sum;
     root[t] = inverse_square_root(variance_t(variance));
-    if (variance == 0) root[t].r = uint<16>(0);
   }
   int channel = -1;
   half_word x;

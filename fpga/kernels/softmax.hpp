@@ -60,7 +60,7 @@ vector_softmax:
     for (int t = 0; t < kLanes; ++t) {
 #pragma HLS UNROLL
       const bool seen = sees(state, row + t, j);
-      const sint<17> distance = seen ? sint<17>(maximum[t] - state.score[j][t]) : sint<17>(kScoreStepTop);
+      const sint<17> distance = maximum[t] - state.score[j][t];
       const int d = clamp<9>(distance, 0, kScoreStepTop).to_int();
       e[t] = seen ? state.table[kTableExp][t / 2][d] : byte_t(0);
       value[t] = half_t(e[t]);

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Slow proofs (`make proofs`): full sizes under ap_int and with checked widths, and the committed artifact on real text."""
+"""Slow proofs (`make proofs`): full sizes under ap_int and with checked widths, the committed artifact on real text."""
 
 from pathlib import Path
 
