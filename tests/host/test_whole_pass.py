@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from pass_runner import PassRunner, compare, pass_of
 from random_artifact import make_random_artifact
-from zynqbert.fpga.expansion import expand
+from zynqbert.fpga.cycles import simulate
 
 SHAPES = {
     "two-layers": dict(layers=2, hidden=96, heads=3, head_width=32, ffn=200, labels=3),
@@ -80,19 +80,15 @@ def test_sanitized_build_finds_nothing(artifacts, tmp_path):
     assert run.returncode == 0, run.stderr[-3000:]
 
 
-def expected_trips(commands):
-    return {
-        "array_mac": sum(c.k for c in commands.array),
-        "array_drain": sum(c.words for c in commands.array),
-    }
-
-
-@pytest.mark.parametrize("blocks", [1, 3])
-def test_kernels_run_the_commands_of_the_expansion(artifacts, blocks):
-    runner = PassRunner(artifacts["two-layers"], "native")
+@pytest.mark.parametrize("trace", [False, True])
+@pytest.mark.parametrize("blocks", [1, 2, 3, 4])
+@pytest.mark.parametrize("board", ["zcu102", "zcu111"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_trips_of_every_loop_are_the_cycle_models(artifacts, shape, board, blocks, trace):
+    runner = PassRunner(artifacts[shape], "native", board, trace=trace)
     rows, results = pass_of(np.random.default_rng(3), [32 * blocks])
     runner.simulator.trips()
-    runner.run(rows, results)
-    trips = runner.simulator.trips()
-    commands = expand(runner.plan.instructions, blocks, runner.plan.board.columns)
-    assert {k: trips[k] for k in expected_trips(commands)} == expected_trips(commands)
+    status, _, _ = runner.run(rows, results)
+    assert status.name == "ok"
+    timing = simulate(runner.plan.instructions, blocks, runner.plan.board, 250)
+    assert runner.simulator.trips() == timing.trips

@@ -1,0 +1,433 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cycle model: how long a program takes on a board. Every figure is modelled (docs/assumptions.md), none measured.
+
+The units run the very tile commands that fetch would send them (expansion.py), each in order, and meet through counted
+tokens and the accumulator stream, as in docs/program.md. A unit is a generator that yields while what it waits for has not
+been produced; times travel with the tokens, so the order in which the generators run does not matter.
+
+A loop of n trips takes depth + II·(n − 1) cycles. Its trips are counted under the kernels' own loop names
+(kernels/loops.hpp); a test holds them against what the simulated kernels count.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
+
+from .assumptions import DEPTHS, assumed
+from .boards import Board
+from .expansion import Expansion, Load, LoadCommand, StoreCommand, Vector, VectorCommand, expand
+from .instructions import BEAT_BYTES, INSTRUCTION_BYTES, LANES, Gemm, Instruction
+
+UNITS = ("load", "array", "vector", "store")
+TABLE_BEATS = 16
+Waiting = Generator[None, None, int]
+
+
+class CycleModelDeadlock(RuntimeError):
+    """The units wait for each other: the program's tokens do not balance."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """The assumptions that the cycle model runs on, in cycles unless their name says otherwise (assumptions.py).
+
+    `array_interval` is the array's cycles a K step: 1, but for an array of fewer multipliers than 32·C (reference.py).
+    """
+
+    depths: dict[str, int] = field(default_factory=lambda: {name: depth for name, (depth, _) in DEPTHS.items()})
+    ii: int = int(assumed("ii"))
+    command_overhead: int = int(assumed("command_overhead"))
+    loop_overhead: int = int(assumed("loop_overhead"))
+    array_overhead: int = int(assumed("array_overhead"))
+    array_depth: int = int(assumed("array_depth"))
+    array_interval: float = 1.0
+    drain_overlap: bool = bool(assumed("drain_overlap"))
+    accumulator_tiles: int = int(assumed("accumulator_tiles"))
+    token_latency: int = int(assumed("token_latency"))
+    fetch_command_cycles: int = int(assumed("fetch_command_cycles"))
+    ddr_bytes_per_second: float = assumed("ddr_peak_gb_s") * 1e9 * assumed("ddr_efficiency")
+    port_bytes: int = int(assumed("port_bytes"))
+    axi_read_latency_ns: float = assumed("axi_read_latency_ns")
+    axi_write_latency_ns: float = assumed("axi_write_latency_ns")
+    gather_overlap: bool = bool(assumed("gather_overlap"))
+    start_done_cycles: int = int(assumed("start_done_cycles"))
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one kind of instruction costs: its part of the pass, and how long each unit worked for it (cycles)."""
+
+    cycles: int
+    busy: dict[str, int]
+
+    @property
+    def bound(self) -> str:
+        """The unit that worked longest for it."""
+        return max(UNITS, key=lambda unit: self.busy.get(unit, 0))
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a pass costs, modelled.
+
+    `busy`: cycles each unit works. `stall`: cycles it waits, by "unit.reason". `trips`: by loop name. `shares`: by kind of
+    instruction; their cycles sum to `cycles`. `macs`: asked for by the program, rows padded to 32; `array_macs_executed`:
+    what the array's multipliers did meanwhile, idle columns and the halves of w8 included.
+    """
+
+    cycles: int
+    clock_mhz: float
+    busy: dict[str, int]
+    stall: dict[str, int]
+    trips: dict[str, int]
+    shares: dict[str, Share]
+    ddr_bytes_read: int
+    ddr_bytes_written: int
+    macs: int
+    array_macs_executed: int
+
+    @property
+    def seconds(self) -> float:
+        """Time of the pass in seconds."""
+        return self.cycles / (self.clock_mhz * 1e6)
+
+
+def simulate(
+    program: Sequence[Instruction], row_blocks: int, board: Board, clock_mhz: float, model: Model | None = None
+) -> Timing:
+    """Time of one pass of `row_blocks` (1 .. 4) row blocks through `program` on `board` at `clock_mhz`.
+
+    Raises CycleModelDeadlock where the program's tokens do not balance, ValueError where a tile is wider than the array.
+    """
+    expansion = expand(tuple(program), row_blocks, board.columns)
+    for c in expansion.array:
+        columns = board.columns // 2 if c.w8 else board.columns
+        if c.words > columns:
+            raise ValueError(f"instruction {c.instruction}: a tile of {c.words} columns on an array of {columns}")
+    return _Pass(tuple(program), expansion, board, clock_mhz, model or Model()).run()
+
+
+class _Tokens:
+    """Counted tokens of one kind, each with the cycle from which it can be taken."""
+
+    def __init__(self) -> None:
+        self.times: list[int] = []
+        self.taken = 0
+
+    def put(self, time: int) -> None:
+        self.times.append(time)
+
+    def take(self, count: int) -> Waiting:
+        """Take `count` tokens; the cycle at which the last of them is there (0 if none is asked for)."""
+        while len(self.times) < self.taken + count:
+            yield
+        self.taken += count
+        return self.times[self.taken - 1] if count else 0
+
+
+class _Accumulators:
+    """The stream from array to vector unit: when words come, and when they have been read."""
+
+    def __init__(self, depth: int):
+        self.depth = depth
+        self.sent: list[tuple[int, int]] = []  # first word's cycle, words
+        self.sent_words = 0
+        self.read_words: list[int] = []  # words read so far, a segment each
+        self.read_last: list[tuple[int, int]] = []  # cycle of the segment's last read, cycles a word
+
+    def send(self, first: int, words: int) -> None:
+        self.sent.append((first, words))
+        self.sent_words += words
+
+    def room(self, words: int) -> Waiting:
+        """The cycle from which `words` more words fit. Slots are taken back in order, at the pace of the reads."""
+        needed = self.sent_words + words - self.depth
+        if needed <= 0:
+            return 0
+        while not self.read_words or self.read_words[-1] < needed:
+            yield
+        at = bisect_left(self.read_words, needed)
+        last, interval = self.read_last[at]
+        return last - interval * (self.read_words[at] - needed) + 1
+
+    def receive(self, start: int, words: int, interval: int) -> Generator[None, None, tuple[int, int, int]]:
+        """Read `words` words from cycle `start` on, at best one in `interval` cycles: first and last read, cycles waited."""
+        first, waited, free, got = None, 0, start, 0
+        while got < words:
+            at = len(self.read_words)
+            while len(self.sent) <= at:
+                yield
+            sent, count = self.sent[at]
+            begin = max(free, sent + 1)
+            last = max(begin + interval * (count - 1), sent + count)
+            waited += begin - free + last - begin - interval * (count - 1)
+            first = begin if first is None else first
+            free, got = last + interval, got + count
+            self.read_words.append((self.read_words[-1] if self.read_words else 0) + count)
+            self.read_last.append((last, interval))
+        if got != words:
+            raise CycleModelDeadlock(f"a vector command takes {words} accumulator words where tiles end at {got}")
+        return first if first is not None else start, free - interval, waited
+
+
+class _Pass:
+    """One pass: the units' processes and what they count."""
+
+    def __init__(self, program: tuple[Instruction, ...], expansion: Expansion, board: Board, clock: float, model: Model):
+        self.program, self.expansion, self.board, self.clock, self.model = program, expansion, board, clock, model
+        self.weights_ready, self.weights_free = _Tokens(), _Tokens()
+        self.parameters_ready, self.parameters_free = _Tokens(), _Tokens()
+        self.data, self.stored = _Tokens(), _Tokens()
+        self.accumulators = _Accumulators(model.accumulator_tiles * board.columns)
+        self.teed: list[tuple[int, int]] = []  # first and last cycle of each command that also feeds store
+        self.issued = self._issue_times()
+        self.trips: Counter[str] = Counter()
+        self.stall: Counter[str] = Counter()
+        self.busy = [Counter() for _ in range(max(len(program), 1))]  # by instruction
+        self.finish = [0] * max(len(program), 1)
+        self.last = dict.fromkeys(UNITS, 0)
+        self.steps = 0
+
+    def run(self) -> Timing:
+        units = {"load": self._load(), "array": self._array(), "vector": self._vector(), "store": self._store()}
+        while units:
+            before = self.steps
+            for name in list(units):
+                if next(units[name], "done") == "done":
+                    del units[name]
+                    self.steps += 1
+            if self.steps == before:
+                raise CycleModelDeadlock(f"no command of {', '.join(units)} can start: the program's tokens do not balance")
+        return self._timing()
+
+    # Time
+
+    def _cycles(self, seconds: float) -> int:
+        return math.ceil(seconds * self.clock * 1e6 - 1e-9)
+
+    def _loop(self, name: str, trips: int) -> int:
+        """Cycles of a loop; counts its trips."""
+        self.trips[name] += trips
+        return self.model.depths[name] + self.model.ii * (trips - 1) if trips else 0
+
+    def _issue_times(self) -> list[int]:
+        """When fetch has sent the commands of each instruction: it reads one, sends them, reads the next."""
+        streams = (self.expansion.load, self.expansion.array, self.expansion.vector, self.expansion.store)
+        sent = [Counter(c.instruction for c in stream) for stream in streams]
+        read = self._cycles(self.model.axi_read_latency_ns * 1e-9) + INSTRUCTION_BYTES // BEAT_BYTES
+        now, issued = self.model.start_done_cycles, []
+        for index in range(max(len(self.program), 1)):
+            now += read
+            issued.append(now)
+            now += self.model.fetch_command_cycles * max(counts[index] for counts in sent)
+        return issued
+
+    def _wait(self, reason: str, now: int, ready: int) -> int:
+        """The later of two cycles; what lies between counts as a stall."""
+        if ready > now:
+            self.stall[reason] += ready - now
+        return max(now, ready)
+
+    def _done(self, unit: str, instruction: int, busy: int, end: int) -> None:
+        self.steps += 1
+        self.busy[instruction][unit] += busy
+        self.last[unit] = end
+        if unit != "load":  # loads run ahead; what they delay shows in the units that wait for them
+            self.finish[instruction] = max(self.finish[instruction], end)
+
+    # Units
+
+    def _load(self) -> Waiting:
+        now = 0
+        for c in self.expansion.load:
+            now = max(now, self.issued[c.instruction]) + self.model.command_overhead
+            free = max((yield from self.weights_free.take(c.pop_weights_free)), 0)
+            free = max((yield from self.parameters_free.take(c.pop_parameters_free)), free)
+            now = self._wait("load.slot", now, free)
+            cycles = self._load_cycles(c)
+            now += cycles
+            self._done("load", c.instruction, cycles, now)
+            if c.kind is Load.WEIGHTS:
+                self.weights_ready.put(now + self.model.token_latency)
+            elif c.kind is not Load.DRAIN:
+                self.parameters_ready.put(now + self.model.token_latency)
+        return now
+
+    def _load_cycles(self, c: LoadCommand) -> int:
+        """Latency, then what binds: the ports, one beat a cycle each, or the DDR they share."""
+        if c.kind is Load.DRAIN:
+            return 0
+        name = f"load_{c.kind.value}"
+        burst = max(
+            math.ceil(c.beats * BEAT_BYTES / self.model.port_bytes) * self.model.ii,
+            self._cycles(c.ports * c.beats * BEAT_BYTES / self.model.ddr_bytes_per_second),
+        )
+        self.trips[name] += c.rows * c.beats
+        latency = self._cycles(self.model.axi_read_latency_ns * 1e-9)
+        waits = 1 if self.model.gather_overlap else c.rows
+        return waits * latency + c.rows * burst + self.model.depths[name] - 1
+
+    def _array(self) -> Waiting:
+        free = drained = 0
+        for c in self.expansion.array:
+            now = max(free + self.model.array_overhead, self.issued[c.instruction])
+            now = self._wait("array.weights", now, (yield from self.weights_ready.take(int(c.pop_weights_ready))))
+            now = self._wait("array.data", now, (yield from self.data.take(c.pop_data)))
+            now = self._wait("array.credit", now, (yield from self.accumulators.room(c.words)))
+            steps = math.ceil(c.k * self.model.array_interval * self.model.ii)
+            first = self._wait("array.drain", now + steps + self.model.array_depth, drained)  # its first drained word
+            drained = first + c.words
+            free = first - self.model.array_depth if self.model.drain_overlap else drained
+            if c.push_weights_free:
+                self.weights_free.put(first - self.model.array_depth + self.model.token_latency)
+            self.trips["array_mac"] += c.k
+            self.trips["array_drain"] += c.words
+            self.accumulators.send(first, c.words)
+            self._done("array", c.instruction, steps, drained)
+        return drained
+
+    def _vector(self) -> Waiting:
+        now = 0
+        stores = iter(self.expansion.store)
+        for c in self.expansion.vector:
+            now = max(now, self.issued[c.instruction]) + self.model.command_overhead
+            ready = yield from self.parameters_ready.take(int(c.pop_parameters))
+            now = self._wait("vector.parameters", now, ready)
+            store = next(stores) if c.tee else None
+            if store is not None and self.teed:  # one traced command at a time
+                now = self._wait("vector.store", now, (yield from self.stored.take(1)))
+            start, waited = now, 0
+            if c.accumulators:
+                now, waited = yield from self._vector_accumulators(c, store, now)
+            else:
+                now = self._vector_alone(c, store, now)
+            self.stall["vector.accumulators"] += waited
+            if store is not None:
+                self.teed.append((start, now))
+            if c.push_parameters_free:
+                self.parameters_free.put(now + self.model.token_latency)
+            if c.push_data:
+                self.data.put(now + self.model.token_latency)
+            self._done("vector", c.instruction, now - start - waited, now)
+        return now
+
+    def _vector_accumulators(
+        self, c: VectorCommand, store: StoreCommand | None, now: int
+    ) -> Generator[None, None, tuple[int, int]]:
+        """A command that reads the array's words; its end, and the cycles it waited for them."""
+        scores = c.kind is Vector.SCORES
+        interval = max(self.model.ii, 1 if scores else _beats(store))
+        _, last, waited = yield from self.accumulators.receive(now, c.words, interval)
+        self.steps += 1
+        if scores:
+            self.trips["vector_scores"] += c.words
+            return self._softmax(c, store, last + self.model.depths["vector_scores"]), waited
+        name = "vector_linear"
+        extra = 0
+        if c.kind is Vector.CONTEXT:
+            name = "vector_context"
+        elif c.corner_turn:
+            name, extra = "vector_turn", LANES
+        self.trips[name] += c.words + extra
+        return last + extra * self.model.ii + self.model.depths[name], waited
+
+    def _softmax(self, c: VectorCommand, store: StoreCommand | None, now: int) -> int:
+        """The loops after the scores have been read; their end."""
+        loops = [("vector_softmax", c.words), ("vector_reciprocal", LANES)]
+        if c.normalized:
+            loops.append(("vector_normalize", c.words))
+        traced = "vector_normalize" if c.normalized else "vector_softmax"
+        for name, trips in loops:
+            now += self.model.loop_overhead + self._loop(name, trips)
+            if name == traced:
+                now += _slower(store, trips)
+        return now
+
+    def _vector_alone(self, c: VectorCommand, store: StoreCommand | None, now: int) -> int:
+        """A command that needs nothing from the array; its end."""
+        if c.kind is Vector.NORM:
+            now += self._loop("norm_statistics", LANES) + self.model.loop_overhead
+        name, trips = {
+            Vector.COPY_ROWS: ("vector_copy", c.words),
+            Vector.COPY_TABLE: ("vector_copy", 2 * TABLE_BEATS),
+            Vector.EMBED: ("vector_embed", c.words),
+            Vector.NORM: ("norm_apply", c.words),
+            Vector.GATHER: ("gather", c.words),
+        }[c.kind]
+        return now + self._loop(name, trips) + _slower(store, trips)
+
+    def _store(self) -> Waiting:
+        now = 0
+        for index, c in enumerate(self.expansion.store):
+            now = max(now, self.issued[c.instruction]) + self.model.command_overhead
+            if c.end:
+                now += self._cycles(self.model.axi_write_latency_ns * 1e-9)
+                self._done("store", c.instruction, 0, now)
+                continue
+            while len(self.teed) <= index:
+                yield
+            first, last = self.teed[index]
+            now = self._wait("store.words", now, first)
+            beats = _beats(c) * c.words
+            self.trips["store_words"] += beats
+            end = max(now + beats * self.model.ii, last + _beats(c)) + self.model.depths["store_words"]
+            self._done("store", c.instruction, beats * self.model.ii, end)
+            self.stored.put(end)
+            now = end
+        return now
+
+    # Result
+
+    def _timing(self) -> Timing:
+        cycles = max(self.last.values()) + self.model.start_done_cycles
+        self.finish[-1] = max(self.finish[-1], cycles)
+        spans: Counter[str] = Counter()
+        work: dict[str, Counter[str]] = {}
+        reached = 0
+        for index, end in enumerate(self.finish):
+            kind = _kind(self.program[index]) if self.program else "end"
+            spans[kind] += max(end - reached, 0)
+            reached = max(reached, end)
+            work.setdefault(kind, Counter()).update(self.busy[index])
+        steps = sum(c.k for c in self.expansion.array)
+        return Timing(
+            cycles=cycles,
+            clock_mhz=self.clock,
+            busy={unit: sum(counts[unit] for counts in self.busy) for unit in UNITS},
+            stall=dict(self.stall),
+            trips={name: self.trips[name] for name in loop_names()},
+            shares={kind: Share(spans[kind], dict(work[kind])) for kind in work},
+            ddr_bytes_read=sum(c.bytes for c in self.expansion.load) + self.expansion.fetched_bytes,
+            ddr_bytes_written=sum(c.bytes for c in self.expansion.store),
+            macs=sum(c.macs for c in self.expansion.array),
+            array_macs_executed=steps * self.board.peak_macs_per_cycle,
+        )
+
+
+def loop_names() -> tuple[str, ...]:
+    """The loops that are counted, as in kernels/loops.hpp."""
+    names = list(DEPTHS)
+    at = names.index("vector_copy")
+    return (*names[:at], "array_mac", "array_drain", *names[at:])
+
+
+def _kind(instruction: Instruction) -> str:
+    """Name of an instruction's kind in reports: w8 products, that is the head, apart from the rest."""
+    name = type(instruction).__name__.lower()
+    return f"{name} w8" if isinstance(instruction, Gemm) and instruction.w8 else name
+
+
+def _beats(store: StoreCommand | None) -> int:
+    """Beats of one stored word; 1 where nothing is stored."""
+    if store is None:
+        return 1
+    return LANES * (2 if store.wide else 1) // BEAT_BYTES
+
+
+def _slower(store: StoreCommand | None, trips: int) -> int:
+    """Cycles that a loop of `trips` takes more because its words go to store."""
+    return max(_beats(store) * store.words - trips, 0) if store is not None else 0

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a model costs on a board: time, power and area of one pass. All of it modelled."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .boards import Board
+from .cycles import Model, Timing, simulate
+from .instructions import Instruction
+from .power import power
+from .reference import fq_bert_check
+from .resources import resources
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Modelled cost of one pass, a sentence of it at batch 1.
+
+    `mac_utilization`: dense unpadded products over `peak_macs_per_cycle` times cycles. Power in watts while passes follow one
+    another, `power_pl_w` + `power_ps_w` = `power_w`. `extra` holds what a reader may want besides: ranges, waste, traffic,
+    what each kind of instruction costs and what bound it, what is over budget.
+    """
+
+    cycles: int
+    clock_mhz: float
+    latency_ms: float
+    mac_utilization: float
+    peak_macs_per_cycle: int
+    power_pl_w: float
+    power_ps_w: float
+    power_w: float
+    fps: float
+    fps_per_w: float
+    dsp: int
+    bram36: int
+    uram: int
+    lut: int
+    modelled: bool = True
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values, the contents of `extra` beside them under `extra`."""
+        return asdict(self)
+
+
+def estimate(
+    instructions: Sequence[Instruction],
+    row_blocks: int,
+    board: Board,
+    clock_mhz: float,
+    dense_macs: int,
+    model: Model | None = None,
+) -> Estimate:
+    """Modelled cost of one pass of `row_blocks` row blocks through `instructions` on `board` at `clock_mhz`.
+
+    `dense_macs`: multiply-accumulates of the unpadded, unsplit model over the sentence (ModelShape.dense_macs).
+    """
+    timing = simulate(instructions, row_blocks, board, clock_mhz, model)
+    used = resources(board)
+    watts = power(used, timing)
+    fps = 1 / timing.seconds
+    return Estimate(
+        cycles=timing.cycles,
+        clock_mhz=clock_mhz,
+        latency_ms=timing.seconds * 1e3,
+        mac_utilization=dense_macs / (board.peak_macs_per_cycle * timing.cycles),
+        peak_macs_per_cycle=board.peak_macs_per_cycle,
+        power_pl_w=watts.pl_w,
+        power_ps_w=watts.ps_w,
+        power_w=watts.power_w,
+        fps=fps,
+        fps_per_w=fps / watts.power_w,
+        dsp=used.dsp,
+        bram36=used.bram36,
+        uram=used.uram,
+        lut=used.lut,
+        extra={
+            "power_range_w": [watts.low_w, watts.high_w],
+            "fps_per_w_range": [fps / watts.high_w, fps / watts.low_w],
+            "power_parts_w": dict(watts.parts),
+            "padding_waste": 1 - dense_macs / timing.array_macs_executed if timing.array_macs_executed else 0.0,
+            "ddr_bytes_read": timing.ddr_bytes_read,
+            "ddr_bytes_written": timing.ddr_bytes_written,
+            "resource_shares": used.shares,
+            "over_budget": used.over_budget(),
+            "busy": {unit: cycles / timing.cycles for unit, cycles in timing.busy.items()},
+            "stall_cycles": timing.stall,
+            "instructions": shares(timing),
+        },
+    )
+
+
+def shares(timing: Timing) -> dict[str, dict[str, Any]]:
+    """By kind of instruction: its cycles, its share of the pass, and the unit that worked longest for it."""
+    return {
+        kind: {"cycles": share.cycles, "share": share.cycles / timing.cycles, "bound": share.bound}
+        for kind, share in timing.shares.items()
+    }
+
+
+def fq_bert_rows() -> list[dict[str, Any]]:
+    """The model at FQ-BERT's multiplier counts beside its published latencies, as JSON values."""
+    return [asdict(check) | {"ratio": check.ratio} for check in fq_bert_check()]

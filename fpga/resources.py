@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Resource model: DSPs, memories, LUTs and registers of the engine on a board, counted from its shape. Modelled.
+
+Three tables: multipliers (one row a product of docs/quantization.md, with the operand widths of the kernels), memories
+(depth and width of docs/program.md) and logic (a constant a unit with its reason). A synthesis report replaces them.
+"""
+
+import math
+from dataclasses import dataclass
+
+from .assumptions import assumed
+from .boards import Board
+from .instructions import ACTIVATION_WORDS, LANES, MAX_ENTRIES, MAX_NORM_ENTRIES, MAX_ROW_BLOCKS, MAX_ROWS, MAX_WIDTH
+
+# Widths that one BRAM36 offers at each depth (UG573), and a URAM's only shape.
+BRAM36_SHAPES = ((512, 72), (1024, 36), (2048, 18), (4096, 9), (8192, 4), (16384, 2), (32768, 1))
+URAM_WORDS, URAM_BITS = 4096, 72
+DSP_A_BITS, DSP_B_BITS = 27, 18  # signed multiplier of a DSP48E2 (UG579)
+SLOTS = 2
+KEY_VALUE_WORDS = 2 * MAX_WIDTH + 32 * MAX_ROWS  # keys, then values of 32 heads
+EMBEDDING_WORDS = MAX_WIDTH // 16 + 1
+ACCUMULATOR_BITS = 27
+
+BUDGET = {"dsp": 0.90, "bram36": 0.80, "lut": 0.80}  # share of the part (design)
+
+
+@dataclass(frozen=True)
+class Product:
+    """A multiplier of `a_bits` by `b_bits`, `copies` of it; `source` is the equation. A 16-bit unsigned r counts 17."""
+
+    unit: str
+    source: str
+    a_bits: int
+    b_bits: int
+    copies: int = LANES
+
+    @property
+    def in_fabric(self) -> bool:
+        """Whether it is built in LUTs: one operand of at most 8 bits, or operands of at most 18 by 11 bits."""
+        low, high = sorted((self.a_bits, self.b_bits))
+        return bool(assumed("mantissa_products_in_luts")) and (low <= 8 or (low <= 11 and high <= 18))
+
+    @property
+    def dsp(self) -> int:
+        """DSP48E2s of all copies if built in DSPs: operands cut into pieces of 27 and 18 signed bits."""
+        high, low = max(self.a_bits, self.b_bits), min(self.a_bits, self.b_bits)
+        pieces = math.ceil((high - 1) / (DSP_A_BITS - 1)) * math.ceil((low - 1) / (DSP_B_BITS - 1))
+        return self.copies * pieces
+
+    @property
+    def lut(self) -> int:
+        """LUTs of all copies if built in fabric: two partial products a carry chain, then a tree of adders.
+
+        8 by 8 bits come to 69, 16 by 16 to 269.
+        """
+        low, high = sorted((self.a_bits, self.b_bits))
+        chains = math.ceil(low / 2)
+        return self.copies * (chains * (high + 1) + (chains - 1) * (high + 3))
+
+
+@dataclass(frozen=True)
+class Memory:
+    """`copies` memories of `words` words of `bits` bits, one read and one write port; `reader` paces its accesses."""
+
+    name: str
+    words: int
+    bits: int
+    reader: str
+    copies: int = 1
+    deep: bool = False  # goes to URAM where the part has it
+
+    @property
+    def bram36(self) -> int:
+        """BRAM36 of all copies, in the best of the shapes."""
+        return self.copies * min(math.ceil(self.words / d) * math.ceil(self.bits / w) for d, w in BRAM36_SHAPES)
+
+    @property
+    def uram(self) -> int:
+        """URAMs of all copies."""
+        return self.copies * math.ceil(self.words / URAM_WORDS) * math.ceil(self.bits / URAM_BITS)
+
+
+@dataclass(frozen=True)
+class Logic:
+    """LUTs and registers of a part of the engine, and why so many."""
+
+    unit: str
+    name: str
+    lut: float
+    ff: float
+    why: str
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What the engine takes of a part, modelled; `memories` and `luts` by the unit that paces them, for power.py."""
+
+    board: Board
+    dsp: int
+    array_dsp: int
+    bram36: int
+    uram: int
+    lut: int
+    ff: int
+    bram36_by_unit: dict[str, int]
+    uram_by_unit: dict[str, int]
+    lut_by_unit: dict[str, int]
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of the part that is used."""
+        shares = {name: getattr(self, name) / getattr(self.board, name) for name in ("dsp", "bram36", "lut", "ff")}
+        return shares | ({"uram": self.uram / self.board.uram} if self.board.uram else {})
+
+    def over_budget(self) -> list[str]:
+        """One line for each resource beyond its budget; empty if the engine fits."""
+        shares = self.shares
+        return [
+            f"{name}: {shares[name]:.1%} of {self.board.part} is over the budget of {limit:.0%}"
+            for name, limit in BUDGET.items()
+            if shares[name] > limit
+        ]
+
+
+def products() -> tuple[Product, ...]:
+    """The vector unit's multipliers. No loop shares one with another: each is a pipeline of its own."""
+    return (
+        Product("vector", "Q6 q·m", 8, 8),
+        Product("vector", "Q7 x² beside the embedding", 16, 16),
+        Product("vector", "Q2 to activations and keys", 27, 8),
+        Product("vector", "Q2 to values", 27, 8),
+        Product("vector", "Q2 to the residual", 27, 8),
+        Product("vector", "Q12 y·m_r", 16, 8),
+        Product("vector", "Q7 x² beside the residual", 16, 16),
+        Product("vector", "Q13 logits", 27, 8),
+        Product("vector", "Q14 scores", 27, 8),
+        Product("vector", "Q18 e·r", 8, 17),
+        Product("vector", "Q17 acc·r", 27, 17),
+        Product("vector", "Q17 u·m", 27, 8),
+        Product("vector", "Q7 N·x", 11, 16),
+        Product("vector", "Q7 D·r", 27, 17),
+        Product("vector", "Q7 z·γ", 18, 8),
+        Product("vector", "Q9 y·m", 16, 8),
+        Product("vector", "Q19 y·m", 16, 8),
+        Product("vector", "Q7 N·Q", 41, 11, 1),
+        Product("vector", "Q7 S²", 27, 27, 1),
+        Product("vector", "Q8 v·r0", 17, 17, 1),
+        Product("vector", "Q8 a·r0", 18, 17, 1),
+        Product("vector", "Q8 r0·d", 35, 17, 1),
+        Product("load", "row address", 32, 18, 1),
+        Product("fetch", "tile addresses", 32, 18, 2),
+    )
+
+
+def memories(board: Board) -> tuple[Memory, ...]:
+    """The memories of docs/program.md, as the tops partition them."""
+    columns = board.columns
+    return (
+        Memory("weights", SLOTS * MAX_ENTRIES, columns * 4, "array", deep=True),
+        Memory("activations", ACTIVATION_WORDS, LANES * 8, "array", deep=True),
+        Memory("keys and values", KEY_VALUE_WORDS, LANES * 8, "array", copies=board.groups),
+        Memory("residual, one bank a row block", MAX_WIDTH, LANES * 16, "vector", copies=MAX_ROW_BLOCKS),
+        Memory("scores", MAX_ROWS, LANES * 16, "vector"),
+        # A dual-ported copy of the three tables serves two lanes; two copies share a BRAM36.
+        Memory("tables, two copies each", 3 * 256, 2 * 8, "vector", copies=LANES // 4),
+        Memory("parameters, even and odd", SLOTS * MAX_NORM_ENTRIES // 2, 64, "vector", copies=2),
+        Memory("embedding rows, two banks a lane", SLOTS * math.ceil(EMBEDDING_WORDS / 2), 128, "load", copies=2 * LANES),
+        Memory("accumulator stream", int(assumed("accumulator_tiles")) * columns, LANES * ACCUMULATOR_BITS, "array"),
+        Memory("AXI read data", 512, 128, "load", copies=board.ports + 1),
+        Memory("AXI write data", 512, 128, "store"),
+    )
+
+
+def logic(board: Board) -> tuple[Logic, ...]:
+    """LUTs and registers, a constant a unit. Multipliers in fabric come on top (products)."""
+    dsps = LANES * board.columns // 2
+    shifted = 17 + 5 * 36 + 36 + 25 + 34 + 44 + 36 + 44 + 26 + 25 + 8 + 25  # bits of variable shifts a lane, Q2 to Q19
+    return (
+        Logic("array", "hand-over of accumulators", 24 * dsps, 46 * dsps, "46 bits a DSP, two 2:1 choices a LUT, load or shift"),
+        Logic("array", "operands through the array", 0, 18 * dsps, "9 bits of activation, twice: next row and skew"),
+        Logic("array", "decoding of operands", 40 * board.columns // 2, 27 * board.columns // 2, "nibbles to 27 bits a pair"),
+        Logic("array", "borrow correction, w8 sum", 90 * LANES, 120 * LANES, "23 + 26 + 30 bits of adders a lane"),
+        Logic("vector", "variable shifts", 2.5 * shifted * LANES, shifted * LANES, "five 2:1 levels, two a LUT, a register after"),
+        Logic("vector", "rounding, clamps, sums", 900 * LANES, 1900 * LANES, "12 requantizations of 40 LUTs, 2 × 68 bits of sums, stages"),
+        Logic("vector", "softmax", 160 * LANES, 300 * LANES, "range test, maximum, distance and choice a lane"),
+        Logic("vector", "gather of result rows", 34 * 16 * LANES, 16 * LANES, "each lane picks one of 128 rows: 128:1 of 16 bits"),
+        Logic("vector", "corner turn", 9 * 2 * 8 * LANES + 1000, 2 * 8 * LANES * LANES, "two planes of 32 × 32 bytes, 32:1 on reading"),
+        Logic("vector", "division, inverse root", 3500, 5000, "36 stages of a 32-bit divider; one Newton step"),
+        Logic("vector", "embedding bytes", 40 * LANES, 136 * LANES, "16:1 of 8 bits a lane"),
+        Logic("load", "AXI masters", 900 * (board.ports + 1), 1400 * (board.ports + 1), "an adapter of 128 bits, bursts outstanding"),
+        Logic("load", "load", 3500, 4500, "rows of a pass in LUT RAM, nibbles, addresses"),
+        Logic("store", "store", 2000, 2500, "an AXI master, 512 bits to beats, 32 words of stream"),
+        Logic("fetch", "fetch, registers, streams", 6000, 7000, "an instruction of 512 bits, four command streams, AXI-Lite"),
+        Logic("fetch", "block design", 4000, 6000, "AXI-Lite interconnect, clocking wizard, resets"),
+    )  # fmt: skip
+
+
+def resources(board: Board) -> Resources:
+    """What the engine takes on `board`, modelled."""
+    array = LANES * board.columns // 2
+    fabric = [p for p in products() if p.in_fabric]
+    dsp = array + sum(p.dsp for p in products() if not p.in_fabric)
+    bram: dict[str, int] = {}
+    uram: dict[str, int] = {}
+    for m in memories(board):
+        target, count = (uram, m.uram) if m.deep and board.uram else (bram, m.bram36)
+        target[m.reader] = target.get(m.reader, 0) + count
+    luts: dict[str, float] = {}
+    for part in logic(board):
+        luts[part.unit] = luts.get(part.unit, 0) + part.lut
+    for p in fabric:
+        luts[p.unit] = luts.get(p.unit, 0) + p.lut
+    ff = sum(part.ff for part in logic(board)) + sum(2 * (p.a_bits + p.b_bits) * p.copies for p in fabric)
+    return Resources(
+        board=board,
+        dsp=dsp,
+        array_dsp=array,
+        bram36=sum(bram.values()),
+        uram=sum(uram.values()),
+        lut=round(sum(luts.values())),
+        ff=round(ff),
+        bram36_by_unit=bram,
+        uram_by_unit=uram,
+        lut_by_unit={unit: round(count) for unit, count in luts.items()},
+    )
