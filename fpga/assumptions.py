@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the cycle, power and resource models take for granted until a vendor report or a board says otherwise.
 
-One table. `docs/assumptions.md` is rendered from it (`python -m zynqbert.fpga.assumptions > docs/assumptions.md`), and the
-models read their numbers from it, so that a figure that a report contradicts is replaced in one place. In `confirm`,
-`csynth:` is a path under `<profile>` of the unit's csynth.xml.
+One table. `docs/assumptions.md` is rendered from it (`python -m zynqbert.fpga.assumptions > docs/assumptions.md`), and
+the models read their numbers from it, so that a figure that a report contradicts is replaced in one place. In
+`confirm`, `csynth:` is a path under `<profile>` of the unit's csynth.xml.
 """
 
 from dataclasses import dataclass
@@ -64,7 +64,7 @@ _GENERAL: tuple[tuple[str, float, str, str, str, str], ...] = (
     ),
     (
         "drain_overlap", 1, "",
-        "Accumulators are handed over to a second set of registers: a tile drains while the next one multiplies, so a tile "
+        "Accumulators are handed over to a second set of registers: a tile drains while the next one multiplies, so it "
         "takes max(K, words of the tile before). 0: a tile drains before the next one starts, as the C++ reads.",
         "Without it BERT-base takes 16 % more on ZCU102 and 20 % more on ZCU111.",
         "Verilator: cycles of the array's RTL over a run of tiles",
@@ -107,9 +107,9 @@ _GENERAL: tuple[tuple[str, float, str, str, str, str], ...] = (
     ),
     (
         "port_bytes", 16, "bytes/cycle",
-        "Each of the C/32 HP/HPC ports moves one 128-bit beat an engine cycle; the four HP and two HPC ports share nothing "
-        "but the DDR controller.",
-        "Two ports behind one switch would halve a tile's load: 1536 cycles against 3072 used.",
+        "Each of the C/32 HP and HPC ports moves one 128-bit beat an engine cycle; they share nothing but the DDR "
+        "controller.",
+        "At half of it BERT-base takes 1 to 2 % more.",
         "csynth: InterfaceSummary, and a board test of all ports at once",
     ),
     (
@@ -126,7 +126,7 @@ _GENERAL: tuple[tuple[str, float, str, str, str, str], ...] = (
     ),
     (
         "gather_overlap", 0, "",
-        "Embedding rows are gathered one after the other: each waits out the read latency (0). 1: their bursts overlap.",
+        "Embedding rows are gathered one by one: each waits out the read latency (0). 1: their bursts overlap.",
         "Overlapped, BERT-base gains 0.8 to 1.1 %.",
         f"{_LOOP}/load_embedding_rows/Latency",
     ),
@@ -167,7 +167,7 @@ DEPTHS: dict[str, tuple[int, str]] = {
     "vector_normalize": (12, "read 2, two products 6, shift 2, write 2"),
     "vector_context": (18, "product 4, shift 2, product 3, shift 2, clamp 1, read 4, write 2"),
     "norm_statistics": (44, "squares 6, leading one 4, shift 3, table 2, Newton step 18, root table, write 11"),
-    "norm_apply": (30, "read 2, product 4, subtract 1, product 5, shift 3, product 3, shift 2, product 3, entries 4, write 3"),
+    "norm_apply": (30, "read 2, product 4, subtract 1, product 5, shift 3, product 3, shift 2, product 3, entries 7"),
     "gather": (14, "read 2, choose of 128 rows 3, product 3, shift 2, entries 2, write 2"),
     "store_words": (3, "word to beat"),
 }  # fmt: skip
@@ -201,9 +201,9 @@ def render() -> str:
     lines = [
         "# Assumptions",
         "",
-        "Generated from `fpga/assumptions.py`: `python -m zynqbert.fpga.assumptions > docs/assumptions.md`. Time, power and area",
-        "are **modelled** on these until a vendor report or a board confirms or replaces them. `csynth:` is a path under",
-        "`<profile>` of a unit's csynth.xml.",
+        "Generated from `fpga/assumptions.py`: `python -m zynqbert.fpga.assumptions > docs/assumptions.md`.",
+        "Time, power and area are **modelled** on these until a vendor report or a board confirms or replaces them.",
+        "`csynth:` is a path under `<profile>` of a unit's csynth.xml.",
         "",
         "| id | name | value | what is assumed | what changes if wrong | what would confirm it |",
         "|---|---|---|---|---|---|",

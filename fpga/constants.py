@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Constants of the power model, each with a range and where it comes from, and the published rows that calibrate it.
 
-Tags: [P] published, [D] derived from published figures, [U] an engineer's estimate that no source at hand confirms. Of the
-dynamic energies only the ratios are taken from here: one factor, fitted on published accelerators, scales them all (power.py).
+Tags: [P] published, [D] derived from published figures, [U] an engineer's estimate that no source at hand confirms. Of
+the dynamic energies only the ratios are taken from here: one factor, fitted on published accelerators, scales them all
+(power.py).
 """
 
 from dataclasses import dataclass
@@ -28,8 +29,8 @@ CONSTANTS: tuple[Constant, ...] = (
     ),
     Constant(
         "ps_w", 2.4, 1.8, 3.0, "W",
-        "[U] four A53 at 1.2 GHz with Linux, DDR4 controller and PHY; what vendor reports commonly give for the PS. Board: sum "
-        "of the PS rails.",
+        "[U] four A53 at 1.2 GHz with Linux, DDR4 controller and PHY; what vendor reports commonly give for the PS. "
+        "Board: sum of the PS rails.",
     ),
     Constant(
         "ddr_pj_per_byte", 60, 30, 120, "pJ/byte",
@@ -41,7 +42,7 @@ CONSTANTS: tuple[Constant, ...] = (
     ),
     Constant(
         "dsp_narrow", 0.8, 0.7, 1.0, "",
-        "[P] a DSP of 12 by 12 bits or less against 27 by 18: UG440, Using the DSP Sheet. Ours counts 1, FQ-BERT's 8 by 4 this.",
+        "[P] a DSP of 12 by 12 bits against 27 by 18: UG440, DSP sheet. Ours counts 1, FQ-BERT's 8 by 4 this.",
     ),
     Constant(
         "lut_pj", 0.08, 0.053, 0.12, "pJ per cycle",
@@ -80,8 +81,8 @@ def kcells(part: str) -> int:
 class PublishedPower:
     """A published accelerator whose watts calibrate or check the model.
 
-    `utilization`: share of the cycles in which a DSP works. `calibrates`: every figure but the utilization is read in the
-    paper; the others' fabric is guessed and they only widen the range.
+    `utilization`: share of the cycles in which a DSP works. `calibrates`: every figure but the utilization is read in
+    the paper; the others' fabric is guessed and they only widen the range.
     """
 
     name: str
@@ -110,7 +111,8 @@ def _guessed(name: str, watts: float, clock_mhz: float, dsp: float, ddr_gb_s: fl
 PUBLISHED: tuple[PublishedPower, ...] = (
     PublishedPower(
         "FQ-BERT ZCU102 (8,16)", "xczu9eg", 9.8, 214, 1751, 123157, 124433, 419, 0.795, 0.97, True,
-        "[P] arXiv 2103.02800; utilization and traffic [D]: 11.47 G products, 42.5 MB of weights, 1536 multipliers, 43.89 ms",
+        "[P] arXiv 2103.02800; utilization and traffic [D]: 11.47 G products, 42.5 MB of weights, 1536 multipliers, "
+        "43.89 ms",
     ),
     PublishedPower(
         "FQ-BERT ZCU111 (16,16)", "xczu28dr", 13.2, 214, 3287, 189724, 201469, 339.5, 0.733, 1.79, True,

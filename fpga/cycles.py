@@ -2,8 +2,8 @@
 """Cycle model: how long a program takes on a board. Every figure is modelled (docs/assumptions.md), none measured.
 
 The units run the very tile commands that fetch would send them (expansion.py), each in order, and meet through counted
-tokens and the accumulator stream, as in docs/program.md. A unit is a generator that yields while what it waits for has not
-been produced; times travel with the tokens, so the order in which the generators run does not matter.
+tokens and the accumulator stream, as in docs/program.md. A unit is a generator that yields while what it waits for has
+not been produced; times travel with the tokens, so the order in which the generators run does not matter.
 
 A loop of n trips takes depth + II·(n − 1) cycles. Its trips are counted under the kernels' own loop names
 (kernels/loops.hpp); a test holds them against what the simulated kernels count.
@@ -12,23 +12,18 @@ A loop of n trips takes depth + II·(n − 1) cycles. Its trips are counted unde
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
 from .assumptions import DEPTHS, assumed
 from .boards import Board
+from .cycle_streams import Accumulators, CycleModelDeadlock, Tokens, Waiting
 from .expansion import Expansion, Load, LoadCommand, StoreCommand, Vector, VectorCommand, expand
 from .instructions import BEAT_BYTES, INSTRUCTION_BYTES, LANES, Gemm, Instruction
 
 UNITS = ("load", "array", "vector", "store")
 TABLE_BEATS = 16
-Waiting = Generator[None, None, int]
-
-
-class CycleModelDeadlock(RuntimeError):
-    """The units wait for each other: the program's tokens do not balance."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +69,9 @@ class Share:
 class Timing:
     """What a pass costs, modelled.
 
-    `busy`: cycles each unit works. `stall`: cycles it waits, by "unit.reason". `trips`: by loop name. `shares`: by kind of
-    instruction; their cycles sum to `cycles`. `macs`: asked for by the program, rows padded to 32; `array_macs_executed`:
-    what the array's multipliers did meanwhile, idle columns and the halves of w8 included.
+    `busy`: cycles each unit works. `stall`: cycles it waits, by "unit.reason". `trips`: by loop name. `shares`: by kind
+    of instruction; their cycles sum to `cycles`. `macs`: asked for by the program, rows padded to 32;
+    `array_macs_executed`: what the array's multipliers did meanwhile, idle columns and the halves of w8 included.
     """
 
     cycles: int
@@ -101,7 +96,8 @@ def simulate(
 ) -> Timing:
     """Time of one pass of `row_blocks` (1 .. 4) row blocks through `program` on `board` at `clock_mhz`.
 
-    Raises CycleModelDeadlock where the program's tokens do not balance, ValueError where a tile is wider than the array.
+    Raises CycleModelDeadlock where the program's tokens do not balance, ValueError where a tile is wider than the
+    array.
     """
     expansion = expand(tuple(program), row_blocks, board.columns)
     for c in expansion.array:
@@ -111,78 +107,15 @@ def simulate(
     return _Pass(tuple(program), expansion, board, clock_mhz, model or Model()).run()
 
 
-class _Tokens:
-    """Counted tokens of one kind, each with the cycle from which it can be taken."""
-
-    def __init__(self) -> None:
-        self.times: list[int] = []
-        self.taken = 0
-
-    def put(self, time: int) -> None:
-        self.times.append(time)
-
-    def take(self, count: int) -> Waiting:
-        """Take `count` tokens; the cycle at which the last of them is there (0 if none is asked for)."""
-        while len(self.times) < self.taken + count:
-            yield
-        self.taken += count
-        return self.times[self.taken - 1] if count else 0
-
-
-class _Accumulators:
-    """The stream from array to vector unit: when words come, and when they have been read."""
-
-    def __init__(self, depth: int):
-        self.depth = depth
-        self.sent: list[tuple[int, int]] = []  # first word's cycle, words
-        self.sent_words = 0
-        self.read_words: list[int] = []  # words read so far, a segment each
-        self.read_last: list[tuple[int, int]] = []  # cycle of the segment's last read, cycles a word
-
-    def send(self, first: int, words: int) -> None:
-        self.sent.append((first, words))
-        self.sent_words += words
-
-    def room(self, words: int) -> Waiting:
-        """The cycle from which `words` more words fit. Slots are taken back in order, at the pace of the reads."""
-        needed = self.sent_words + words - self.depth
-        if needed <= 0:
-            return 0
-        while not self.read_words or self.read_words[-1] < needed:
-            yield
-        at = bisect_left(self.read_words, needed)
-        last, interval = self.read_last[at]
-        return last - interval * (self.read_words[at] - needed) + 1
-
-    def receive(self, start: int, words: int, interval: int) -> Generator[None, None, tuple[int, int, int]]:
-        """Read `words` words from cycle `start` on, at best one in `interval` cycles: first and last read, cycles waited."""
-        first, waited, free, got = None, 0, start, 0
-        while got < words:
-            at = len(self.read_words)
-            while len(self.sent) <= at:
-                yield
-            sent, count = self.sent[at]
-            begin = max(free, sent + 1)
-            last = max(begin + interval * (count - 1), sent + count)
-            waited += begin - free + last - begin - interval * (count - 1)
-            first = begin if first is None else first
-            free, got = last + interval, got + count
-            self.read_words.append((self.read_words[-1] if self.read_words else 0) + count)
-            self.read_last.append((last, interval))
-        if got != words:
-            raise CycleModelDeadlock(f"a vector command takes {words} accumulator words where tiles end at {got}")
-        return first if first is not None else start, free - interval, waited
-
-
 class _Pass:
     """One pass: the units' processes and what they count."""
 
-    def __init__(self, program: tuple[Instruction, ...], expansion: Expansion, board: Board, clock: float, model: Model):
+    def __init__(self, program: Sequence[Instruction], expansion: Expansion, board: Board, clock: float, model: Model):
         self.program, self.expansion, self.board, self.clock, self.model = program, expansion, board, clock, model
-        self.weights_ready, self.weights_free = _Tokens(), _Tokens()
-        self.parameters_ready, self.parameters_free = _Tokens(), _Tokens()
-        self.data, self.stored = _Tokens(), _Tokens()
-        self.accumulators = _Accumulators(model.accumulator_tiles * board.columns)
+        self.weights_ready, self.weights_free = Tokens(), Tokens()
+        self.parameters_ready, self.parameters_free = Tokens(), Tokens()
+        self.data, self.stored = Tokens(), Tokens()
+        self.accumulators = Accumulators(model.accumulator_tiles * board.columns)
         self.teed: list[tuple[int, int]] = []  # first and last cycle of each command that also feeds store
         self.issued = self._issue_times()
         self.trips: Counter[str] = Counter()
@@ -195,13 +128,14 @@ class _Pass:
     def run(self) -> Timing:
         units = {"load": self._load(), "array": self._array(), "vector": self._vector(), "store": self._store()}
         while units:
-            before = self.steps
+            before = self.steps, len(self.accumulators.read_words)
             for name in list(units):
                 if next(units[name], "done") == "done":
                     del units[name]
                     self.steps += 1
-            if self.steps == before:
-                raise CycleModelDeadlock(f"no command of {', '.join(units)} can start: the program's tokens do not balance")
+            if (self.steps, len(self.accumulators.read_words)) == before:
+                stuck = ", ".join(units)
+                raise CycleModelDeadlock(f"no command of {stuck} can start: the program's tokens do not balance")
         return self._timing()
 
     # Time
@@ -321,8 +255,7 @@ class _Pass:
         """A command that reads the array's words; its end, and the cycles it waited for them."""
         scores = c.kind is Vector.SCORES
         interval = max(self.model.ii, 1 if scores else _beats(store))
-        _, last, waited = yield from self.accumulators.receive(now, c.words, interval)
-        self.steps += 1
+        last, waited = yield from self.accumulators.receive(now, c.words, interval)
         if scores:
             self.trips["vector_scores"] += c.words
             return self._softmax(c, store, last + self.model.depths["vector_scores"]), waited

@@ -17,9 +17,9 @@ from .resources import resources
 class Estimate:
     """Modelled cost of one pass, a sentence of it at batch 1.
 
-    `mac_utilization`: dense unpadded products over `peak_macs_per_cycle` times cycles. Power in watts while passes follow one
-    another, `power_pl_w` + `power_ps_w` = `power_w`. `extra` holds what a reader may want besides: ranges, waste, traffic,
-    what each kind of instruction costs and what bound it, what is over budget.
+    `mac_utilization`: dense unpadded products over `peak_macs_per_cycle` times cycles. Power in watts while passes
+    follow one another, `power_pl_w` + `power_ps_w` = `power_w`. `extra` holds what a reader may want besides: ranges,
+    waste, traffic, what each kind of instruction costs and what bound it, what is over budget.
     """
 
     cycles: int

@@ -3,9 +3,9 @@
 
     P = PS + DDR traffic + static(part) + f · clock · Σ energy a cycle of DSPs, LUTs, registers, BRAMs and URAMs
 
-The energies and their sources are in constants.py; a unit that waits counts `idle` of what it takes at work. The one factor f
-is fitted on the watts that FQ-BERT published for its two boards, never on a figure of ours. The range comes from fitting on
-each published row alone, and on each constant at either end of its own range.
+The energies and their sources are in constants.py; a unit that waits counts `idle` of what it takes at work. The one
+factor f is fitted on the watts that FQ-BERT published for its two boards, never on a figure of ours. The range comes
+from fitting on each published row alone, and on each constant at either end of its own range.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from .resources import Resources
 
 @dataclass(frozen=True)
 class Power:
-    """Modelled watts: programmable logic, processing system, and the range of their sum. `parts` sums to pl_w + ps_w."""
+    """Modelled watts: programmable logic, processing system, the range of their sum. `parts` sums to pl_w + ps_w."""
 
     pl_w: float
     ps_w: float
@@ -144,4 +144,3 @@ def leave_one_out() -> dict[str, float]:
         factor = calibrate([other for other in calibrating() if other is not row], VALUES)
         errors[row.name] = sum(watts(published_activity(row, VALUES), VALUES, factor).values()) / row.watts - 1
     return errors
-

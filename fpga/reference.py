@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cycle model held against FQ-BERT: the same model, at its number of multipliers and its clock. Nothing is fitted.
 
-FQ-BERT (arXiv 2103.02800) has 12 PUs of N PEs of M multipliers of 8 by 4 bits; an 8 by 8 product takes two. Its latencies are
-of the encoder of BERT-base at 128 tokens, batch 1, embedding and head on the CPU. So is the program here.
+FQ-BERT (arXiv 2103.02800) has 12 PUs of N PEs of M multipliers of 8 by 4 bits; an 8 by 8 product takes two. Its
+latencies are of the encoder of BERT-base at 128 tokens, batch 1, embedding and head on the CPU. So is the program here.
 """
 
 from dataclasses import dataclass, replace
@@ -15,11 +15,12 @@ FQ_BERT_CLOCK_MHZ = 214
 ROW_BLOCKS = 4
 
 DIFFERENCE = (
-    "With every multiplier busy in every cycle, 8 x 8 products at half rate, the encoder would take {ideal:.1f} ms. The paper "
-    "reaches {published_share:.0%} of that rate, the model {modelled_share:.0%}: it hides loading, drain and hand-over of "
-    "tiles behind the array. If each tile drained before the next began, the same model would say {serial:.1f} ms. The other "
-    "{rest:.1f} ms it does not explain; the paper double-buffers weights and partial sums but gives no cycles for softmax, for "
-    "the three stages of its layer norm, or for PUs left over when channels are shared out."
+    "With every multiplier busy in every cycle, 8 x 8 products at half rate, the encoder would take {ideal:.1f} ms. "
+    "The paper reaches {published_share:.0%} of that rate, the model {modelled_share:.0%}: it hides loading, drain and "
+    "hand-over of tiles behind the array. If each tile drained before the next began, the same model would say "
+    "{serial:.1f} ms. The other {rest:.1f} ms it does not explain; the paper double-buffers weights and partial sums, "
+    "but gives no cycles for softmax, for the three stages of its layer norm, or for PUs left over when channels are "
+    "shared out."
 )
 
 
@@ -119,9 +120,7 @@ def encoder_program(*, layers: int, hidden: int, heads: int, ffn: int) -> tuple[
 
 
 def _residual(k: int, src: int, n: int) -> isa.Gemm:
-    return isa.Gemm(
-        k=k, n=n, src=src, src_stride=k, destination=isa.TO_RESIDUAL, residual_m=128, residual_s=8, wait=1
-    )
+    return isa.Gemm(k=k, n=n, src=src, src_stride=k, destination=isa.TO_RESIDUAL, residual_m=128, residual_s=8, wait=1)
 
 
 def _norm(hidden: int, dst: int, signal: bool) -> isa.Norm:

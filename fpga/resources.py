@@ -164,7 +164,7 @@ def memories(board: Board) -> tuple[Memory, ...]:
         # A dual-ported copy of the three tables serves two lanes; two copies share a BRAM36.
         Memory("tables, two copies each", 3 * 256, 2 * 8, "vector", copies=LANES // 4),
         Memory("parameters, even and odd", SLOTS * MAX_NORM_ENTRIES // 2, 64, "vector", copies=2),
-        Memory("embedding rows, two banks a lane", SLOTS * math.ceil(EMBEDDING_WORDS / 2), 128, "load", copies=2 * LANES),
+        Memory("embedding rows, two banks a lane", SLOTS * -(-EMBEDDING_WORDS // 2), 128, "load", copies=2 * LANES),
         Memory("accumulator stream", int(assumed("accumulator_tiles")) * columns, LANES * ACCUMULATOR_BITS, "array"),
         Memory("AXI read data", 512, 128, "load", copies=board.ports + 1),
         Memory("AXI write data", 512, 128, "store"),
@@ -174,23 +174,25 @@ def memories(board: Board) -> tuple[Memory, ...]:
 def logic(board: Board) -> tuple[Logic, ...]:
     """LUTs and registers, a constant a unit. Multipliers in fabric come on top (products)."""
     dsps = LANES * board.columns // 2
+    pairs = board.columns // 2
+    masters = board.ports + 1
     shifted = 17 + 5 * 36 + 36 + 25 + 34 + 44 + 36 + 44 + 26 + 25 + 8 + 25  # bits of variable shifts a lane, Q2 to Q19
     return (
-        Logic("array", "hand-over of accumulators", 24 * dsps, 46 * dsps, "46 bits a DSP, two 2:1 choices a LUT, load or shift"),
+        Logic("array", "hand-over of accumulators", 24 * dsps, 46 * dsps, "46 bits: load or shift, two a LUT"),
         Logic("array", "operands through the array", 0, 18 * dsps, "9 bits of activation, twice: next row and skew"),
-        Logic("array", "decoding of operands", 40 * board.columns // 2, 27 * board.columns // 2, "nibbles to 27 bits a pair"),
+        Logic("array", "decoding of operands", 40 * pairs, 27 * pairs, "nibbles to 27 bits a pair"),
         Logic("array", "borrow correction, w8 sum", 90 * LANES, 120 * LANES, "23 + 26 + 30 bits of adders a lane"),
-        Logic("vector", "variable shifts", 2.5 * shifted * LANES, shifted * LANES, "five 2:1 levels, two a LUT, a register after"),
-        Logic("vector", "rounding, clamps, sums", 900 * LANES, 1900 * LANES, "12 requantizations of 40 LUTs, 2 × 68 bits of sums, stages"),
+        Logic("vector", "variable shifts", 2.5 * shifted * LANES, shifted * LANES, "five 2:1 levels, two a LUT"),
+        Logic("vector", "rounding, clamps, sums", 900 * LANES, 1900 * LANES, "12 of 40 LUTs, sums of 136 bits"),
         Logic("vector", "softmax", 160 * LANES, 300 * LANES, "range test, maximum, distance and choice a lane"),
-        Logic("vector", "gather of result rows", 34 * 16 * LANES, 16 * LANES, "each lane picks one of 128 rows: 128:1 of 16 bits"),
-        Logic("vector", "corner turn", 9 * 2 * 8 * LANES + 1000, 2 * 8 * LANES * LANES, "two planes of 32 × 32 bytes, 32:1 on reading"),
+        Logic("vector", "gather of result rows", 34 * 16 * LANES, 16 * LANES, "128:1 of 16 bits a lane"),
+        Logic("vector", "corner turn", 9 * 16 * LANES + 1000, 16 * LANES * LANES, "two planes of 1 KB, read 32:1"),
         Logic("vector", "division, inverse root", 3500, 5000, "36 stages of a 32-bit divider; one Newton step"),
         Logic("vector", "embedding bytes", 40 * LANES, 136 * LANES, "16:1 of 8 bits a lane"),
-        Logic("load", "AXI masters", 900 * (board.ports + 1), 1400 * (board.ports + 1), "an adapter of 128 bits, bursts outstanding"),
+        Logic("load", "AXI masters", 900 * masters, 1400 * masters, "an adapter of 128 bits, bursts outstanding"),
         Logic("load", "load", 3500, 4500, "rows of a pass in LUT RAM, nibbles, addresses"),
         Logic("store", "store", 2000, 2500, "an AXI master, 512 bits to beats, 32 words of stream"),
-        Logic("fetch", "fetch, registers, streams", 6000, 7000, "an instruction of 512 bits, four command streams, AXI-Lite"),
+        Logic("fetch", "fetch, registers, streams", 6000, 7000, "an instruction of 512 bits, four streams, AXI-Lite"),
         Logic("fetch", "block design", 4000, 6000, "AXI-Lite interconnect, clocking wizard, resets"),
     )  # fmt: skip
 

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An estimate's fields are those agreed, and agree with each other."""
+
+import json
+
+import pytest
+from zynqbert.fpga.boards import BOARDS
+from zynqbert.fpga.estimate import estimate, fq_bert_rows
+from zynqbert.fpga.reference import encoder_program
+
+FIELDS = (
+    *("cycles", "clock_mhz", "latency_ms", "mac_utilization", "peak_macs_per_cycle"),
+    *("power_pl_w", "power_ps_w", "power_w", "fps", "fps_per_w"),
+    *("dsp", "bram36", "uram", "lut", "modelled", "extra"),
+)
+
+
+@pytest.fixture(scope="module", params=list(BOARDS))
+def made(request):
+    board = BOARDS[request.param]
+    dense = 2 * (128 * (4 * 768 * 768 + 2 * 768 * 3072) + 2 * 128 * 128 * 768)
+    program = encoder_program(layers=2, hidden=768, heads=12, ffn=3072)
+    return estimate(program, 4, board, 250, dense).to_json(), dense, board
+
+
+def test_fields(made):
+    values = json.loads(json.dumps(made[0]))
+    assert tuple(values) == FIELDS
+    assert values["modelled"] is True
+
+
+def test_figures_agree_with_each_other(made):
+    e, dense, board = made
+    assert e["latency_ms"] == pytest.approx(e["cycles"] / 250e3)
+    assert e["mac_utilization"] == pytest.approx(dense / e["cycles"] / (32 * board.columns))
+    assert e["power_w"] == pytest.approx(e["power_pl_w"] + e["power_ps_w"])
+    assert e["fps"] == pytest.approx(1e3 / e["latency_ms"])
+    assert e["fps_per_w"] == pytest.approx(e["fps"] / e["power_w"])
+
+
+def test_ranges_hold_the_figures(made):
+    e = made[0]
+    assert e["extra"]["power_range_w"][0] < e["power_w"] < e["extra"]["power_range_w"][1]
+    assert e["extra"]["fps_per_w_range"][0] < e["fps_per_w"] < e["extra"]["fps_per_w_range"][1]
+    assert sum(kind["share"] for kind in e["extra"]["instructions"].values()) == pytest.approx(1)
+    assert e["extra"]["instructions"]["gemm"]["bound"] == "array"
+
+
+def test_padding_waste_shows_a_width_beyond_the_tile():
+    board = BOARDS["zcu102"]
+
+    def waste(hidden):
+        dense = 128 * (4 * hidden * hidden + 2 * hidden * 4 * hidden) + 2 * 128 * 128 * hidden
+        program = encoder_program(layers=1, hidden=hidden, heads=hidden // 32, ffn=4 * hidden)
+        return estimate(program, 4, board, 250, dense).extra["padding_waste"]
+
+    assert waste(128) < waste(160)
+
+
+def test_fq_bert_rows_are_json():
+    rows = json.loads(json.dumps(fq_bert_rows()))
+    assert {row["board"] for row in rows} == {"zcu102", "zcu111"}
+    assert all(row["ratio"] == pytest.approx(row["published_ms"] / row["modelled_ms"]) for row in rows)

@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Programs: encoding word by word, refusals by field name, and the expansion's tokens, order and sizes."""
+
+import re
+import struct
+from collections import Counter
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+from zynqbert.fpga import instructions as isa
+from zynqbert.fpga import program as programs
+from zynqbert.fpga.boards import BOARDS
+from zynqbert.fpga.expansion import Load, Vector, expand
+from zynqbert.fpga.simulator import ROOT
+from zynqbert.host.compiler import plan
+from zynqbert.host.model_shape import LayerShape, ModelShape
+
+GEMM = isa.Gemm(
+    weights=0x110, parameters=0x220, k=99, n=200, src=5, src_stride=101, destination=isa.TO_RESIDUAL, dst=7,
+    dst_stride=202, residual_m=200, residual_s=9, table=1, trace=0x330, head_width=64, w8=True, operand_unsigned=True,
+    wait=3, signal=True,
+)  # fmt: skip
+ATTENTION = isa.Attention(
+    parameters=0x10, heads=3, head_width=32, q=11, q_stride=96, p=400, context=700, context_stride=97,
+    trace_context=0x40, trace_p=0x50, normalized=True, wait=1, signal=True,
+)  # fmt: skip
+EXAMPLES = (
+    isa.End(),
+    isa.Rows(io=0x40),
+    isa.Table(image=0x100, table=2),
+    isa.Embed(image=0x200, row_bytes=80, width=64, field=1, trace=0x60, first=True, last=True),
+    isa.Norm(image=0x300, width=64, entries=70, dst=3, dst_stride=80, m=255, s=31, signal=True),
+    GEMM,
+    ATTENTION,
+    isa.Gather(image=0x400, width=64, entries=70, dst=9, m=128, s=1, trace=0x70),
+)
+
+
+def random_example(kind, rng):
+    values = {name: int(rng.integers(0, 2**32)) for name in kind.WORDS}
+    values |= {name: bool(rng.integers(0, 2)) for name in kind.FLAGS}
+    return kind(wait=int(rng.integers(0, 256)), signal=bool(rng.integers(0, 2)), **values)
+
+
+def small_shape(**changes):
+    layers = (LayerShape(70, 100, 65),) * 2
+    shape = ModelShape("small", 64, 2, 32, 96, 50, 40, 2, 3, 8, False, 66, layers)
+    return replace(shape, **changes)
+
+
+class TestEncoding:
+    def test_gemm_word_by_word(self):
+        flags = 5 | 3 << 8 | 1 << 16 | 1 << 17 | 1 << 18
+        words = [flags, 0x110, 0x220, 99, 200, 5, 101, 1, 7, 202, 200, 9, 1, 0x330, 64, 0]
+        assert GEMM.encode() == struct.pack("<16I", *words)
+
+    def test_attention_word_by_word(self):
+        flags = 6 | 1 << 8 | 1 << 16 | 1 << 17
+        words = [flags, 0x10, 3, 32, 11, 96, 400, 700, 97, 0x40, 0x50, 0, 0, 0, 0, 0]
+        assert ATTENTION.encode() == struct.pack("<16I", *words)
+
+    def test_gather_leaves_word_5_out(self):
+        words = [7, 0x400, 64, 70, 9, 0, 128, 1, 0x70, *[0] * 7]
+        assert EXAMPLES[7].encode() == struct.pack("<16I", *words)
+
+    def test_no_trace_is_all_ones(self):
+        assert struct.unpack("<16I", isa.Norm(width=1, entries=1).encode())[8] == 0xFFFFFFFF
+
+    @pytest.mark.parametrize("kind", isa.INSTRUCTIONS, ids=lambda k: k.__name__)
+    def test_decode_is_the_inverse(self, kind):
+        rng = np.random.default_rng(kind.OPCODE)
+        for _ in range(20):
+            example = random_example(kind, rng)
+            assert programs.decode_instruction(example.encode()) == example
+
+    def test_whole_program(self):
+        assert programs.decode(programs.encode(EXAMPLES)) == EXAMPLES
+        assert len(programs.encode(EXAMPLES)) == 64 * len(EXAMPLES)
+
+    @pytest.mark.parametrize("kind", isa.INSTRUCTIONS, ids=lambda k: k.__name__)
+    def test_every_field_has_a_word_or_a_flag_of_its_own(self, kind):
+        own = {field.name for field in fields(kind)} - {"wait", "signal"}
+        assert own == set(kind.WORDS) | set(kind.FLAGS)
+        assert len(set(kind.WORDS.values())) == len(kind.WORDS)
+        assert all(bit > 16 for bit in kind.FLAGS.values())
+
+    def test_a_value_that_does_not_fit_its_word(self):
+        with pytest.raises(isa.ProgramError, match=r"Gemm\.k"):
+            replace(GEMM, k=2**32).encode()
+        with pytest.raises(isa.ProgramError, match=r"Gemm\.wait"):
+            replace(GEMM, wait=256).encode()
+        with pytest.raises(isa.ProgramError, match=r"Gemm\.dst"):
+            replace(GEMM, dst=-1).encode()
+
+
+class TestDecodingRefuses:
+    def test_unknown_opcode(self):
+        with pytest.raises(isa.ProgramError, match="opcode: 8 is unknown"):
+            programs.decode_instruction(struct.pack("<16I", 8, *[0] * 15))
+
+    def test_a_word_that_no_field_owns(self):
+        with pytest.raises(isa.ProgramError, match="End: a word or flag"):
+            programs.decode_instruction(struct.pack("<16I", 0, *[0] * 14, 1))
+
+    def test_a_flag_that_no_field_owns(self):
+        with pytest.raises(isa.ProgramError, match="Rows: a word or flag"):
+            programs.decode_instruction(struct.pack("<16I", 1 | 1 << 17, *[0] * 15))
+
+    def test_part_of_an_instruction(self):
+        with pytest.raises(isa.ProgramError, match="65 bytes"):
+            programs.decode(bytes(65))
+
+
+class TestChecks:
+    REFUSED = (
+        (isa.Rows(io=8), "Rows.io"),
+        (isa.Table(image=8), "Table.image"),
+        (isa.Table(table=3), "Table.table"),
+        (isa.Embed(width=1025, row_bytes=1056), "Embed.width"),
+        (isa.Embed(width=0, row_bytes=16), "Embed.width"),
+        (isa.Embed(width=64, row_bytes=64), "Embed.row_bytes"),
+        (isa.Embed(width=64, row_bytes=80, field=3), "Embed.field"),
+        (isa.Embed(width=80, row_bytes=64, four_bit=True), "Embed.width"),
+        (isa.Embed(width=64, row_bytes=80, trace=8), "Embed.trace"),
+        (isa.Norm(width=64, entries=63, dst_stride=64), "Norm.entries"),
+        (isa.Norm(width=64, entries=1281, dst_stride=1281), "Norm.entries"),
+        (isa.Norm(width=64, entries=64, m=256), "Norm.m"),
+        (isa.Norm(width=64, entries=64, s=0), "Norm.s"),
+        (isa.Norm(width=64, entries=64, dst=24576 - 255, dst_stride=64), "Norm.dst"),
+        (isa.Gather(width=64, entries=64, dst=24576 - 63), "Gather.dst"),
+        (replace(GEMM, weights=8), "Gemm.weights"),
+        (replace(GEMM, k=4609), "Gemm.k"),
+        (replace(GEMM, n=1025), "Gemm.n"),
+        (replace(GEMM, destination=5), "Gemm.destination"),
+        (replace(GEMM, residual_s=32), "Gemm.residual_s"),
+        (replace(GEMM, src=24576 - 99 - 3 * 101 + 1), "Gemm.src"),
+        (replace(GEMM, destination=isa.TO_VALUES, n=64, head_width=48), "Gemm.head_width"),
+        (replace(GEMM, destination=isa.TO_VALUES, n=96, head_width=64), "Gemm.n"),
+        (replace(GEMM, destination=isa.TO_IO, dst=8), "Gemm.dst"),
+        (replace(ATTENTION, head_width=48), "Attention.head_width"),
+        (replace(ATTENTION, heads=33), "Attention.heads"),
+        (replace(ATTENTION, heads=17, head_width=64), "Attention.heads"),
+        (replace(ATTENTION, p=24576 - 255), "Attention.p"),
+        (replace(ATTENTION, context=24576 - 96 - 3 * 97 + 1), "Attention.context"),
+    )
+
+    @pytest.mark.parametrize(("instruction", "field"), REFUSED, ids=[field for _, field in REFUSED])
+    def test_refused_by_field(self, instruction, field):
+        with pytest.raises(isa.ProgramError) as caught:
+            instruction.check()
+        assert caught.value.field == field
+        assert str(caught.value).startswith(field + ": ")
+
+    @pytest.mark.parametrize("example", EXAMPLES, ids=lambda e: type(e).__name__)
+    def test_accepted(self, example):
+        example.check()
+
+    def test_regions_reach_the_last_word(self):
+        replace(GEMM, src=24576 - 99 - 3 * 101).check()
+        replace(GEMM, src=24576 - 99).check(row_blocks=1)
+
+    def test_wait_without_signal(self):
+        with pytest.raises(isa.ProgramError, match="instruction 0: waits for 1"):
+            programs.check((replace(GEMM, wait=1, signal=False), isa.End()))
+
+    def test_signal_that_nobody_waits_for(self):
+        with pytest.raises(isa.ProgramError, match="1 tokens are sent"):
+            programs.check((replace(GEMM, wait=0), isa.End()))
+
+    def test_end_is_needed(self):
+        with pytest.raises(isa.ProgramError, match="does not end"):
+            programs.check((isa.Rows(),))
+
+
+def test_limits_and_opcodes_are_the_kernels():
+    config = (ROOT / "kernels" / "config.hpp").read_text()
+    values = {name: int(value) for name, value in re.findall(r"constexpr int (k\w+) = (\d+);", config)}
+    assert values["kLanes"] == isa.LANES
+    assert values["kRowBlocks"] == isa.MAX_ROW_BLOCKS
+    assert values["kMaxWidth"] == isa.MAX_WIDTH
+    assert values["kMaxHeads"] == isa.MAX_HEADS
+    assert values["kMaxLabels"] == isa.MAX_LABELS
+    assert values["kMaxEntries"] == isa.MAX_ENTRIES
+    assert values["kParameterWords"] == isa.MAX_NORM_ENTRIES
+    assert values["kActivationWords"] == isa.ACTIVATION_WORDS
+    assert values["kProgramVersion"] == isa.PROGRAM_VERSION
+    assert values["kInstructionBeats"] * isa.BEAT_BYTES == isa.INSTRUCTION_BYTES
+    fetch = (ROOT / "kernels" / "fetch.hpp").read_text()
+    opcodes = re.search(r"enum opcode \{([^}]*)\}", fetch)[1].replace("Op", "").split(",")
+    assert [name.strip()[1:].lower() for name in opcodes[:-1]] == [k.__name__.lower() for k in isa.INSTRUCTIONS]
+
+
+class TestExpansion:
+    @pytest.fixture(params=[(board, blocks) for board in BOARDS for blocks in (1, 2, 3, 4)], ids=str)
+    def compiled(self, request):
+        board, blocks = request.param
+        compiled = plan(small_shape(), BOARDS[board])
+        return compiled, blocks, expand(compiled.instructions, blocks, BOARDS[board].columns)
+
+    def test_tokens_balance(self, compiled):
+        _, _, e = compiled
+        assert sum(c.push_weights_free for c in e.array) == sum(c.pop_weights_free for c in e.load)
+        assert sum(c.pop_weights_ready for c in e.array) == sum(c.kind is Load.WEIGHTS for c in e.load)
+        assert sum(c.push_parameters_free for c in e.vector) == sum(c.pop_parameters_free for c in e.load)
+        to_vector = sum(c.kind not in (Load.WEIGHTS, Load.DRAIN) for c in e.load)
+        assert sum(c.pop_parameters for c in e.vector) == to_vector
+        assert sum(c.push_data for c in e.vector) == sum(c.pop_data for c in e.array)
+        assert sum(c.words for c in e.array) == sum(c.accumulators for c in e.vector)
+
+    def test_slots_alternate(self, compiled):
+        _, _, e = compiled
+        for weights in (True, False):
+            slots = [c.slot for c in e.load if c.kind is not Load.DRAIN and (c.kind is Load.WEIGHTS) == weights]
+            assert slots == [n % 2 for n in range(len(slots))]
+
+    def test_a_slot_is_reused_only_after_it_was_freed(self, compiled):
+        """Two slots, two credits: the third load of a kind, and every later one, waits for one to come back."""
+        _, _, e = compiled
+        weights = [c.pop_weights_free for c in e.load if c.kind is Load.WEIGHTS]
+        assert weights == [0, 0] + [1] * (len(weights) - 2)
+        others = [c.pop_parameters_free for c in e.load if c.kind not in (Load.WEIGHTS, Load.DRAIN)]
+        assert others == [0, 0] + [1] * (len(others) - 2)
+
+    def test_weights_of_the_image_are_read_once(self, compiled):
+        compiled_plan, _, e = compiled
+        weights = sum(r.bytes for name, r in compiled_plan.regions.items() if name.endswith(".weight"))
+        assert sum(c.bytes for c in e.load if c.kind is Load.WEIGHTS) == weights
+
+    def test_gemm_goes_column_tiles_outer(self):
+        gemm = isa.Gemm(k=40, n=200, src_stride=40, dst=1000, dst_stride=200, wait=1, signal=True)
+        e = expand((gemm, isa.End()), 2, 128)
+        assert [(c.words, c.pop_data, c.pop_weights_ready, c.push_weights_free) for c in e.array] == [
+            (128, 1, True, False), (128, 0, False, True), (72, 0, True, False), (72, 0, False, True),
+        ]  # fmt: skip
+        assert [(c.row_block, c.push_data) for c in e.vector] == [(0, False), (1, False), (0, False), (1, True)]
+        assert [c.beats for c in e.load if c.kind is Load.PARAMETERS] == [64, 36]
+
+    def test_w8_tiles_are_half_as_wide_and_results_take_one_block(self):
+        gemm = isa.Gemm(k=40, n=65, w8=True, result_block=True, destination=isa.TO_IO, dst=0x40)
+        e = expand((gemm, isa.End()), 4, 128)
+        assert [c.words for c in e.array] == [64, 1]
+        assert [(c.words, c.wide, c.bytes) for c in e.store[:-1]] == [(64, True, 4096), (1, True, 64)]
+
+    @pytest.mark.parametrize(("columns", "tiles"), [(128, [64, 64]), (192, [96, 32])])
+    def test_attention_interleaves_scores_and_contexts(self, columns, tiles):
+        e = expand((replace(ATTENTION, heads=2, wait=1), isa.End()), 4, columns)
+        contexts = [c.operand_unsigned for c in e.array]
+        scores = [False] * len(tiles)
+        assert contexts == [*scores, *([*scores, True] * 7), True]  # S(0), S(1), PV(0), S(2), ..., S(7), PV(6), PV(7)
+        assert [c.words for c in e.array[: len(tiles)]] == tiles
+        assert [(c.k, c.words) for c in e.array if c.operand_unsigned] == [(128, 32)] * 8
+        assert [c.kind for c in e.vector] == [Vector.SCORES, *[Vector.SCORES, Vector.CONTEXT] * 7, Vector.CONTEXT]
+        assert [c.pop_parameters for c in e.vector if c.kind is Vector.SCORES] == [True, False, False, False] * 2
+        assert Counter(c.kind for c in e.load)[Load.PARAMETERS] == 2
+
+    def test_traces_reach_store(self):
+        shape = small_shape()
+        for blocks in (1, 4):
+            traced = plan(shape, BOARDS["zcu102"], trace=True)
+            e = expand(traced.instructions, blocks, 128)
+            stored = sum(c.bytes for c in e.store)
+            assert stored == sum(t.bytes(blocks) for t in traced.io.traces.values())
+
+    def test_untraced_programs_store_the_logits_alone(self, compiled):
+        compiled_plan, _, e = compiled
+        assert sum(c.bytes for c in e.store) == compiled_plan.shape.labels * 64
+        assert e.store[-1].end
