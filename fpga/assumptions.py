@@ -148,6 +148,12 @@ _GENERAL: tuple[tuple[str, float, str, str, str, str], ...] = (
         "In DSPs, ZCU102 would hold over 90 % of its DSPs.",
         "csynth: AreaEstimates/Resources/DSP of the vector unit",
     ),
+    (
+        "one_requantizer", 1, "",
+        "The loops of the vector unit share one instance of requantize_word (ALLOCATION limit = 1, one loop runs at a time).",
+        "With one instance a loop ZCU102 would hold 89 % of its LUTs.",
+        "csynth: AreaEstimates/Resources/LUT of the vector unit; instances of requantize_word in its binding report",
+    ),
 )  # fmt: skip
 
 # Cycles from a trip's first stage to its result, by loop: what the longest chain of the loop's body needs at 4 ns.

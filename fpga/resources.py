@@ -123,20 +123,15 @@ class Resources:
 
 
 def products() -> tuple[Product, ...]:
-    """The vector unit's multipliers. No loop shares one with another: each is a pipeline of its own."""
+    """The vector unit's multipliers. All loops share the requantizer (assumption one_requantizer); the others belong to one loop each."""
     return (
         Product("vector", "Q6 q·m", 8, 8),
         Product("vector", "Q7 x² beside the embedding", 16, 16),
-        Product("vector", "Q2 to activations and keys", 27, 8),
-        Product("vector", "Q2 to values", 27, 8),
-        Product("vector", "Q2 to the residual", 27, 8),
+        Product("vector", "Q2, one requantizer for every loop", 27, 8),
         Product("vector", "Q12 y·m_r", 16, 8),
         Product("vector", "Q7 x² beside the residual", 16, 16),
-        Product("vector", "Q13 logits", 27, 8),
-        Product("vector", "Q14 scores", 27, 8),
         Product("vector", "Q18 e·r", 8, 17),
         Product("vector", "Q17 acc·r", 27, 17),
-        Product("vector", "Q17 u·m", 27, 8),
         Product("vector", "Q7 N·x", 11, 16),
         Product("vector", "Q7 D·r", 27, 17),
         Product("vector", "Q7 z·γ", 18, 8),
@@ -176,7 +171,7 @@ def logic(board: Board) -> tuple[Logic, ...]:
     dsps = LANES * board.columns // 2
     pairs = board.columns // 2
     masters = board.ports + 1
-    shifted = 17 + 5 * 36 + 36 + 25 + 34 + 44 + 36 + 44 + 26 + 25 + 8 + 25  # bits of variable shifts a lane, Q2 to Q19
+    shifted = 17 + 36 + 25 + 34 + 44 + 36 + 44 + 26 + 25 + 8 + 25  # bits of variable shifts a lane, Q2 to Q19
     return (
         Logic("array", "hand-over of accumulators", 24 * dsps, 46 * dsps, "46 bits: load or shift, two a LUT"),
         Logic("array", "operands through the array", 0, 18 * dsps, "9 bits of activation, twice: next row and skew"),

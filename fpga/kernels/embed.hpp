@@ -50,6 +50,7 @@ vector_embed:
 #pragma HLS UNROLL
       const sint<8> q = as_signed(embedding[slot][t][n / 16][n % 16]);
       const sint<17> product = q * m[t];
+#pragma HLS BIND_OP variable = product op = mul impl = fabric
       const sint<33> term = round_shift<17>(product, s[t].to_int());
       const sint<34> sum = first ? sint<34>(term) : sint<34>(term + x[t]);
       x[t] = clamp_half<34>(sum);

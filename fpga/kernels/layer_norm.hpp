@@ -75,9 +75,13 @@ norm_apply:
 #pragma HLS UNROLL
       const sint<27> centred = width * x[t] - state.sum[rb][t];
       const sint<18> z = sint<18>(round_shift<44>(sint<44>(centred * root[t].r), 12 + root[t].h.to_int()));
-      const sint<33> scaled = round_shift<26>(sint<26>(z * p.gamma), p.gamma_shift);
+      const sint<26> shaped = z * p.gamma;
+#pragma HLS BIND_OP variable = shaped op = mul impl = fabric
+      const sint<33> scaled = round_shift<26>(shaped, p.gamma_shift);
       y[t] = clamp_half<34>(sint<34>(scaled + (sint<17>(p.beta) << p.beta_shift)));
-      if (!p.continues) rest[t] = sint<25>(round_shift<25>(sint<25>(y[t] * c.m), c.s.to_int()));
+      const sint<25> operand = y[t] * c.m;
+#pragma HLS BIND_OP variable = operand op = mul impl = fabric
+      if (!p.continues) rest[t] = sint<25>(round_shift<25>(operand, c.s.to_int()));
       const sint<9> entry = clamp<9>(rest[t], -127, 127);
       rest[t] = sint<25>(rest[t] - entry);
       out[t] = to_byte(entry);
@@ -113,7 +117,9 @@ gather:
       const int row = state.result_row[t].to_int();
       const bool present = row < kRows;
       const half_t y = present ? state.residual[(row / kLanes) % kRowBlocks][channel][row % kLanes] : half_t(0);
-      if (!continues) rest[t] = sint<25>(round_shift<25>(sint<25>(y * c.m), c.s.to_int()));
+      const sint<25> operand = y * c.m;
+#pragma HLS BIND_OP variable = operand op = mul impl = fabric
+      if (!continues) rest[t] = sint<25>(round_shift<25>(operand, c.s.to_int()));
       const sint<9> entry = clamp<9>(rest[t], -127, 127);
       rest[t] = sint<25>(rest[t] - entry);
       out[t] = to_byte(entry);

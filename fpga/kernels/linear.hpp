@@ -15,13 +15,14 @@ struct activated {
 inline activated activate(const acc_word& acc, const linear_parameters& p, const byte_t table[kTableCopies][256],
                           bool is_unsigned) {
 #pragma HLS INLINE
+  const half_word scaled = requantize_word(acc, p.bias, p.m, p.s);
   activated out;
 activate_lanes:
   for (int t = 0; t < kLanes; ++t) {
 #pragma HLS UNROLL
     const int lo = p.table ? -128 : (is_unsigned ? 0 : -127);
     const int hi = p.table ? 127 : (is_unsigned ? 255 : 127);
-    const sint<9> y = requantize<9>(acc[t], p.bias, p.m, p.s, lo, hi);
+    const sint<9> y = clamp<9>(scaled[t], lo, hi);
     const byte_t b = p.table ? table[t / 2][(y + sint<9>(128)).to_int()] : to_byte(y);
     out.word[t] = b;
     out.value[t] = half_t(b);
@@ -104,15 +105,16 @@ vector_linear:
     trip(loop::vector_linear);
     const acc_word acc = accumulators.read();
     const linear_parameters p = decode_linear(parameters[slot][n]);
+    const half_word product = requantize_word(acc, p.bias, p.m, p.s);
     const half_word y = state.residual[rb][base + n];
     half_word x;
   vector_residual_lanes:
     for (int t = 0; t < kLanes; ++t) {
 #pragma HLS UNROLL
-      const half_t product = requantize<16>(acc[t], p.bias, p.m, p.s, -32767, 32767);
       const sint<25> scaled = y[t] * c.m;
+#pragma HLS BIND_OP variable = scaled op = mul impl = fabric
       const half_t residual = clamp_half<33>(round_shift<25>(scaled, c.s.to_int()));
-      x[t] = clamp_half<17>(product + residual);
+      x[t] = clamp_half<17>(product[t] + residual);
       add_to_sums(state, rb, t, x[t]);
     }
     state.residual[rb][base + n] = x;
@@ -130,13 +132,7 @@ vector_linear:
     trip(loop::vector_linear);
     const acc_word acc = accumulators.read();
     const linear_parameters p = decode_linear(parameters[slot][n]);
-    half_word out;
-  vector_io_lanes:
-    for (int t = 0; t < kLanes; ++t) {
-#pragma HLS UNROLL
-      out[t] = requantize<16>(acc[t], p.bias, p.m, p.s, -32767, 32767);
-    }
-    stored.write(out);
+    stored.write(requantize_word(acc, p.bias, p.m, p.s));
   }
 }
 

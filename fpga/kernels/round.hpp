@@ -25,12 +25,22 @@ sint<W> clamp(const sint<WX>& x, int lo, int hi) {
   return sint<W>(x);
 }
 
-template <int W>
-sint<W> requantize(const acc_t& acc, const sint<kAccBits>& bias, const uint<8>& m, int s, int lo, int hi) {
-#pragma HLS INLINE
-  const sint<kAccBits> biased = acc + bias;
-  const sint<kAccBits + 9> product = biased * m;
-  return clamp<W>(round_shift<kAccBits + 9>(product, s), lo, hi);
+// (Q2) on 32 rows of one channel, to int16; narrower ranges clamp further. Every loop of the vector unit takes its words
+// through the one instance that vector_unit allows: a requantizer of 32 lanes is the unit's largest part.
+inline half_word requantize_word(const acc_word& acc, const sint<kAccBits>& bias, const uint<8>& m, int s) {
+#pragma HLS INLINE off
+#pragma HLS PIPELINE II = 1
+  half_word out;
+requantize_lanes:
+  for (int t = 0; t < kLanes; ++t) {
+#pragma HLS UNROLL
+    const sint<kAccBits> biased = acc[t] + bias;
+    // An 8-bit mantissa costs fewer LUTs than a DSP is worth: those belong to the array.
+    const sint<kAccBits + 9> product = biased * m;
+#pragma HLS BIND_OP variable = product op = mul impl = fabric
+    out[t] = clamp<16>(round_shift<kAccBits + 9>(product, s), -32767, 32767);
+  }
+  return out;
 }
 
 }  // namespace zq

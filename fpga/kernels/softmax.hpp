@@ -41,11 +41,10 @@ vector_scores:
 #pragma HLS PIPELINE II = 1
     trip(loop::vector_scores);
     const acc_word acc = accumulators.read();
-    half_word x;
+    const half_word x = requantize_word(acc, sint<kAccBits>(0), score.m, score.s);
   vector_scores_lanes:
     for (int t = 0; t < kLanes; ++t) {
 #pragma HLS UNROLL
-      x[t] = requantize<16>(acc[t], sint<kAccBits>(0), score.m, score.s, -32767, 32767);
       if (sees(state, row + t, j) && x[t] > maximum[t]) maximum[t] = x[t];
     }
     state.score[j] = x;
@@ -131,14 +130,20 @@ vector_context:
     trip(loop::vector_context);
     const acc_word acc = accumulators.read();
     const linear_parameters p = decode_linear(parameters[slot][1 + n]);
+    acc_word u;
+  context_lanes:
+    for (int t = 0; t < kLanes; ++t) {
+#pragma HLS UNROLL
+      const sint<44> product = acc[t] * state.reciprocal[item][t];
+      u[t] = acc_t(round_shift<44>(product, state.exponent[item][t].to_int() + 8));
+    }
+    const half_word scaled = requantize_word(u, sint<kAccBits>(0), p.m, p.s);
     activation_word out;
     half_word value;
   vector_context_lanes:
     for (int t = 0; t < kLanes; ++t) {
 #pragma HLS UNROLL
-      const sint<44> product = acc[t] * state.reciprocal[item][t];
-      const acc_t u = acc_t(round_shift<44>(product, state.exponent[item][t].to_int() + 8));
-      const sint<9> y = requantize<9>(u, sint<kAccBits>(0), p.m, p.s, -127, 127);
+      const sint<9> y = clamp<9>(scaled[t], -127, 127);
       out[t] = to_byte(y);
       value[t] = half_t(out[t]);
     }

@@ -66,6 +66,7 @@ inline void vector_unit(hls::stream<vector_command>& commands, hls::stream<token
                         const uint<64> parameters[kSlots][kParameterWords], const embedding_word embedding[kSlots][kLanes][kEmbeddingWords],
                         activation_word activations[kActivationWords],
                         activation_word key_value[kGroups][kKeyValueWords], vector_state& state) {
+#pragma HLS ALLOCATION function instances = requantize_word limit = 1
   const vector_command c = commands.read();
   if (c.pop_parameters == 1) parameters_ready.read();
   switch (c.kind.to_int()) {

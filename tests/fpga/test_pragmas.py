@@ -27,6 +27,8 @@ LEGAL = {
     },
     "STREAM": {"variable": r"[\w.]+", "depth": NUMBER, "type": "fifo|pipo|shared|unsync"},
     "DATAFLOW": {},
+    "ALLOCATION": {"function": None, "operation": None, "instances": r"\w+", "limit": NUMBER},
+    "BIND_OP": {"variable": r"\w+", "op": "mul|add|sub", "impl": "fabric|dsp", "latency": NUMBER},
 }  # fmt: skip
 REQUIRED = {
     "DEPENDENCE": {"variable"}, "ARRAY_PARTITION": {"variable", "type", "dim"}, "AGGREGATE": {"variable"},

@@ -35,7 +35,7 @@ DEFECTS = (
     Defect("rounding off by half", KERNELS + "round.hpp", "const wide half = wide(1) << (s - 1);", "const wide half = wide(0);", VECTOR),
     Defect("int8 saturates at 128", KERNELS + "linear.hpp", "(is_unsigned ? 255 : 127)", "(is_unsigned ? 255 : 128)", VECTOR),
     Defect("int16 saturates at -32768", KERNELS + "vector_state.hpp", "clamp<16>(x, -32767, 32767)", "clamp<16>(x, -32768, 32767)", VECTOR),
-    Defect("bias left out", KERNELS + "round.hpp", "const sint<kAccBits> biased = acc + bias;", "const sint<kAccBits> biased = acc; (void)bias;", VECTOR),
+    Defect("bias left out", KERNELS + "round.hpp", "const sint<kAccBits> biased = acc[t] + bias;", "const sint<kAccBits> biased = acc[t]; (void)bias;", VECTOR),
     Defect("table index off by one", KERNELS + "linear.hpp", "(y + sint<9>(128))", "(y + sint<9>(127))", VECTOR + " and activation"),
     # Softmax.
     Defect("row minimum for the maximum", KERNELS + "softmax.hpp", "x[t] > maximum[t]) maximum", "x[t] < maximum[t]) maximum", VECTOR),
