@@ -8,6 +8,8 @@ VECTOR = "tests/fpga/test_vector_unit.py -k native"
 PASS = "tests/host/test_whole_pass.py -k native-zcu102"
 SCHEDULE = "tests/host/test_whole_pass.py -k any_legal_schedule"
 FETCH = "tests/fpga/test_fetch.py"
+DRIVER = "tests/host/test_driver.py"
+ENGINE = "tests/host/test_engine.py"
 KERNELS = "fpga/kernels/"
 
 
@@ -68,4 +70,14 @@ DEFECTS = (
     Defect("packer swaps channels of a pair", "host/memory_image.py", "padded[0::2] | padded[1::2] << 4", "padded[1::2] | padded[0::2] << 4", PASS),
     Defect("packer forgets the continuation", "host/memory_image.py", "(channel[1:] == channel[:-1])", "(channel[1:] != channel[1:])", PASS),
     Defect("packer drops the score shift", "host/memory_image.py", 'words[:, 0] |= tensors[f"{name}.score_{part}"]', 'words[:, 0] |= tensors[f"{name}.score_m"]', PASS),
+    # The driver and what feeds it.
+    Defect("rows not flushed", "host/engine.py", "region.flush()", "pass", ENGINE),
+    Defect("program and image not flushed", "host/engine.py", "buffer.flush()", "pass", ENGINE),
+    Defect("results not invalidated", "host/engine.py", "self._io[self.plan.io.results :].invalidate()", "pass", ENGINE),
+    Defect("done lost to a look at idle", "host/driver.py", "self._done |= bool(", "self._done = bool(", DRIVER),
+    Defect("status ignored", "host/driver.py", "if status:", "if False:", DRIVER),
+    Defect("high word of an address dropped", "host/driver.py", "self.write(offset + 4, int(address) >> 32)", "self.write(offset + 4, 0)", DRIVER),
+    Defect("clock changed while the engine runs", "host/driver.py", "if not engine.idle:", "if False:", DRIVER),
+    Defect("lock not awaited", "host/driver.py", 'self._wait_for_lock("after")', "pass", DRIVER),
+    Defect("key range one short", "host/packing.py", "columns[4, here] = at + count", "columns[4, here] = at + count - 1", ENGINE),
 )  # fmt: skip

@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line. Exit 0: fine, 1: a mismatch was found, 2: bad input (one line on stderr), 3: a defect of ours.
+
+With ZYNQBERT_DEBUG set every error shows its traceback.
+"""
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+# A checkout's own model; an installed package asks for --artifact.
+DEFAULT_ARTIFACT = Path(__file__).resolve().parents[1] / "artifacts" / "movie-reviews"
+
+app = typer.Typer(name="zynqbert", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+bench = typer.Typer(help="Measure speed on this machine.", rich_markup_mode=None)
+app.add_typer(bench, name="bench")
+
+
+class BoardName(str, Enum):
+    """Boards."""
+
+    zcu102 = "zcu102"
+    zcu111 = "zcu111"
+
+
+class DeviceName(str, Enum):
+    """Where to run."""
+
+    auto = "auto"
+    board = "board"
+    emulated = "emulated"
+
+
+class FormatName(str, Enum):
+    """How results are written."""
+
+    text = "text"
+    jsonl = "jsonl"
+    csv = "csv"
+
+
+class SoftmaxName(str, Enum):
+    """Form of the softmax."""
+
+    numerator = "numerator"
+    normalized = "normalized"
+
+
+ArtifactOption = Annotated[Path, typer.Option("--artifact", help="Folder of the quantized model.")]
+BoardOption = Annotated[BoardName, typer.Option("--board", help="Board to run on, or to emulate.")]
+DeviceOption = Annotated[DeviceName, typer.Option("--device", help="auto: the board if this is one, else emulated.")]
+ClockOption = Annotated[float | None, typer.Option("--clock-mhz", help="Engine clock; the board's plan if not given.")]
+FileOption = Annotated[str | None, typer.Option("--file", help="File of sentences, one a line; - reads stdin.")]
+TextsArgument = Annotated[list[str] | None, typer.Argument(metavar="[SENTENCE]...", help="Sentences.")]
+
+
+class InputError(ValueError):
+    """What the user gave does not go together; the message says what would."""
+
+
+@app.callback()
+def zynqbert() -> None:
+    """Fully quantized BERT classifiers on ZCU102 and ZCU111 boards, emulated bit by bit where there is none."""
+
+
+@app.command()
+def demo(
+    artifact: ArtifactOption = DEFAULT_ARTIFACT,
+    board: BoardOption = BoardName.zcu102,
+    device: DeviceOption = DeviceName.auto,
+    sentences: Annotated[int, typer.Option(min=1, help="Sentences of the test split to measure accuracy on.")] = 500,
+    seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Download nothing: what is cached, or our own sentences.")
+    ] = False,
+) -> None:
+    """Classify real movie reviews on the (emulated) board and measure accuracy.
+
+    Example: zynqbert demo --board zcu111
+    """
+    from .demo import demo as run_demo
+
+    run_demo(artifact, board=board.value, device=device.value, sentences=sentences, seed=seed, offline=offline)
+
+
+@app.command()
+def quantize(
+    source: Annotated[str, typer.Argument(help="Hugging Face classifier: a folder, or a name on the hub.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write the quantized model to.")],
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Calibration sentences, one a line; else the movie reviews' train split.")
+    ] = None,
+    word_bits: Annotated[int, typer.Option(help="Bits of the word embeddings: 4 or 8.")] = 8,
+    softmax: Annotated[SoftmaxName, typer.Option(help="normalized: the paper's form.")] = SoftmaxName.numerator,
+) -> None:
+    """Quantize a float BERT classifier to a folder that every other command takes.
+
+    Example: zynqbert quantize ./my-classifier --out ./my-classifier-int4
+    """
+    if word_bits not in (4, 8):
+        raise InputError(f"--word-bits {word_bits} is neither 4 nor 8")
+    try:
+        from ..quant.pipeline import quantize_checkpoint
+    except ModuleNotFoundError as error:
+        if error.name in ("torch", "transformers"):
+            raise InputError(f"quantize needs {error.name}; remedy: pip install 'zynqbert[quant]'") from None
+        raise
+    from ..quant.datasets import movie_reviews
+
+    if calibrate is not None:
+        texts = list(read_lines(str(calibrate)))
+    else:
+        texts = [example.text for example in movie_reviews("train")]
+    report = quantize_checkpoint(source, texts, out, word_bits=word_bits, softmax=softmax.value)
+    print(f"{out}: {sum(report['bytes'].values()) / 1e6:.1f} MB", end="")
+    print(f", encoder weights {report['encoder']['ratio']:.2f} times smaller than in float", end="")
+    if "agreement" in report:
+        print(f", {report['agreement']:.1%} of {report['compared_sentences']} answers as in float", end="")
+    print()
+
+
+@app.command()
+def run(
+    texts: TextsArgument = None,
+    file: FileOption = None,
+    artifact: ArtifactOption = DEFAULT_ARTIFACT,
+    board: BoardOption = BoardName.zcu102,
+    device: DeviceOption = DeviceName.auto,
+    clock_mhz: ClockOption = None,
+    form: Annotated[FormatName, typer.Option("--format", help="How results are written.")] = FormatName.text,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse a sentence that is too long.")] = False,
+) -> None:
+    """Classify sentences, given as arguments or in a file.
+
+    Example: zynqbert run "A gem." "Two hours I want back." --format jsonl
+    """
+    from . import engine as engines
+    from .output import progress, write_results
+
+    given = sentences_of(texts, file)
+    with (
+        engines.open(board=board.value, artifact=artifact, device=device.value, clock_mhz=clock_mhz) as engine,
+        progress("sentences", beside_output=True) as step,
+    ):
+        write_results(noted(engine.stream(given, strict=strict), step), form.value)
+
+
+@app.command()
+def estimate(
+    model: Annotated[str | None, typer.Option(help="bert-base, bert-large or minilm-l6.")] = None,
+    artifact: Annotated[Path | None, typer.Option("--artifact", help="A quantized model instead.")] = None,
+    board: BoardOption = BoardName.zcu102,
+    seq: Annotated[int, typer.Option(help="Tokens of the sentence.")] = 128,
+    clock_mhz: ClockOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Model latency, power and resources of a model on a board.
+
+    Example: zynqbert estimate --model bert-base --board zcu111 --seq 128 --json
+    """
+    from ..fpga.boards import board_named
+    from .compiler import ModelShape
+    from .estimate import estimate as model_estimate
+    from .estimate import reference
+    from .output import print_estimate
+
+    if (model is None) == (artifact is None):
+        raise InputError("give either --model or --artifact")
+    if artifact is not None:
+        from ..quant.artifact import load_artifact
+
+        shape = ModelShape.of_manifest(load_artifact(artifact).manifest, str(artifact))
+    else:
+        shape = ModelShape.named(model)
+    figures = model_estimate(shape, board_named(board.value), seq, clock_mhz)
+    if as_json:
+        print(json.dumps(figures | {"fq_bert": reference()}, indent=2))
+    else:
+        print_estimate(figures, reference())
+
+
+@app.command()
+def verify(
+    texts: TextsArgument = None,
+    file: FileOption = None,
+    artifact: ArtifactOption = DEFAULT_ARTIFACT,
+    board: BoardOption = BoardName.zcu102,
+    csim: Annotated[bool, typer.Option("--csim", help="Also under ap_int: slow, for small models.")] = False,
+) -> None:
+    """Compare every buffer of a pass in the kernels with the golden model; exit 1 at a difference.
+
+    Example: zynqbert verify "A gem." --artifact ./my-classifier-int4
+    """
+    from ..fpga.boards import board_named
+    from ..quant.datasets import own_sentences
+    from .output import progress
+    from .verify import summary
+    from .verify import verify as compare
+
+    given = list(sentences_of(texts, file)) if texts or file else [example.text for example in own_sentences()[:4]]
+    builds = ("native", "csim") if csim else ("native",)
+    equal = True
+    with progress("sentences", len(given) * len(builds), beside_output=True) as step:
+        for verdict in compare(artifact, board_named(board.value), given, builds):
+            equal &= summary([verdict], print)
+            step()
+    if not equal:
+        raise typer.Exit(1)
+
+
+@bench.command()
+def emulator(
+    artifact: ArtifactOption = DEFAULT_ARTIFACT,
+    board: BoardOption = BoardName.zcu102,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens of the sentence.")] = 32,
+    repeats: Annotated[int, typer.Option(min=1, help="Passes to time.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Time the native emulator on this machine.
+
+    Example: zynqbert bench emulator --tokens 32
+    """
+    from ..fpga.boards import board_named
+    from .bench import bench_emulator
+
+    figures = bench_emulator(artifact, board_named(board.value), tokens=tokens, repeats=repeats)
+    if as_json:
+        print(json.dumps(figures.as_dict(), indent=2))
+    else:
+        print(
+            f"{figures.board} {figures.build}, {figures.tokens} tokens: {figures.pass_ms:.1f} ms a pass (median of "
+            f"{figures.repeats}, best {figures.best_ms:.1f}), {figures.gmac_per_s:.1f} GMAC/s, start-up "
+            f"{figures.load_s:.1f} s; measured on this machine"
+        )
+
+
+def sentences_of(texts: list[str] | None, file: str | None) -> Iterable[str]:
+    """The sentences of the arguments, or of the file's lines as they come."""
+    if bool(texts) == (file is not None):
+        raise InputError("give sentences as arguments, or --file F (- reads stdin)")
+    return texts if texts else read_lines(file)
+
+
+def read_lines(file: str) -> Iterator[str]:
+    """Lines of a UTF-8 file, or of stdin for "-", without their ends. Raises InputError at once if there is no file."""
+    if file != "-" and not Path(file).is_file():
+        raise InputError(f"{file}: no such file")
+    return _lines(file)
+
+
+def _lines(file: str) -> Iterator[str]:
+    """The lines; InputError at one that is not UTF-8."""
+    with nullcontext(sys.stdin.buffer) if file == "-" else Path(file).open("rb") as stream:
+        for number, line in enumerate(stream, 1):
+            try:
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+            except UnicodeDecodeError:
+                raise InputError(f"{file}, line {number}: not UTF-8") from None
+
+
+def noted(results: Iterable, step) -> Iterator:
+    """The results, each a step of progress; the first truncated one is told on stderr."""
+    warned = False
+    for result in results:
+        if result.truncated and not warned:
+            warned = True
+            print("zynqbert: a sentence is over the model's length: truncated, and marked so", file=sys.stderr)
+        yield result
+        step()
+
+
+def known_errors() -> tuple[type[Exception], ...]:
+    """What the user can do something about: one line, exit 2. Everything else is a defect of ours."""
+    from ..fpga.simulator import SimulatorUnavailable
+    from ..quant.datasets import DataUnavailable
+    from .errors import HostError
+
+    return ValueError, OSError, HostError, SimulatorUnavailable, DataUnavailable
+
+
+def call(arguments: list[str]) -> int:
+    """Run the command line `arguments`; the exit code."""
+    try:
+        return int(app(arguments or ["--help"], prog_name="zynqbert", standalone_mode=False) or 0)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # Nobody reads on (`| head`); keep Python from complaining when it flushes at exit.
+        sys.stdout = None
+        return 0
+    except Exception as error:
+        # typer brings its own copy of click, so that its usage errors are known by their method alone
+        if hasattr(error, "format_message"):
+            return complain(error.format_message())
+        if isinstance(error, known_errors()) and not os.environ.get("ZYNQBERT_DEBUG"):
+            return complain(str(error) or type(error).__name__)
+        traceback.print_exc()
+        return 3
+
+
+def complain(message: str) -> int:
+    """One line on stderr; exit code 2."""
+    print(f"zynqbert: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def main() -> None:
+    """Entry point."""
+    sys.exit(call(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What can go wrong between host and engine, each with a message of one line."""
+
+from ..fpga import registers
+
+
+class HostError(RuntimeError):
+    """Base of this module's errors."""
+
+
+class EngineError(HostError):
+    """The engine ended a program with an error; `status` and `detail` are its registers."""
+
+    def __init__(self, status: int, detail: int):
+        self.status, self.detail = status, detail
+        name = registers.STATUS_NAMES[status] if status < len(registers.STATUS_NAMES) else f"status {status}"
+        where = f"at address 0x{detail:X}" if name == "bus error" else f"at instruction {detail}"
+        super().__init__(f"engine: {name} {where}")
+
+
+class EngineTimeout(HostError, TimeoutError):
+    """The engine did not finish in time; the message shows its registers."""
+
+    def __init__(self, seconds: float, registers_shown: str):
+        super().__init__(f"engine: not done after {seconds:g} s ({registers_shown})")
+
+
+class EngineMismatch(HostError):
+    """The block at the engine's address is none that this host can drive."""
+
+
+class ClockError(HostError):
+    """The clock could not be set; the message says which register or state stands against it."""
+
+
+class TargetError(HostError):
+    """The device asked for cannot be had; the message says the remedy."""

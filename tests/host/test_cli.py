@@ -1,0 +1,369 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: exit codes, one line an error, formats, and a demo without torch or the golden model."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+from random_artifact import make_random_artifact
+from safetensors.numpy import load_file, save
+from zynqbert.host import bench, cli, demo, verify
+from zynqbert.quant import datasets
+from zynqbert.quant.artifact import load_artifact, save_artifact
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory):
+    return str(make_random_artifact(tmp_path_factory.mktemp("artifact"), seed=3))
+
+
+@pytest.fixture(scope="module")
+def sentiment(artifact, tmp_path_factory):
+    """The same model with the demo's labels."""
+    model = load_artifact(artifact)
+    manifest = {k: v for k, v in model.manifest.items() if k not in ("format", "version", "tensors", "files")}
+    manifest["task"] = manifest["task"] | {"labels": list(datasets.LABELS)}
+    folder = tmp_path_factory.mktemp("sentiment") / "model"
+    save_artifact(folder, manifest, model.tensors, model.tokenizer_path.read_text(encoding="utf-8"))
+    return str(folder)
+
+
+@pytest.fixture
+def call(capsys):
+    """Run a command line: exit code, stdout, stderr."""
+
+    def run(*arguments):
+        code = cli.call(list(arguments))
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def refused(outcome, *parts):
+    """Exit 2, nothing on stdout, one line on stderr that holds the parts."""
+    code, out, err = outcome
+    assert (code, out) == (2, "")
+    assert err.startswith("zynqbert: ") and err.endswith("\n") and err.count("\n") == 1
+    for part in parts:
+        assert part in err
+
+
+class TestHelp:
+    COMMANDS = (["demo"], ["quantize"], ["run"], ["estimate"], ["verify"], ["bench", "emulator"])
+
+    @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+    def test_every_command_has_an_example(self, call, command):
+        code, out, err = call(*command, "--help")
+        assert (code, err) == (0, "")
+        assert f"Example: zynqbert {' '.join(command)}" in out
+
+    def test_no_command_shows_the_commands(self, call):
+        code, out, _ = call()
+        assert code == 0
+        assert all(command[0] in out for command in self.COMMANDS)
+
+    def test_the_example_of_run_is_true(self, call, artifact):
+        code, out, _ = call("run", "A gem.", "Two hours I want back.", "--format", "jsonl", "--artifact", artifact)
+        assert code == 0 and out.count("\n") == 2
+
+
+class TestBadInput:
+    def test_unknown_command_option_and_value(self, call):
+        refused(call("fly"), "No such command 'fly'")
+        refused(call("run", "--wings", "a"), "--wings")
+        refused(call("run", "a", "--board", "zcu104"), "--board", "zcu104")
+        refused(call("demo", "--sentences", "0"), "--sentences")
+
+    def test_no_sentences_or_both_kinds(self, call, artifact, tmp_path):
+        refused(call("run", "--artifact", artifact), "give sentences as arguments, or --file")
+        refused(call("run", "a", "--file", "-", "--artifact", artifact), "give sentences as arguments, or --file")
+
+    def test_missing_files(self, call, artifact, tmp_path):
+        refused(call("run", "--file", str(tmp_path / "none.txt"), "--artifact", artifact), "none.txt: no such file")
+        refused(call("run", "a", "--device", "emulated", "--artifact", str(tmp_path / "none")), "none")
+
+    def test_a_truncated_artifact(self, call, tmp_path):
+        folder = make_random_artifact(tmp_path / "artifact")
+        model = folder / "model.safetensors"
+        model.write_bytes(model.read_bytes()[:-1])
+        refused(call("run", "a", "--device", "emulated", "--artifact", str(folder)), "model.safetensors")
+
+    def test_a_nibble_that_is_no_weight(self, call, tmp_path):
+        """Caught by the reader or by the packer, one line either way."""
+        folder = make_random_artifact(tmp_path / "artifact")
+        tensors = load_file(folder / "model.safetensors")
+        tensors["layers.0.q.weight"][0, 0] = 0x88
+        (folder / "model.safetensors").write_bytes(save(tensors))
+        refused(call("run", "a", "--device", "emulated", "--artifact", str(folder)))
+
+    def test_a_file_that_is_not_utf_8(self, call, artifact, tmp_path):
+        (tmp_path / "latin.txt").write_bytes(b"w4\nw\xe95\n")
+        outcome = call("run", "--file", str(tmp_path / "latin.txt"), "--device", "emulated", "--artifact", artifact)
+        assert outcome[0] == 2 and outcome[1].count("\n") == 1  # the sentence before it was answered
+        refused((2, "", outcome[2]), "latin.txt, line 2: not UTF-8")
+
+    def test_strict(self, call, artifact):
+        outcome = call("run", "w4 " * 80, "--strict", "--device", "emulated", "--artifact", artifact)
+        refused(outcome, "sentence of 82 tokens, the model takes 64")
+
+    def test_no_board(self, call, artifact):
+        refused(call("run", "a", "--device", "board", "--artifact", artifact), "no board: pynq finds no device here")
+
+    def test_clock_out_of_reach(self, call, artifact):
+        outcome = call("run", "a", "--clock-mhz", "900", "--device", "emulated", "--artifact", artifact)
+        refused(outcome, "clock of 900 MHz")
+
+    def test_quantize_without_torch(self, call, monkeypatch, tmp_path):
+        monkeypatch.setitem(sys.modules, "torch", None)
+        monkeypatch.delitem(sys.modules, "zynqbert.quant.pipeline", raising=False)
+        for name in [n for n in sys.modules if n.startswith("zynqbert.quant.") and "datasets" not in n]:
+            monkeypatch.delitem(sys.modules, name)
+        outcome = call("quantize", str(tmp_path), "--out", str(tmp_path / "out"))
+        refused(outcome, "quantize needs torch", "pip install 'zynqbert[quant]'")
+
+    def test_a_defect_of_ours_shows_its_traceback(self, call, monkeypatch, artifact):
+        monkeypatch.setattr(bench, "bench_emulator", lambda *_, **__: [][0])
+        code, _, err = call("bench", "emulator", "--artifact", artifact)
+        assert code == 3 and "IndexError" in err
+
+
+class TestRun:
+    def test_text(self, call, artifact):
+        code, out, err = call("run", "w4 w5", "w6", "--device", "emulated", "--artifact", artifact)
+        lines = out.splitlines()
+        assert (code, err, len(lines)) == (0, "", 2)
+        assert lines[0].startswith("label") and lines[0].endswith("w4 w5")
+        assert "ms" in lines[0] and " W " in lines[0] and "fps/W" in lines[0] and "modelled" in lines[0]
+
+    def test_jsonl(self, call, artifact):
+        code, out, _ = call("run", "w4 w5", 'quote "é"', "--format", "jsonl", "--artifact", artifact)
+        first, second = (json.loads(line) for line in out.splitlines())
+        assert code == 0
+        names = {"text", "label", "confidence", "latency_ms", "energy_mj", "power_w", "clock_mhz"}
+        assert names | {"truncated", "source"} <= set(first)
+        assert (first["text"], first["source"], first["truncated"]) == ("w4 w5", "modelled", False)
+        assert second["text"] == 'quote "é"' and "é" in out
+
+    def test_csv(self, call, artifact):
+        code, out, _ = call("run", 'w4, "w5"', "w6", "--format", "csv", "--artifact", artifact)
+        rows = list(csv.DictReader(io.StringIO(out)))
+        assert code == 0 and [row["text"] for row in rows] == ['w4, "w5"', "w6"]
+        assert float(rows[0]["latency_ms"]) > 0
+
+    def test_formats_agree(self, call, artifact):
+        _, lines, _ = call("run", "w4 w5", "--format", "jsonl", "--artifact", artifact)
+        _, table, _ = call("run", "w4 w5", "--format", "csv", "--artifact", artifact)
+        answer, row = json.loads(lines), next(csv.DictReader(io.StringIO(table)))
+        assert answer["label"] == row["label"] and answer["confidence"] == float(row["confidence"])
+
+    def test_file_line_by_line(self, call, artifact, tmp_path):
+        (tmp_path / "in.txt").write_bytes("\ufeffw4 w5\r\n\nw6".encode())
+        code, out, _ = call("run", "--file", str(tmp_path / "in.txt"), "--format", "jsonl", "--artifact", artifact)
+        assert code == 0
+        assert [json.loads(line)["text"] for line in out.splitlines()] == ["w4 w5", "", "w6"]
+
+    def test_stdin(self, call, artifact, monkeypatch):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"w4\nw5\n")))
+        code, out, _ = call("run", "--file", "-", "--format", "jsonl", "--artifact", artifact)
+        assert code == 0 and out.count("\n") == 2
+
+    def test_too_long_is_told_once(self, call, artifact):
+        long = "w4 " * 80
+        arguments = ("run", long, "w5", long, "--format", "jsonl", "--device", "emulated", "--artifact", artifact)
+        code, out, err = call(*arguments)
+        assert code == 0
+        assert [json.loads(line)["truncated"] for line in out.splitlines()] == [True, False, True]
+        assert err == "zynqbert: a sentence is over the model's length: truncated, and marked so\n"
+
+    def test_auto_says_emulated_on_stderr(self, call, artifact):
+        _, out, err = call("run", "w4", "--artifact", artifact)
+        assert err == "zynqbert: no board here, the zcu102 is emulated\n"
+        assert "no board" not in out
+
+    def test_as_a_command_of_its_own(self, artifact):
+        """The installed entry point, and a reader that goes away early."""
+        command = [sys.executable, "-m", "zynqbert.host.cli", "run", *["w4"] * 50, "--artifact", artifact]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert process.stdout.readline().startswith("label")
+        process.stdout.close()
+        assert "Traceback" not in process.stderr.read()
+        process.stderr.close()
+        process.wait()
+
+    def test_results_go_to_stdout_while_a_terminal_shows_progress(self, artifact):
+        terminal, stderr = os.openpty()
+        command = [sys.executable, "-m", "zynqbert.host.cli", "run", "w4", "w5", "--artifact", artifact]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=stderr, text=True, timeout=60, check=True)
+        os.close(stderr)
+        shown = os.read(terminal, 1 << 16).decode()
+        os.close(terminal)
+        assert done.stdout.count("\n") == 2 and "[modelled" not in shown
+        assert "sentences" in shown
+
+
+class TestVerify:
+    def test_equal(self, call, artifact):
+        code, out, _ = call("verify", "w4 w5", "w6 " * 40, "--artifact", artifact)
+        assert code == 0
+        assert out.count("golden = native: 15 buffers equal") == 2
+
+    def test_csim(self, call, artifact):
+        code, out, _ = call("verify", "w4 w5", "--csim", "--artifact", artifact, "--board", "zcu111")
+        assert code == 0
+        assert "golden = native" in out and "golden = csim" in out
+
+    def test_own_sentences_where_none_are_given(self, call, artifact):
+        code, out, _ = call("verify", "--artifact", artifact)
+        assert code == 0 and out.count("\n") == 4
+
+    def test_the_first_difference_is_named(self, call, artifact, monkeypatch):
+        true_traces = verify.golden_traces
+
+        def altered(golden, rows):
+            trace = true_traces(golden, rows)
+            trace["layers.0.k"] = trace["layers.0.k"].copy()
+            trace["layers.0.k"][3, 5] += 1
+            trace["logits"] = trace["logits"] + 1
+            return trace
+
+        monkeypatch.setattr(verify, "golden_traces", altered)
+        code, out, _ = call("verify", "w4 w5", "--artifact", artifact)
+        assert code == 1
+        assert "DIFFERS: layers.0.k[3, 5] is " in out and "(1 of 3072 differ)" in out
+
+    def test_another_shape_differs(self):
+        found = verify.first_difference({"x": np.zeros((2, 3))}, {"x": np.zeros((2, 4))})
+        assert found.buffer == "x"
+
+
+class TestEstimate:
+    FIELDS = (
+        "cycles", "clock_mhz", "latency_ms", "mac_utilization", "peak_macs_per_cycle", "power_pl_w", "power_ps_w",
+        "power_w", "fps", "fps_per_w", "dsp", "bram36", "uram", "lut",
+    )  # fmt: skip
+
+    def test_json(self, call):
+        code, out, err = call("estimate", "--model", "bert-base", "--board", "zcu111", "--seq", "128", "--json")
+        figures = json.loads(out)
+        assert (code, err) == (0, "")
+        assert set(self.FIELDS) <= set(figures) and figures["modelled"] is True
+        assert figures["peak_macs_per_cycle"] == 6144
+        assert figures["latency_ms"] == pytest.approx(figures["cycles"] / figures["clock_mhz"] / 1e3)
+        assert figures["power_w"] == pytest.approx(figures["power_pl_w"] + figures["power_ps_w"])
+        assert 0.5 < figures["mac_utilization"] < 1
+        assert len(figures["fq_bert"]) == 3
+
+    def test_a_slower_clock_takes_longer(self, call):
+        times = []
+        for mhz in ("250", "100"):
+            _, out, _ = call("estimate", "--model", "minilm-l6", "--seq", "32", "--clock-mhz", mhz, "--json")
+            times.append(json.loads(out)["latency_ms"])
+        assert times[1] > 1.5 * times[0]
+
+    def test_text_says_modelled(self, call):
+        code, out, _ = call("estimate", "--model", "minilm-l6", "--seq", "32")
+        assert code == 0
+        assert all(f"\n{name} " in out for name in (*self.FIELDS, "modelled"))
+        assert "FQ-BERT" in out and "published" in out
+
+    def test_of_an_artifact(self, call, artifact):
+        code, out, _ = call("estimate", "--artifact", artifact, "--seq", "20", "--json")
+        assert code == 0 and json.loads(out)["model"] == artifact
+
+    def test_refused(self, call, artifact):
+        refused(call("estimate"), "give either --model or --artifact")
+        refused(call("estimate", "--model", "bert-base", "--artifact", artifact), "give either --model or --artifact")
+        refused(call("estimate", "--model", "bert-huge"), "model 'bert-huge' is none of bert-base")
+        refused(call("estimate", "--model", "bert-base", "--seq", "129"), "sequence of 129 tokens, 1 to 128 fit")
+        refused(call("estimate", "--model", "bert-base", "--clock-mhz", "-5"), "clock of -5 MHz is not positive")
+
+
+class TestBench:
+    def test_json(self, call, artifact):
+        code, out, _ = call("bench", "emulator", "--tokens", "33", "--repeats", "2", "--artifact", artifact, "--json")
+        figures = json.loads(out)
+        assert code == 0 and figures["tokens"] == 33 and figures["repeats"] == 2
+        assert figures["pass_ms"] >= figures["best_ms"] > 0 and figures["gmac_per_s"] > 0
+
+    def test_text_says_measured(self, call, artifact):
+        code, out, _ = call("bench", "emulator", "--repeats", "1", "--artifact", artifact)
+        assert code == 0 and "measured on this machine" in out
+
+    def test_too_many_tokens(self, call, artifact):
+        refused(
+            call("bench", "emulator", "--tokens", "129", "--artifact", artifact), "129 tokens, the model takes 1 to"
+        )
+
+
+class TestDemo:
+    EXAMPLES = tuple(datasets.Example(f"w{4 + i} w{5 + i}", i % 2) for i in range(40))
+
+    @pytest.fixture
+    def reviews(self, monkeypatch):
+        monkeypatch.setattr(datasets, "movie_reviews", lambda split, **_: list(self.EXAMPLES))
+
+    def test_table_and_accuracy(self, call, sentiment, reviews):
+        code, out, _ = call("demo", "--artifact", sentiment, "--sentences", "30")
+        assert code == 0
+        for word in ("sentence", "label", "confidence", "modelled", "fps/W", "correct?", "yes", "no"):
+            assert word in out
+        assert "of 30 sentences of the test split" in " ".join(out.split())
+
+    def test_the_sample_is_seeded(self, sentiment, reviews):
+        found = [demo.demo(sentiment, sentences=10, device="emulated", seed=seed) for seed in (1, 1, 2)]
+        assert found[0] == found[1]
+
+    def test_offline_says_why_accuracy_was_not_measured(self, call, sentiment, monkeypatch, tmp_path):
+        monkeypatch.setenv("ZYNQBERT_DATA", str(tmp_path))
+        code, out, _ = call("demo", "--offline", "--artifact", sentiment)
+        assert code == 0
+        assert "accuracy not measured: these are our own sentences, not the test split" in " ".join(out.split())
+        assert any(example.text[:10] in out for example in datasets.own_sentences())
+
+    def test_labels_of_another_task(self, call, artifact, reviews):
+        outcome = call("demo", "--artifact", artifact, "--device", "emulated")
+        refused(outcome, "task.labels is ['label0', 'label1']", "negative, positive")
+
+    def test_the_budget_ends_the_sample(self, sentiment):
+        with demo.engines.open(board="zcu102", artifact=sentiment, device="emulated") as engine:
+            assert demo.measure(engine, self.EXAMPLES, budget_s=-1).total == 1
+
+    def test_interval(self):
+        low, high = demo.Accuracy(80, 100).interval()
+        assert (round(low, 3), round(high, 3)) == (0.711, 0.867)  # Wilson, 95 %
+
+    def test_without_torch_and_golden(self, sentiment, tmp_path):
+        """In a process where torch, transformers and the golden model cannot be imported."""
+        reviews = b"".join(b"%d\t%d\tw%d w%d\r\n" % (i, 1 - 2 * (i % 2), 4 + i % 30, 5 + i % 40) for i in range(1, 400))
+        archive = tmp_path / datasets.ARCHIVE
+        tar = io.BytesIO()
+        with tarfile.open(fileobj=tar, mode="w:gz") as inner:
+            member = tarfile.TarInfo(datasets._REVIEWS)
+            member.size = len(reviews)
+            inner.addfile(member, io.BytesIO(reviews))
+        with zipfile.ZipFile(archive, "w") as outer:
+            outer.writestr(datasets._TAR, tar.getvalue())
+        script = (
+            "import sys, hashlib, pathlib\n"
+            "blocked = ('torch', 'transformers', 'zynqbert.quant.golden', 'zynqbert.quant.golden_model')\n"
+            "for name in blocked: sys.modules[name] = None\n"
+            "from zynqbert.quant import datasets\n"
+            f"datasets.ARCHIVE_SHA256 = hashlib.sha256(pathlib.Path({str(archive)!r}).read_bytes()).hexdigest()\n"
+            "from zynqbert.host import cli\n"
+            f"sys.exit(cli.call(['demo', '--sentences', '20', '--artifact', {sentiment!r}]))\n"
+        )
+        environment = {**os.environ, "ZYNQBERT_DATA": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "of 20 sentences of the test split" in " ".join(done.stdout.split())
+        assert done.stderr == "zynqbert: no board here, the zcu102 is emulated\n"

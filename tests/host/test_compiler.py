@@ -1,0 +1,302 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layouts of a plan, refusals by field name, and the memory image byte by byte as docs/program.md has it."""
+
+from dataclasses import replace
+from itertools import pairwise
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from pass_runner import read_artifact
+from random_artifact import make_random_artifact
+from zynqbert.fpga import instructions as isa
+from zynqbert.fpga import program as programs
+from zynqbert.fpga.boards import BOARDS
+from zynqbert.host import memory_image as images
+from zynqbert.host.compiler import CompileError, plan
+from zynqbert.host.memory_image import PackError, linear_layers, memory_image
+from zynqbert.host.model_shape import ARCHITECTURES, LayerShape, ModelShape
+
+BOTH = pytest.mark.parametrize("board", BOARDS.values(), ids=lambda b: b.name)
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("artifact")
+    return read_artifact(make_random_artifact(folder, layers=2, hidden=96, heads=3, ffn=203, labels=3, extra_entries=5))
+
+
+@pytest.fixture(scope="module")
+def packed(artifact):
+    """By board: the plan and its image."""
+    shape = ModelShape.of_manifest(artifact.manifest)
+    plans = {name: plan(shape, board, artifact=artifact) for name, board in BOARDS.items()}
+    return {name: (compiled, memory_image(compiled, artifact)) for name, compiled in plans.items()}
+
+
+def shape_of(**changes):
+    return replace(ModelShape.named("minilm-l6"), **changes)
+
+
+class TestPlan:
+    @BOTH
+    @pytest.mark.parametrize("name", ARCHITECTURES)
+    @pytest.mark.parametrize("trace", [False, True])
+    def test_known_architectures_compile(self, name, board, trace):
+        compiled = plan(ModelShape.named(name), board, trace=trace)
+        assert programs.decode(compiled.program) == compiled.instructions
+        for row_blocks in (1, 4):
+            programs.check(compiled.instructions, row_blocks)
+
+    def test_macs_of_bert_base_are_the_papers(self):
+        """10.87 G linear and 0.30 G attention at 128 tokens (the encoder), and the head."""
+        shape = ModelShape.named("bert-base")
+        linear, attention, head = 12 * 128 * 12 * 768 * 768, 12 * 2 * 128 * 128 * 768, 768 * 768 + 768 * 2
+        assert shape.dense_macs(128) == linear + attention + head
+        assert round(linear / 1e9, 2) == 10.87 and round(attention / 1e9, 2) == 0.30
+
+    @BOTH
+    def test_image_regions_are_aligned_and_apart(self, board):
+        compiled = plan(shape_of(vocab=77, labels=5), board)
+        regions = sorted(compiled.regions.values(), key=lambda r: r.offset)
+        assert all(r.offset % 16 == 0 for r in regions)
+        assert all(a.offset + a.bytes <= b.offset for a, b in pairwise(regions))
+        assert regions[-1].offset + regions[-1].bytes <= compiled.image_bytes
+
+    def test_io_pieces_are_aligned_and_apart(self):
+        io = plan(shape_of(labels=5), BOARDS["zcu102"], trace=True).io
+        pieces = [(io.header, 16 * (2 + 128)), (io.results, 5 * 64)]
+        pieces += [(t.offset, t.bytes()) for name, t in io.traces.items() if name != "logits"]
+        pieces.sort()
+        assert all(at % 16 == 0 for at, _ in pieces)
+        assert all(a + n <= b for (a, n), (b, _) in pairwise(pieces))
+        assert sum(pieces[-1]) <= io.bytes
+
+    def test_a_layers_activations_lie_apart_while_they_live(self):
+        at = plan(ModelShape.named("bert-large"), BOARDS["zcu102"]).activations
+        assert at.x + 4 * at.x_stride <= min(at.q, at.ffn)
+        assert at.q + 4 * at.q_stride <= at.p
+        assert max(at.p + 256, at.ffn + 4 * at.ffn_stride) <= isa.ACTIVATION_WORDS
+
+    def test_no_instruction_reads_what_it_writes(self):
+        """The vector unit may overwrite a region only once the array has read it: docs/program.md."""
+        for instruction in plan(ModelShape.named("bert-base"), BOARDS["zcu111"]).instructions:
+            if isinstance(instruction, isa.Gemm) and instruction.destination == isa.TO_ACTIVATION:
+                reads = range(instruction.src, instruction.src + 3 * instruction.src_stride + instruction.k)
+                writes = range(instruction.dst, instruction.dst + 3 * instruction.dst_stride + instruction.n)
+                assert reads.stop <= writes.start or writes.stop <= reads.start
+
+    def test_factors_come_from_the_artifact(self, artifact):
+        compiled = plan(ModelShape.of_manifest(artifact.manifest), BOARDS["zcu102"], artifact=artifact)
+        norms = [i for i in compiled.instructions if isinstance(i, isa.Norm)]
+        assert [norms[1].m, norms[1].s] == artifact.tensors["layers.0.attention_norm.operand"].tolist()
+        residual = [i for i in compiled.instructions if isinstance(i, isa.Gemm) and i.destination == isa.TO_RESIDUAL]
+        found = [residual[1].residual_m, residual[1].residual_s]
+        assert found == artifact.tensors["layers.0.ffn2.residual"].tolist()
+
+    def test_normalized_softmax_is_a_flag(self):
+        def flags(shape):
+            return {i.normalized for i in plan(shape, BOARDS["zcu102"]).instructions if isinstance(i, isa.Attention)}
+
+        assert flags(shape_of()) == {False}
+        assert flags(shape_of(normalized=True)) == {True}
+
+    def test_traces_have_the_goldens_names(self):
+        compiled = plan(shape_of(layers=(LayerShape(384, 100, 384),)), BOARDS["zcu102"], trace=True)
+        layer = ["q", "k", "v", "numerators", "context", "o.x", "attention_norm.y", "ffn1", "ffn2.x", "ffn_norm.y"]
+        names = ["embeddings.sum", "embeddings.norm.y", *(f"layers.0.{name}" for name in layer)]
+        assert set(compiled.io.traces) == {*names, "gathered", "pooler", "logits"}
+        assert not plan(shape_of(), BOARDS["zcu102"]).io.traces
+
+
+class TestRefusals:
+    LAYER = LayerShape(384, 1536, 384)
+    TOO_MUCH = (
+        (dict(hidden=1056, heads=33, head_width=32), "architecture.hidden is 1056, the engine takes 1 to 1024"),
+        (dict(heads=33), "architecture.heads is 33, the engine takes 1 to 32"),
+        (dict(head_width=48, heads=8), "architecture.head_width is 48, the engine takes 32 or 64"),
+        (dict(heads=11), "architecture.heads x head_width is not architecture.hidden = 384"),
+        (dict(labels=1025), "task.labels is 1025, the engine takes 1 to 1024"),
+        (dict(embedding_norm=1281), "entries.embedding_norm is 1281, the engine takes 1 to 1280"),
+        (dict(embedding_norm=383), "entries.embedding_norm is 383, less than architecture.hidden = 384"),
+        (dict(layers=(LayerShape(2000, 1, 384),)), "entries.attention_norm[0] is 2000, the engine takes 1 to 1280"),
+        (dict(layers=(LAYER, LayerShape(384, 1, 1281))), "entries.ffn_norm[1] is 1281, the engine takes 1 to 1280"),
+        (dict(layers=(LAYER, LayerShape(384, 4609, 384))), "entries.ffn[1] is 4609, the engine takes 1 to 4608"),
+    )  # fmt: skip
+
+    @pytest.mark.parametrize(("changes", "message"), TOO_MUCH, ids=[m.split(" is ")[0] for _, m in TOO_MUCH])
+    def test_named_by_field(self, changes, message):
+        with pytest.raises(CompileError) as caught:
+            plan(shape_of(**changes), BOARDS["zcu102"])
+        assert str(caught.value) == message
+
+    def test_the_largest_model_fits_the_activation_memory(self):
+        largest = shape_of(hidden=1024, heads=32, embedding_norm=1280, layers=(LayerShape(1280, 4608, 1280),))
+        plan(largest, BOARDS["zcu102"], trace=True)
+
+    def test_unknown_architecture(self):
+        with pytest.raises(ValueError, match="'bert-huge' is none of bert-base"):
+            ModelShape.named("bert-huge")
+
+
+class TestImage:
+    """Single values looked up where the document puts them."""
+
+    @BOTH
+    def test_w4_weights(self, artifact, packed, board):
+        compiled, image = packed[board.name]
+        rng = np.random.default_rng(0)
+        ports = board.columns // 32
+        for gemm, name in linear_layers(compiled):
+            if gemm.w8:
+                continue
+            nibbles = images.unpack_nibbles(name, artifact.tensors[f"{name}.weight"], gemm.k)
+            for n, k in zip(rng.integers(0, gemm.n, 40), rng.integers(0, gemm.k, 40), strict=True):
+                tile, column = divmod(int(n), board.columns)
+                pair, high = divmod(column, 2)
+                port, byte = divmod(pair, 16)
+                beat = (tile * ports + port) * gemm.k + int(k)
+                found = image[compiled.regions[f"{name}.weight"].offset + 16 * beat + byte]
+                assert found >> 4 * high & 15 == nibbles[n, k], (name, n, k)
+
+    @BOTH
+    def test_w8_weights(self, artifact, packed, board):
+        compiled, image = packed[board.name]
+        for gemm, name in linear_layers(compiled):
+            if not gemm.w8:
+                continue
+            weight = artifact.tensors[f"{name}.weight"]
+            for n, k in ((0, 0), (gemm.n - 1, gemm.k - 1), (gemm.n // 2, 17)):
+                tile, byte = divmod(n, board.columns // 2)
+                port, byte = divmod(byte, 16)
+                beat = (tile * (board.columns // 32) + port) * gemm.k + k
+                found = image[compiled.regions[f"{name}.weight"].offset + 16 * beat + byte]
+                assert found.view(np.int8) == weight[n, k], (name, n, k)
+
+    def test_absent_channels_are_zero(self, artifact, packed):
+        compiled, image = packed["zcu102"]
+        region = compiled.regions["classifier.weight"]  # 3 channels of a tile of 64
+        bytes_ = image[region.offset : region.offset + region.bytes].reshape(4, -1, 16)  # [port, K, byte]
+        assert bytes_[0, :, :3].any()
+        assert not bytes_[0, :, 3:].any() and not bytes_[1:].any()
+
+    def test_linear_parameters(self, artifact, packed):
+        compiled, image = packed["zcu102"]
+        at = compiled.regions["layers.0.ffn1.parameters"].offset
+        t = {name: artifact.tensors[f"layers.0.ffn1.{name}"] for name in ("bias", "m", "s", "table")}
+        words = image[at : at + 8 * len(t["bias"])].view(np.uint64)
+        for n in (0, 1, 127, 128, len(words) - 1):
+            word = int(words[n])
+            assert word & 0xFFFFFFFF == int(t["bias"][n]) & 0xFFFFFFFF
+            assert [word >> 32 & 255, word >> 40 & 31, word >> 45] == [t["m"][n], t["s"][n], t["table"][n]]
+        assert set(t["table"]) == {0, 1}
+
+    def test_pooler_goes_through_its_table(self, artifact, packed):
+        compiled, image = packed["zcu102"]
+        at = compiled.regions["pooler.parameters"].offset
+        assert all(image[at : at + 96 * 8].view(np.uint64) >> np.uint64(45) == 1)
+
+    def test_attention_parameters(self, artifact, packed):
+        compiled, image = packed["zcu102"]
+        at = compiled.regions["layers.1.attention"].offset
+        words = image[at : at + 3 * 34 * 8].view(np.uint64).reshape(3, 34)  # 1 + 32 words, padded to 34
+        t = {n: artifact.tensors[f"layers.1.attention.{n}"] for n in ("score_m", "score_s", "context_m", "context_s")}
+        for head in range(3):
+            first, word = int(words[head, 0]), int(words[head, 1 + 7])
+            assert [first >> 32 & 255, first >> 40] == [t["score_m"][head], t["score_s"][head]]
+            channel = 32 * head + 7
+            assert [word >> 32 & 255, word >> 40] == [t["context_m"][channel], t["context_s"][channel]]
+        assert not words[:, 33].any()
+
+    def test_norm_parameters(self, artifact, packed):
+        compiled, image = packed["zcu102"]
+        t = {
+            name: artifact.tensors[f"embeddings.norm.{name}"] for name in ("gamma", "gamma_shift", "beta", "beta_shift")
+        }
+        entries = artifact.tensors["embeddings.norm.entries"]
+        at = compiled.regions["embeddings.norm"].offset
+        words = [int(w) for w in image[at : at + 8 * int(entries.sum())].view(np.uint64)]
+        assert entries.max() > 1
+        n = 0
+        for channel, count in enumerate(entries):
+            for j in range(count):
+                word = words[n]
+                assert word & 255 == int(t["gamma"][channel]) & 255
+                assert word >> 8 & 31 == t["gamma_shift"][channel]
+                assert word >> 16 & 255 == int(t["beta"][channel]) & 255
+                assert word >> 24 & 15 == t["beta_shift"][channel]
+                assert word >> 28 == (j > 0)
+                n += 1
+
+    def test_embedding_rows(self, artifact, packed):
+        compiled, image = packed["zcu102"]
+        q, m, s = (artifact.tensors[f"embeddings.word.{part}"] for part in "qms")
+        at = compiled.regions["embeddings.word"].offset + 7 * (96 + 16)
+        np.testing.assert_array_equal(image[at : at + 96].view(np.int8), q[7])
+        assert image[at + 96 : at + 112].tolist() == [m[7], s[7], *[0] * 14]
+
+    def test_four_bit_rows_are_padded_to_a_beat(self):
+        rows = images.pack_embedding(np.arange(40, dtype=np.uint8).reshape(2, 20), np.array([1, 2]), np.array([3, 4]))
+        assert rows.shape == (2, 48)
+        assert rows[1].tolist() == [*range(20, 40), *[0] * 12, 2, 4, *[0] * 14]
+
+    def test_tables(self, artifact, packed):
+        compiled, image = packed["zcu102"]
+        at = compiled.regions["pooler.tanh"].offset
+        np.testing.assert_array_equal(image[at : at + 256].view(np.int8), artifact.tensors["pooler.tanh"])
+
+
+class TestPackingRefuses:
+    def packs(self, artifact, **changes):
+        tensors = dict(artifact.tensors) | changes
+        changed = SimpleNamespace(manifest=artifact.manifest, tensors=tensors)
+        compiled = plan(ModelShape.of_manifest(artifact.manifest), BOARDS["zcu102"], artifact=changed)
+        return memory_image(compiled, changed)
+
+    def test_nibble_8(self, artifact):
+        weight = artifact.tensors["layers.1.o.weight"].copy()
+        weight[5, 3] = 0x80 | weight[5, 3] & 15
+        with pytest.raises(PackError, match=r"layers\.1\.o\.weight: nibble 0x8 at channel 5, entry 7"):
+            self.packs(artifact, **{"layers.1.o.weight": weight})
+
+    def test_bias_beyond_the_accumulator(self, artifact):
+        bias = artifact.tensors["layers.0.q.bias"].copy()
+        bias[3] = 1 << 26
+        with pytest.raises(PackError, match=r"layers\.0\.q: channel 3 could reach \d+ in its accumulator"):
+            self.packs(artifact, **{"layers.0.q.bias": bias})
+
+    def test_low_field_of_w4_even_columns(self):
+        k = 4719  # 127 * 7 * 4719 > 2^22 > 127 * 7 * 4718
+        nibbles = np.zeros((2, k), np.uint8)
+        nibbles[1] = 9  # -7 in the odd column: no bound
+        images.check_w4("x", nibbles, np.zeros(2, np.int64), 127)
+        nibbles[0, 1:] = 7
+        images.check_w4("x", nibbles, np.zeros(2, np.int64), 127)
+        nibbles[0, 0] = 7
+        with pytest.raises(PackError, match="x: channel 0 could reach 4195191 in its low field"):
+            images.check_w4("x", nibbles, np.zeros(2, np.int64), 127)
+
+    def test_documented_bounds_are_safe(self):
+        """Q4: 4681 int8 and 2349 uint8 steps; Q5: 1096 uint8 and 2201 int8 steps."""
+        for amax, k in ((127, 4681), (255, 2349)):
+            images.check_w4("x", np.full((1, k), 7, np.uint8), np.zeros(1, np.int64), amax)
+        for amax, k in ((255, 1096), (127, 2201)):
+            images.check_w8("x", np.full((1, k), 15, np.int8), np.zeros(1, np.int64), amax)
+
+    def test_low_field_of_w8(self):
+        with pytest.raises(PackError, match="low field"):
+            images.check_w8("x", np.full((1, 2202), -1, np.int8), np.zeros(1, np.int64), 127)
+
+    def test_unsigned_operands_count_255(self, artifact):
+        """ffn2 reads uint8: its packing check must use 255."""
+        compiled = plan(ModelShape.of_manifest(artifact.manifest), BOARDS["zcu102"], artifact=artifact)
+        unsigned = {name for gemm, name in linear_layers(compiled) if gemm.operand_unsigned}
+        assert unsigned == {"layers.0.ffn2", "layers.1.ffn2"}
+        bias = artifact.tensors["layers.0.ffn2.bias"].copy()
+        nibbles = images.unpack_nibbles("w", artifact.tensors["layers.0.ffn2.weight"], 208)
+        magnitude = int(np.where(nibbles[0] > 8, 16 - nibbles[0], nibbles[0]).sum())
+        bias[0] = (1 << 26) - 255 * magnitude
+        with pytest.raises(PackError, match=rf"layers\.0\.ffn2: channel 0 could reach {1 << 26}"):
+            self.packs(artifact, **{"layers.0.ffn2.bias": bias})
+        bias[0] -= 1
+        self.packs(artifact, **{"layers.0.ffn2.bias": bias})

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The engine as a user has it: answers equal the golden model's, choices of device, and what is left behind."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from random_artifact import make_random_artifact
+from zynqbert import host
+from zynqbert.fpga.boards import BOARDS
+from zynqbert.fpga.cycles import simulate
+from zynqbert.host import target as targets
+from zynqbert.host.errors import EngineMismatch, TargetError
+from zynqbert.host.meter import BoardMeter
+from zynqbert.host.packing import TooLong
+from zynqbert.host.rails import find_rails
+from zynqbert.host.target import Target, emulated
+from zynqbert.quant.golden_model import GoldenModel
+
+TEXTS = ["w4 w5 w6", "", " ".join(f"w{4 + i % 40}" for i in range(50)), "w9 unknown w8"]
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory):
+    return make_random_artifact(tmp_path_factory.mktemp("artifact"), layers=2, labels=3, seed=4)
+
+
+def open_emulated(artifact, board="zcu102", **kwargs):
+    return host.open(board=board, artifact=artifact, device="emulated", **kwargs)
+
+
+@pytest.mark.parametrize("board", BOARDS)
+class TestAnswers:
+    def test_logits_are_the_goldens(self, artifact, board):
+        golden = GoldenModel(artifact)
+        with open_emulated(artifact, board) as engine:
+            for result in engine.stream(TEXTS):
+                ids = engine.encoder.encode(result.text).ids
+                expected = golden.forward_sentence(ids, length=-(-len(ids) // 32) * 32)
+                assert list(result.logits) == expected.tolist()
+
+    def test_confidence_is_the_softmax_of_the_scaled_logits(self, artifact, board):
+        scale = json.loads((artifact / "manifest.json").read_text())["scales"]["logits"]
+        with open_emulated(artifact, board) as engine:
+            for result in engine.stream(TEXTS):
+                e = np.exp(np.array(result.logits) * scale)
+                assert result.confidence == pytest.approx(e.max() / e.sum())
+                assert result.label == f"label{int(np.argmax(result.logits))}"
+
+    def test_figures_are_the_models_and_say_so(self, artifact, board):
+        with open_emulated(artifact, board, clock_mhz=200) as engine:
+            short, long = engine.stream([TEXTS[0], TEXTS[2]])
+            for result, blocks in ((short, 1), (long, 2)):
+                timing = simulate(engine.plan.instructions, blocks, BOARDS[board], 200)
+                assert result.latency_ms == pytest.approx(timing.seconds * 1e3)
+                assert result.energy_mj == pytest.approx(result.power_w * result.latency_ms)
+                assert result.fps_per_w == pytest.approx(1e3 / result.latency_ms / result.power_w)
+                assert (result.source, result.clock_mhz) == ("modelled", 200)
+        assert short.latency_ms < long.latency_ms
+
+
+class TestStream:
+    def test_one_by_one_as_they_come(self, artifact):
+        taken = []
+
+        def texts():
+            for text in TEXTS:
+                taken.append(text)
+                yield text
+
+        with open_emulated(artifact) as engine:
+            results = engine.stream(texts())
+            assert next(results).text == TEXTS[0] and taken == TEXTS[:1]
+            assert [result.text for result in results] == TEXTS[1:]
+
+    def test_too_long_is_cut_and_marked_or_refused(self, artifact):
+        long = "w4 " * 63  # 65 tokens where the task takes 64
+        with open_emulated(artifact) as engine:
+            cut, whole = engine.stream([long, "w4 " * 62])
+            assert cut.truncated and not whole.truncated
+            assert cut.logits == whole.logits
+            with pytest.raises(TooLong, match="65 tokens, the model takes 64"):
+                next(engine.stream([long], strict=True))
+            assert next(engine.stream(["w4"])).text == "w4"
+
+    def test_a_wide_pass_leaves_nothing_for_the_next(self, artifact):
+        with open_emulated(artifact) as engine:
+            first, _, again = engine.stream([TEXTS[0], TEXTS[2], TEXTS[0]])
+            assert first.logits == again.logits
+
+
+class TestClosing:
+    def test_buffers_are_freed(self, artifact):
+        with open_emulated(artifact) as engine:
+            memory = engine.target.device.memory
+            assert len(memory.blocks) == 3
+        assert not memory.blocks
+        with pytest.raises(ValueError, match="the engine is closed"):
+            next(engine.stream(TEXTS))
+        engine.close()
+
+    def test_a_failed_open_leaves_no_buffer(self, artifact):
+        target = emulated(BOARDS["zcu102"])
+        with pytest.raises(ValueError, match="clock of 900 MHz"):
+            host.open(board="zcu102", artifact=artifact, device=target, clock_mhz=900)
+        assert not target.device.memory.blocks
+
+    def test_another_boards_bitstream(self, artifact):
+        with pytest.raises(EngineMismatch, match="engine has 192 columns, the zcu102's 128"):
+            host.open(board="zcu102", artifact=artifact, device=emulated(BOARDS["zcu111"]))
+
+    def test_a_tokenizer_of_another_model(self, artifact, tmp_path):
+        with open_emulated(artifact) as engine:
+            engine.encoder.vocab = 5
+            with pytest.raises(ValueError, match="no embedding of"):
+                next(engine.stream(["w30"]))
+
+
+class TestChoosingADevice:
+    """auto takes a board where there is one; on a board nothing falls back to emulation."""
+
+    @pytest.fixture
+    def board(self, monkeypatch, tmp_path):
+        """A board that pynq would find, and a folder for its bitstreams."""
+        device = object()
+        monkeypatch.setattr(targets, "find_board", lambda: device)
+        monkeypatch.setattr(targets, "BOARD_NAME", tmp_path / "pynq_board")
+        monkeypatch.setenv("ZYNQBERT_BITSTREAMS", str(tmp_path))
+        (tmp_path / "zcu102").mkdir()
+        return device
+
+    def test_auto_without_a_board_says_emulated(self, artifact, capsys):
+        with host.open(board="zcu102", artifact=artifact) as engine:
+            assert engine.target.name == "emulated zcu102"
+        captured = capsys.readouterr()
+        assert captured.err == "zynqbert: no board here, the zcu102 is emulated\n"
+        assert captured.out == ""
+
+    def test_emulated_says_nothing(self, artifact, capsys):
+        with open_emulated(artifact):
+            pass
+        assert capsys.readouterr().err == ""
+
+    def test_board_without_a_board(self):
+        with pytest.raises(TargetError, match="no board: pynq finds no device"):
+            targets.choose(BOARDS["zcu102"], "board")
+
+    @pytest.mark.parametrize("device", ["auto", "board"])
+    def test_a_missing_bitstream_is_an_error(self, board, tmp_path, device, capsys):
+        with pytest.raises(TargetError, match=rf"{tmp_path}/zcu102/zynqbert\.bit is missing; remedy"):
+            targets.choose(BOARDS["zcu102"], device)
+        (tmp_path / "zcu102" / "zynqbert.bit").touch()
+        with pytest.raises(TargetError, match=r"zynqbert\.hwh is missing"):
+            targets.choose(BOARDS["zcu102"], device)
+        assert capsys.readouterr().err == ""
+
+    @pytest.mark.parametrize("device", ["auto", "board"])
+    def test_a_board_is_taken(self, board, tmp_path, device):
+        (tmp_path / "pynq_board").write_bytes(b"ZCU102\0")
+        for suffix in ("bit", "hwh"):
+            (tmp_path / "zcu102" / f"zynqbert.{suffix}").touch()
+        target = targets.choose(BOARDS["zcu102"], device)
+        assert target.device is board
+        assert (target.bitstream, target.name) == (str(tmp_path / "zcu102" / "zynqbert.bit"), "zcu102")
+
+    def test_another_board(self, board, tmp_path):
+        (tmp_path / "pynq_board").write_bytes(b"Pynq-Z2\0")
+        with pytest.raises(TargetError, match="this board is 'Pynq-Z2', not a zcu102"):
+            targets.choose(BOARDS["zcu102"])
+
+    def test_unknown(self):
+        with pytest.raises(TargetError, match="'gpu' is none of auto, board, emulated"):
+            targets.choose(BOARDS["zcu102"], "gpu")
+        with pytest.raises(ValueError, match="board 'zcu104' is none of"):
+            host.open(board="zcu104", artifact=Path("."))
+
+
+class TestMeasuring:
+    """A board's meter on a copy of sysfs; the engine above it does not change."""
+
+    @pytest.fixture
+    def hwmon(self, tmp_path):
+        """iio-hwmon: shunt millivolts in in1, bus millivolts in in2."""
+        for number, (name, shunt, bus) in enumerate((("ina226_u79", 4, 850), ("ina226_u76", 10, 850), ("tmp", 0, 0))):
+            folder = tmp_path / f"hwmon{number}"
+            folder.mkdir()
+            (folder / "name").write_text(name + "\n")
+            (folder / "in1_input").write_text(f"{shunt}\n")
+            (folder / "in2_input").write_text(f"{bus}\n")
+        return tmp_path
+
+    def test_watts_are_volts_times_amperes(self, hwmon):
+        pl, ps = find_rails("zcu102", hwmon)
+        assert [(rail.name, rail.watts()) for rail in pl] == [("u79", pytest.approx(0.85 * 0.004 / 0.002))]
+        assert [(rail.name, rail.watts()) for rail in ps] == [("u76", pytest.approx(0.85 * 0.010 / 0.005))]
+
+    def test_the_other_layout(self, tmp_path):
+        folder = tmp_path / "hwmon0"
+        (folder / "device" / "of_node").mkdir(parents=True)
+        (folder / "name").write_text("ina226")
+        (folder / "device" / "of_node" / "label").write_bytes(b"ina226-u79\0")
+        (folder / "in0_input").write_text("4")
+        (folder / "in1_input").write_text("850")
+        pl, _ = find_rails("zcu102", tmp_path)
+        assert pl[0].watts() == pytest.approx(1.7)
+
+    def test_no_rails(self, tmp_path):
+        with pytest.raises(OSError, match="no INA226 rail of the zcu102's PL"):
+            find_rails("zcu102", tmp_path)
+
+    def test_results_say_measured(self, artifact, hwmon):
+        rails = [rail for group in find_rails("zcu102", hwmon) for rail in group]
+        there = emulated(BOARDS["zcu102"])
+        target = Target(there.device, there.bitstream, lambda plan: BoardMeter("zcu102", rails), "zcu102")
+        with host.open(board="zcu102", artifact=artifact, device=target) as engine:
+            (result,) = engine.stream(TEXTS[:1])
+        assert result.source == "measured"
+        assert result.power_w == pytest.approx(3.4)
+        assert result.latency_ms > 0
