@@ -12,7 +12,7 @@ from .errors import ClockError, EngineError, EngineMismatch, EngineTimeout
 from .pynq_quietly import DefaultIP
 
 POLL_S = 50e-6
-LOCK_TIMEOUT_S = 10e-3  # lock takes at most 100 us
+LOCK_TIMEOUT_S = 1.0  # lock takes at most 100 us; the host may be busy much longer between two reads
 
 
 class EngineDriver(DefaultIP):

@@ -9,6 +9,7 @@ from random_artifact import make_random_artifact
 from zynqbert import host
 from zynqbert.fpga import registers
 from zynqbert.fpga.boards import BOARDS
+from zynqbert.host import driver
 from zynqbert.host.emulated_device import EmulatedDevice
 from zynqbert.host.emulated_memory import JUNK
 from zynqbert.host.emulated_registers import EmulationError, Faults
@@ -157,7 +158,8 @@ class TestClockWizard:
             overlay.clock_wizard.write(registers.clock_wizard(name).offset, value)
             assert device.clock_wizard.mhz == 250
 
-    def test_no_lock_times_out(self, device, overlay):
+    def test_no_lock_times_out(self, device, overlay, monkeypatch):
+        monkeypatch.setattr(driver, "LOCK_TIMEOUT_S", 0.02)
         device.faults.never_locks = True
         with pytest.raises(ClockError, match="no lock before loading"):
             overlay.clock_wizard.set_mhz(100, overlay.engine)

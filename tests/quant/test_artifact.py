@@ -1,0 +1,435 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Artifacts: what is written is read back; whatever is damaged, foreign or too new is refused by file and field."""
+
+import copy
+import hashlib
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from random_artifact import make_random_artifact
+from safetensors.numpy import load_file, save
+from zynqbert.quant.artifact import ArtifactError, load_artifact, save_artifact
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    return make_random_artifact(
+        tmp_path_factory.mktemp("artifact"),
+        layers=2,
+        hidden=64,
+        heads=2,
+        ffn=41,
+        vocab=30,
+        word_bits=4,
+        extra_entries=1,
+    )
+
+
+@pytest.fixture
+def folder(original, tmp_path):
+    return shutil.copytree(original, tmp_path / "artifact")
+
+
+def parts(folder):
+    """Manifest without what save fills in, tensors, tokenizer."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name in ("format", "version", "tensors", "files"):
+        del manifest[name]
+    return manifest, load_file(folder / "model.safetensors"), (folder / "tokenizer.json").read_text()
+
+
+def edit_manifest(folder, path: str, value) -> None:
+    """Set the field at a/b/c; `...` deletes it."""
+    file = folder / "manifest.json"
+    manifest = json.loads(file.read_text())
+    at = manifest
+    *outer, last = path.split("/")
+    for name in outer:
+        at = at[name]
+    if value is ...:
+        del at[last]
+    else:
+        at[last] = value
+    file.write_text(json.dumps(manifest))
+
+
+def reseal(folder, data: bytes, tensors: dict | None = None) -> None:
+    """Write the safetensors bytes with checksums that fit, so that only the checks behind them can object."""
+    (folder / "model.safetensors").write_bytes(data)
+    file = folder / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["files"]["model.safetensors"]["sha256"] = hashlib.sha256(data).hexdigest()
+    for name, tensor in (tensors or {}).items():
+        if name in manifest["tensors"]:
+            manifest["tensors"][name]["sha256"] = hashlib.sha256(tensor.tobytes()).hexdigest()
+    file.write_text(json.dumps(manifest))
+
+
+def edit_tensor(folder, name: str, edit) -> None:
+    """Apply `edit` to a copy of one tensor and reseal; its result, if any, replaces the tensor."""
+    tensors = {n: t.copy() for n, t in load_file(folder / "model.safetensors").items()}
+    result = edit(tensors[name])
+    if result is not None:
+        tensors[name] = result
+    reseal(folder, save(tensors), tensors)
+
+
+def edit_header(folder, edit) -> None:
+    """Apply `edit` to the safetensors header's object and reseal."""
+    data = (folder / "model.safetensors").read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    header = edit(header) or header
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    reseal(folder, struct.pack("<Q", len(text)) + text + data[8 + length :])
+
+
+def refused(folder, file: str, field: str) -> str:
+    """The one line with which loading fails."""
+    with pytest.raises(ArtifactError) as caught:
+        load_artifact(folder)
+    message = str(caught.value)
+    assert "\n" not in message and len(message) < 600
+    assert file in message and field in message and "remedy: " in message, message
+    return message
+
+
+def test_what_is_saved_is_loaded(original, tmp_path):
+    manifest, tensors, tokenizer = parts(original)
+    path = save_artifact(tmp_path / "new" / "artifact", manifest, tensors, tokenizer)
+    read = load_artifact(path)
+    assert read.tensors.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert read.tensors[name].dtype == tensor.dtype
+        np.testing.assert_array_equal(read.tensors[name], tensor)
+    assert {name: read.manifest[name] for name in manifest} == manifest
+    assert read.tokenizer_path.read_text() == tokenizer
+    assert not next(iter(read.tensors.values())).flags.writeable
+    assert [p.name for p in path.parent.iterdir()] == ["artifact"]
+
+
+def test_importing_it_needs_no_torch():
+    code = (
+        "import sys; import zynqbert.quant.artifact; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_saving_replaces_an_artifact(folder):
+    manifest, tensors, tokenizer = parts(folder)
+    manifest["metrics"] = {"accuracy": 1.0}
+    save_artifact(folder, manifest, tensors, tokenizer)
+    assert load_artifact(folder).manifest["metrics"] == {"accuracy": 1.0}
+    assert [p.name for p in folder.parent.iterdir()] == ["artifact"]
+
+
+def test_a_failed_save_leaves_the_old_artifact(folder, original):
+    manifest, tensors, tokenizer = parts(folder)
+    tensors["pooler.bias"] = tensors["pooler.bias"][:-1]
+    with pytest.raises(ArtifactError, match=r"pooler\.bias"):
+        save_artifact(folder, manifest, tensors, tokenizer)
+    for file in original.iterdir():
+        assert (folder / file.name).read_bytes() == file.read_bytes()
+    assert [p.name for p in folder.parent.iterdir()] == ["artifact"]
+
+
+def test_a_rename_that_fails_puts_the_old_artifact_back(folder, monkeypatch):
+    manifest, tensors, tokenizer = parts(folder)
+    rename = type(folder).rename
+
+    def failing(self, target):
+        if self.name.endswith(".new.partial"):
+            raise PermissionError("no")
+        return rename(self, target)
+
+    monkeypatch.setattr(type(folder), "rename", failing)
+    with pytest.raises(PermissionError):
+        save_artifact(folder, manifest, tensors, tokenizer)
+    load_artifact(folder)
+    assert [p.name for p in folder.parent.iterdir()] == ["artifact"]
+
+
+@pytest.mark.parametrize("kind", ["file", "other files", "more files", "foreign manifest", "link"])
+def test_saving_replaces_nothing_else(original, tmp_path, kind):
+    target = tmp_path / "target"
+    if kind == "file":
+        target.write_text("mine")
+    elif kind == "link":
+        target.symlink_to(shutil.copytree(original, tmp_path / "elsewhere"))
+    else:
+        target.mkdir()
+        if kind == "more files":
+            shutil.copytree(original, target, dirs_exist_ok=True)
+        (target / ("manifest.json" if kind == "foreign manifest" else "thesis.txt")).write_text("{}")
+    with pytest.raises(ArtifactError, match="remedy: choose another folder"):
+        save_artifact(target, *parts(original))
+    assert target.exists()
+
+
+def test_saving_refuses_a_number_that_is_none(original, tmp_path):
+    manifest, tensors, tokenizer = parts(original)
+    manifest["metrics"] = {"accuracy": float("nan")}
+    with pytest.raises(ValueError):
+        save_artifact(tmp_path / "artifact", manifest, tensors, tokenizer)
+    assert list(tmp_path.iterdir()) == []
+
+
+MANIFEST_EDITS = [
+    ("format", "other", "format"),
+    ("format", ..., "format"),
+    ("version", "2.0", "version: 2.0 is newer than 1.0"),
+    ("version", "1.1", "version: 1.1 is newer than 1.0; remedy: update zynqbert"),
+    ("version", "0.9", "version: 0.9 is older"),
+    ("version", 1.0, "version"),
+    ("version", "1.0.0", "version"),
+    ("task", ..., "task: missing"),
+    ("extra", 1, "extra: unknown field"),
+    ("softmax", "sparse", "softmax"),
+    ("metrics", [], "metrics"),
+    ("architecture", [], "architecture: not an object"),
+    ("architecture/family", "gpt", "architecture.family"),
+    ("architecture/activation", "relu", "architecture.activation"),
+    ("architecture/layers", 0, "architecture.layers"),
+    ("architecture/layers", 10**9, "architecture.layers"),
+    ("architecture/layers", 2.0, "architecture.layers"),
+    ("architecture/layers", "2", "architecture.layers"),
+    ("architecture/layers", 3, "entries.attention_norm"),
+    ("architecture/hidden", 96, "architecture.hidden"),
+    ("architecture/hidden", 2048, "architecture.hidden"),
+    ("architecture/heads", True, "architecture.heads"),
+    ("architecture/head_width", 48, "architecture.head_width"),
+    ("architecture/ffn", 5000, "architecture.ffn"),
+    ("architecture/vocab", -1, "architecture.vocab"),
+    ("architecture/vocab", 2**24, "tensors.embeddings.word.q.shape"),
+    ("architecture/positions", 129, "architecture.positions"),
+    ("architecture/types", 0, "architecture.types"),
+    ("architecture/types", 3, "tensors.embeddings.type.q.shape"),
+    ("architecture/word_bits", 2, "architecture.word_bits"),
+    ("architecture/word_bits", 8, "tensors.embeddings.word.q.dtype"),
+    ("architecture/word_bits", True, "architecture.word_bits"),
+    ("architecture/depth", 2, "architecture.depth: unknown field"),
+    ("task/kind", "regression", "task.kind"),
+    ("task/labels", [], "task.labels"),
+    ("task/labels", ["a", "a"], "task.labels"),
+    ("task/labels", ["a", 1], "task.labels"),
+    ("task/labels", ["a", "b", "c"], "tensors.classifier.weight.shape"),
+    ("task/max_length", 1000, "task.max_length"),
+    ("task/max_length", 0, "task.max_length"),
+    ("entries/embedding_norm", 65, "entries.embedding_norm"),
+    ("entries/embedding_norm", [63], "entries.embedding_norm"),
+    ("entries/embedding_norm", [64], "tensors.layers.0.q"),
+    ("entries/ffn_norm", [64, 1300], "entries.ffn_norm"),
+    ("entries/attention_norm", [65], "entries.attention_norm"),
+    ("entries/ffn", [41, 4609], "entries.ffn"),
+    ("entries/ffn", [40, 42], "entries.ffn"),
+    ("scales/logits", 0, "scales.logits"),
+    ("scales/logits", "1", "scales.logits"),
+    ("scales/activations", {"q": -1.0}, "scales.activations"),
+    ("files/tokenizer.json", ..., "files.tokenizer.json: missing"),
+    ("files/../secret", {"sha256": "0" * 64}, "files...: unknown field"),
+    ("files/tokenizer.json/sha256", "xyz", "files.tokenizer.json.sha256"),
+    ("files/model.safetensors/sha256", "A" * 64, "files.model.safetensors.sha256"),
+    ("tensors/pooler.bias", ..., "tensors.pooler.bias: missing"),
+    ("tensors/pooler.bias/dtype", "int64", "tensors.pooler.bias.dtype"),
+    ("tensors/pooler.bias/shape", [63], "tensors.pooler.bias.shape"),
+    ("tensors/pooler.bias/sha256", 5, "tensors.pooler.bias.sha256"),
+    ("tensors/pooler.extra", {}, "tensors.pooler.extra: unknown field"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "field"), MANIFEST_EDITS)
+def test_a_manifest_field_that_is_wrong(folder, path, value, field):
+    if path == "files/../secret":  # a name that leaves the folder
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["files"]["../secret"] = value
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        field = "files.../secret: unknown field"
+    else:
+        edit_manifest(folder, path, value)
+    refused(folder, "manifest.json", field)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"{", b"\xff\xfe", b"[]", b"3", b'{"format": "zynqbert-artifact", "format": "zynqbert-artifact"}',
+     b'{"format": NaN}', b"[" * 100_000],
+)  # fmt: skip
+def test_a_manifest_that_is_none(folder, text):
+    (folder / "manifest.json").write_bytes(text)
+    refused(folder, "manifest.json", "")
+
+
+def test_a_manifest_beyond_all_size(folder):
+    with open(folder / "manifest.json", "ab") as file:
+        file.truncate(1 << 30)
+    refused(folder, "manifest.json", "size")
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "model.safetensors", "tokenizer.json"])
+@pytest.mark.parametrize("kind", ["missing", "link", "folder", "fifo"])
+def test_a_file_that_is_none(folder, original, name, kind):
+    (folder / name).unlink()
+    if kind == "link":
+        (folder / name).symlink_to(original / name)
+    elif kind == "folder":
+        (folder / name).mkdir()
+    elif kind == "fifo":
+        os.mkfifo(folder / name)
+    refused(folder, name, "file: ")
+
+
+def test_no_folder(tmp_path):
+    refused(tmp_path / "none", "none", "folder")
+
+
+@pytest.mark.parametrize("cut", [0, 7, 8, 100, 3000, -1])
+def test_a_model_file_that_is_cut(folder, cut):
+    file = folder / "model.safetensors"
+    data = file.read_bytes()
+    file.write_bytes(data[:cut])
+    refused(folder, "model.safetensors", "")
+    reseal(folder, data[:cut])
+    refused(folder, "model.safetensors", "")
+
+
+def test_a_model_file_that_has_grown(folder):
+    data = (folder / "model.safetensors").read_bytes() + b"\0"
+    reseal(folder, data)
+    refused(folder, "model.safetensors", "size")
+
+
+def test_every_altered_byte_is_noticed(folder):
+    file = folder / "model.safetensors"
+    data = file.read_bytes()
+    for at in np.random.default_rng(0).integers(0, len(data), 20):
+        file.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+        refused(folder, "model.safetensors", "")
+    file.write_bytes(data)
+    load_artifact(folder)
+
+
+def test_an_altered_tokenizer(folder):
+    (folder / "tokenizer.json").write_text("{}")
+    refused(folder, "tokenizer.json", "sha256")
+
+
+def test_a_tensor_swapped_with_all_file_checksums_right(folder):
+    tensors = {n: t.copy() for n, t in load_file(folder / "model.safetensors").items()}
+    tensors["pooler.bias"][0] += 1
+    reseal(folder, save(tensors))
+    refused(folder, "model.safetensors", "pooler.bias sha256")
+
+
+@pytest.mark.parametrize("length", [0, 1, 2**20, 2**31, 2**63, 2**64 - 1])
+def test_a_header_length_that_lies(folder, length):
+    data = (folder / "model.safetensors").read_bytes()
+    reseal(folder, struct.pack("<Q", length) + data[8:])
+    refused(folder, "model.safetensors", "header")
+
+
+def _moved(header, by):
+    header["pooler.bias"]["data_offsets"] = [x + by for x in header["pooler.bias"]["data_offsets"]]
+
+
+def _swapped(header):
+    a, b = header["layers.0.q.bias"], header["layers.0.k.bias"]
+    a["data_offsets"], b["data_offsets"] = b["data_offsets"], a["data_offsets"]
+
+
+HEADER_EDITS = [
+    (lambda h: h.pop("pooler.bias") and None, "pooler.bias: tensor missing"),
+    (lambda h: h.update(evil=h["pooler.bias"]), "evil: unknown tensor"),
+    (lambda h: h.update(__metadata__={"a": "b"}), "__metadata__: unknown tensor"),
+    (lambda h: h["pooler.bias"].update(dtype="F32"), "pooler.bias dtype"),
+    (lambda h: h["pooler.bias"].update(dtype=[]), "pooler.bias dtype"),
+    (lambda h: h["pooler.bias"].update(shape=[8, 8]), "pooler.bias shape"),
+    (lambda h: h["pooler.bias"].update(shape=[2**62]), "pooler.bias shape"),
+    (lambda h: h["pooler.bias"].update(shape=64), "pooler.bias shape"),
+    (lambda h: h["pooler.bias"].update(data_offsets=[0, 8]), "pooler.bias data_offsets"),
+    (lambda h: h["pooler.bias"].update(data_offsets=[-256, 0]), "pooler.bias data_offsets"),
+    (lambda h: h["pooler.bias"].update(data_offsets=[2**62, 2**62 + 256]), "pooler.bias data_offsets"),
+    (lambda h: h["pooler.bias"].update(data_offsets="all"), "pooler.bias data_offsets"),
+    (lambda h: h["pooler.bias"].pop("shape") and None, "pooler.bias: header entry"),
+    (lambda h: h.update({"pooler.bias": 5}), "pooler.bias: header entry"),
+    (lambda h: _moved(h, 4), "gap or overlap"),
+    (lambda h: _moved(h, -4), "gap or overlap"),
+    (_swapped, "sha256"),
+    (lambda h: b"[]", "header: not an object"),
+    (lambda h: b"{", "header: no valid JSON"),
+    (lambda h: b'{"a": 1, "a": 2}', "header: no valid JSON"),
+]
+
+
+@pytest.mark.parametrize(("edit", "field"), HEADER_EDITS)
+def test_a_header_that_is_wrong(folder, edit, field):
+    edit_header(folder, edit)
+    refused(folder, "model.safetensors", field)
+
+
+def put(*at_and_value):
+    """An edit that sets tensor[at] = value."""
+    *at, value = at_and_value
+
+    def edit(tensor):
+        tensor[tuple(at)] = value
+
+    return edit
+
+
+def swap_entries(tensor):
+    """Two entries more on one channel."""
+    tensor[5] += 2
+
+
+TENSOR_EDITS = [
+    ("layers.1.q.m", put(7, 127), "layers.1.q.m[7]: 127"),
+    ("layers.1.q.m", put(7, 1), "layers.1.q.m[7]"),
+    ("layers.1.q.s", put(7, 0), "layers.1.q.s[7]"),
+    ("layers.1.q.s", put(7, 32), "layers.1.q.s[7]"),
+    ("classifier.s", put(1, 0), "classifier.s[1]"),
+    ("embeddings.word.m", put(3, 100), "embeddings.word.m[3]"),
+    ("embeddings.type.s", put(1, 40), "embeddings.type.s[1]"),
+    ("layers.0.attention.score_m", put(1, 5), "layers.0.attention.score_m[1]"),
+    ("layers.0.attention.context_s", put(9, 0), "layers.0.attention.context_s[9]"),
+    ("layers.0.o.residual", put(0, 300), "layers.0.o.residual[0]"),
+    ("layers.0.ffn2.residual", put(1, 0), "layers.0.ffn2.residual[1]"),
+    ("embeddings.norm.operand", put(0, -128), "embeddings.norm.operand[0]"),
+    ("embeddings.norm.operand", put(1, 32), "embeddings.norm.operand[1]"),
+    ("embeddings.norm.gamma", put(0, -128), "embeddings.norm.gamma[0]"),
+    ("embeddings.norm.gamma_shift", put(2, 0), "embeddings.norm.gamma_shift[2]"),
+    ("embeddings.norm.beta_shift", put(2, 9), "embeddings.norm.beta_shift[2]"),
+    ("layers.1.ffn_norm.entries", put(4, 0), "layers.1.ffn_norm.entries[4]"),
+    ("layers.1.ffn_norm.entries", swap_entries, "layers.1.ffn_norm.entries: sum 67"),
+    ("layers.0.ffn1.table", put(0, 2), "layers.0.ffn1.table[0]"),
+    ("layers.0.v.weight", put(3, 5, 0x80), "layers.0.v.weight: int4: nibble 0x8 at row 3, column 11"),
+    ("layers.0.v.weight", put(3, 32, 0x10), "layers.0.v.weight: int4: the nibble that pads"),
+    ("embeddings.word.q", put(6, 0, 0x08), "embeddings.word.q: int4: nibble 0x8 at row 6, column 0"),
+    ("pooler.weight", put(5, 6, -128), "pooler.weight[5, 6]: -128"),
+    ("pooler.tanh", put(0, -128), "pooler.tanh[0]"),
+    ("embeddings.position.q", put(0, 0, -128), "embeddings.position.q[0, 0]"),
+    ("softmax.exp", put(255, 1), "softmax.exp"),
+    ("layers.0.ffn2.bias", put(8, 2**26), "layers.0.ffn2, channel 8"),
+    ("layers.0.ffn2.bias", put(8, -(2**31)), "layers.0.ffn2, channel 8"),
+]
+
+
+@pytest.mark.parametrize(("name", "edit", "field"), TENSOR_EDITS)
+def test_a_value_out_of_range(folder, name, edit, field):
+    edit_tensor(folder, name, edit)
+    refused(folder, "model.safetensors", field)
+
+
+def test_eight_bit_words_load(tmp_path):
+    path = make_random_artifact(tmp_path / "a", hidden=32, heads=1, ffn=20, vocab=12, word_bits=8)
+    artifact = load_artifact(path)
+    assert artifact.tensors["embeddings.word.q"].shape == (12, 32)
+    broken = copy.copy(artifact.tensors["embeddings.word.q"])
+    assert broken.dtype == np.int8
+    edit_tensor(path, "embeddings.word.q", put(11, 31, -128))
+    refused(path, "model.safetensors", "embeddings.word.q[11, 31]")
