@@ -48,6 +48,7 @@ define venv
 	@command -v $${CXX:-g++} >/dev/null || { echo "zynqbert needs a C++ compiler: install g++ (Debian: apt-get install g++) or set CXX" >&2; exit 1; }
 	rm -rf $(1)
 	$(FOUND) -m venv $(1)
+	$(1)/bin/python -m pip install -q --upgrade pip wheel
 endef
 
 clean:
