@@ -60,10 +60,12 @@ load_weights:
 }
 
 template <class Port>
-void load_words(const load_command& c, loop name, Port& port, uint<64> parameters[kSlots][kParameterWords]) {
+void load_words(const load_command& c, loop name, Port& port, uint<64> parameters[kSlots][kParameterWords],
+                load_state& state) {
   const int beats = c.beats.to_int();
   const int slot = c.slot.to_int();
   const uint64_t base = c.beat_address.to_uint64();
+  const bool rows = c.kind == kLoadRows;
 load_words:
   for (int i = 0; i < beats; ++i) {
 #pragma HLS PIPELINE II = 1
@@ -71,22 +73,7 @@ load_words:
     const beat b = port[base + i];
     parameters[slot][2 * i] = b.half[0];
     parameters[slot][2 * i + 1] = b.half[1];
-  }
-}
-
-template <class Port>
-void load_rows(const load_command& c, Port& port, uint<64> parameters[kSlots][kParameterWords], load_state& state) {
-  const int beats = c.beats.to_int();
-  const int slot = c.slot.to_int();
-  const uint64_t base = c.beat_address.to_uint64();
-load_rows:
-  for (int i = 0; i < beats; ++i) {
-#pragma HLS PIPELINE II = 1
-    trip(loop::load_rows);
-    const beat b = port[base + i];
-    parameters[slot][2 * i] = b.half[0];
-    parameters[slot][2 * i + 1] = b.half[1];
-    if (i >= 2) {
+    if (rows && i >= 2) {
       state.field[0][i - 2] = uint<32>(b.half[0] & uint<64>(0xFFFFFFFFu));
       state.field[1][i - 2] = uint<32>((b.half[0] >> 32) & uint<64>(0xFFFF));
       state.field[2][i - 2] = uint<32>((b.half[0] >> 48) & uint<64>(0xFFFF));
@@ -141,9 +128,9 @@ load_pop_parameters:
   for (int i = 0; i < c.pop_parameters_free.to_int(); ++i) parameters_free.read();
   switch (c.kind.to_int()) {
     case kLoadWeights: load_weights(c, p0, p1, p2, p3, p4, p5, weights); break;
-    case kLoadParameters: load_words(c, loop::load_parameters, p0, parameters); break;
-    case kLoadTable: load_words(c, loop::load_table, p0, parameters); break;
-    case kLoadRows: load_rows(c, p0, parameters, state); break;
+    case kLoadParameters: load_words(c, loop::load_parameters, p0, parameters, state); break;
+    case kLoadTable: load_words(c, loop::load_table, p0, parameters, state); break;
+    case kLoadRows: load_words(c, loop::load_rows, p0, parameters, state); break;
     case kLoadEmbedding: load_embedding(c, p0, embedding, state); break;
     default: break;
   }
