@@ -55,7 +55,7 @@ def paired_bootstrap(a: np.ndarray, b: np.ndarray, seed: int = 0) -> tuple[float
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--float", dest="model", type=Path, required=True, help="Hugging Face folder of the float model")
+    parser.add_argument("--float", dest="model", type=Path, required=True, help="Hugging Face folder")
     parser.add_argument("--artifact", type=Path, required=True)
     parser.add_argument("--split", choices=("dev", "test"), default="dev")
     parser.add_argument("--out", type=Path, help="JSON to write")

@@ -150,7 +150,7 @@ _GENERAL: tuple[tuple[str, float, str, str, str, str], ...] = (
     ),
     (
         "one_requantizer", 1, "",
-        "The loops of the vector unit share one instance of requantize_word (ALLOCATION limit = 1, one loop runs at a time).",
+        "The loops of the vector unit, one of which runs at a time, share one instance of requantize_word (ALLOCATION).",
         "With one instance a loop ZCU102 would hold 89 % of its LUTs.",
         "csynth: AreaEstimates/Resources/LUT of the vector unit; instances of requantize_word in its binding report",
     ),
@@ -178,6 +178,10 @@ DEPTHS: dict[str, tuple[int, str]] = {
     "store_words": (3, "word to beat"),
 }  # fmt: skip
 
+# Loops that share a label in the kernels.
+LABELS = {"load_parameters": "load_words", "load_table": "load_words", "load_rows": "load_words",
+          "load_embedding": "load_embedding_beats", "store_words": "store_beats"}  # fmt: skip
+
 
 def _table() -> tuple[Assumption, ...]:
     rows = list(_GENERAL)
@@ -186,7 +190,7 @@ def _table() -> tuple[Assumption, ...]:
             f"depth.{loop}", depth, "cycles",
             f"Pipeline depth of {loop}: {chain}.",
             "Added once each time the loop runs; all depths doubled cost BERT-base 2 %.",
-            f"{_LOOP}/{loop}/PipelineDepth",
+            f"{_LOOP}/{LABELS.get(loop, loop)}/PipelineDepth",
         )
         for loop, (depth, chain) in DEPTHS.items()
     ]  # fmt: skip

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from zynqbert.fpga import assumptions
-from zynqbert.fpga.assumptions import ASSUMPTIONS, DEPTHS, assumed
+from zynqbert.fpga.assumptions import ASSUMPTIONS, DEPTHS, LABELS, assumed
 from zynqbert.fpga.cycles import Model, loop_names
 
 ROOT = Path(__file__).parents[2]
@@ -44,3 +44,9 @@ def test_the_cycle_model_runs_on_the_table():
         assert getattr(model, name) == assumed(name), name
     assert model.ddr_bytes_per_second == assumed("ddr_peak_gb_s") * assumed("ddr_efficiency") * 1e9
     assert model.depths == {name: assumed(f"depth.{name}") for name in DEPTHS}
+
+
+def test_loops_of_the_reports_are_labels_in_the_kernels():
+    text = "".join(path.read_text() for path in sorted((ROOT / "fpga" / "kernels").glob("*.hpp")))
+    for loop in DEPTHS:
+        assert f"\n{LABELS.get(loop, loop)}:" in text.replace("  ", ""), loop
