@@ -150,7 +150,7 @@ _GENERAL: tuple[tuple[str, float, str, str, str, str], ...] = (
     ),
     (
         "one_requantizer", 1, "",
-        "The loops of the vector unit, one of which runs at a time, share one instance of requantize_word (ALLOCATION).",
+        "The loops of the vector unit, one at a time, share one instance of requantize_word (ALLOCATION).",
         "With one instance a loop ZCU102 would hold 89 % of its LUTs.",
         "csynth: AreaEstimates/Resources/LUT of the vector unit; instances of requantize_word in its binding report",
     ),

@@ -123,7 +123,7 @@ class Resources:
 
 
 def products() -> tuple[Product, ...]:
-    """The vector unit's multipliers: all loops share the requantizer (`one_requantizer`), the others serve one loop each."""
+    """The vector unit's multipliers; all loops share the requantizer (`one_requantizer`)."""
     return (
         Product("vector", "Q6 q·m", 8, 8),
         Product("vector", "Q7 x² beside the embedding", 16, 16),
