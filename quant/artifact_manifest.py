@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an artifact's manifest may say, field by field (docs/artifact.md). Standard library only."""
+
+import json
+import math
+import re
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+FORMAT, MAJOR, MINOR = "zynqbert-artifact", 1, 0
+MODEL, TOKENIZER, MANIFEST = "model.safetensors", "tokenizer.json", "manifest.json"
+MAX_NORM_ENTRIES, MAX_ENTRIES = 1280, 4608  # of the engine (docs/program.md)
+DTYPES = ("int8", "uint8", "int32")
+AGAIN = "quantize the model again"
+
+
+class ArtifactError(ValueError):
+    """An artifact that is damaged, foreign or too new; one line with file, field, fault and remedy."""
+
+    def __init__(self, file: object, field: str, fault: str, remedy: str = AGAIN):
+        self.field = field
+        super().__init__(" ".join(f"{file}: {field}: {fault}; remedy: {remedy}".split()))
+
+
+def parse_json(file: object, field: str, data: bytes) -> Any:
+    """JSON without duplicate names, NaN or infinities; ArtifactError otherwise."""
+
+    def pairs(items: list[tuple[str, Any]]) -> dict:
+        if len(found := dict(items)) != len(items):
+            raise ValueError("a name occurs twice")
+        return found
+
+    def constant(name: str) -> NoReturn:
+        raise ValueError(f"{name} is no number")
+
+    try:
+        return json.loads(data.decode("utf-8"), object_pairs_hook=pairs, parse_constant=constant)
+    except (ValueError, RecursionError) as error:
+        raise ArtifactError(file, field, f"no valid JSON ({error})") from error
+
+
+class _Fields:
+    """Takes the fields of one object; each must be there, and nothing else."""
+
+    def __init__(self, file: object, at: str, value: Any, names: tuple[str, ...]):
+        self.file, self.at = file, at
+        if not isinstance(value, dict):
+            raise ArtifactError(file, at.rstrip(".") or "manifest", "not an object")
+        self.value = value
+        for name in names:
+            if name not in value:
+                raise ArtifactError(file, at + name, "missing")
+        for name in value:
+            if name not in names:
+                raise ArtifactError(file, at + str(name)[:80], "unknown field")
+
+    def fail(self, name: str, wanted: str) -> NoReturn:
+        shown = repr(self.value[name])
+        shown = shown if len(shown) <= 60 else shown[:57] + "…"
+        raise ArtifactError(self.file, self.at + name, f"{shown} is not {wanted}")
+
+    def check(self, name: str, good: Callable[[Any], bool], wanted: str) -> Any:
+        if not good(self.value[name]):
+            self.fail(name, wanted)
+        return self.value[name]
+
+    def integer(self, name: str, low: int, high: int) -> int:
+        return self.check(name, lambda x: is_int(x, low, high), f"an integer from {low} to {high}")
+
+    def choice(self, name: str, *values: Any) -> Any:
+        good = lambda x: any(type(x) is type(v) and x == v for v in values)  # noqa: E731
+        return self.check(name, good, " or ".join(json.dumps(v) for v in values))
+
+    def counts(self, name: str, length: int, low: int, high: int) -> list[int]:
+        wanted = f"a list of {length} integers from {low} to {high}"
+        good = lambda x: isinstance(x, list) and len(x) == length and all(is_int(v, low, high) for v in x)  # noqa: E731
+        return self.check(name, good, wanted)
+
+
+def is_int(x: Any, low: int, high: int) -> bool:
+    """A JSON integer within low .. high; true and false are none."""
+    return isinstance(x, int) and not isinstance(x, bool) and low <= x <= high
+
+
+def _is_positive(x: Any) -> bool:
+    return isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x) and x > 0
+
+
+def _is_sha256(x: Any) -> bool:
+    return isinstance(x, str) and re.fullmatch("[0-9a-f]{64}", x) is not None
+
+
+def check_version(file: object, manifest: Any) -> None:
+    """Format and version come first, so that a foreign or newer file is named as such."""
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        found = manifest.get("format") if isinstance(manifest, dict) else manifest
+        raise ArtifactError(file, "format", f"{str(found)[:60]!r} is not {FORMAT!r}", "give the folder of an artifact")
+    version = manifest.get("version")
+    if not isinstance(version, str) or not re.fullmatch(r"[0-9]{1,6}\.[0-9]{1,6}", version):
+        raise ArtifactError(file, "version", f"{str(version)[:60]!r} is not MAJOR.MINOR")
+    major, minor = map(int, version.split("."))
+    if (major, minor) > (MAJOR, MINOR):
+        raise ArtifactError(file, "version", f"{version} is newer than {MAJOR}.{MINOR}", "update zynqbert")
+    if major != MAJOR:
+        raise ArtifactError(file, "version", f"{version} is older than {MAJOR}.0")
+
+
+def check_manifest(file: object, manifest: Any) -> None:
+    """Every field's presence, type and bounds, but for `tensors`, which are checked against the architecture."""
+    check_version(file, manifest)
+    names = ("format", "version", "architecture", "task", "entries", "scales", "softmax", "tensors", "files", "metrics")
+    top = _Fields(file, "", manifest, names)
+    top.choice("softmax", "numerator", "normalized")
+    top.check("tensors", lambda x: isinstance(x, dict), "an object")
+    top.check("metrics", lambda x: isinstance(x, dict), "an object")
+
+    names = ("family", "layers", "hidden", "heads", "head_width", "ffn", "vocab", "positions", "types", "activation")
+    a = _Fields(file, "architecture.", manifest["architecture"], (*names, "word_bits"))
+    a.choice("family", "bert")
+    a.choice("activation", "gelu")
+    a.choice("word_bits", 4, 8)
+    layers, hidden = a.integer("layers", 1, 256), a.integer("hidden", 32, 1024)
+    heads, width = a.integer("heads", 1, 32), a.choice("head_width", 32, 64)
+    if heads * width != hidden:
+        a.fail("hidden", f"heads × head_width = {heads * width}")
+    ffn = a.integer("ffn", 1, MAX_ENTRIES)
+    a.integer("vocab", 1, 2**24)
+    a.integer("types", 1, 2**16 - 1)
+    positions = a.integer("positions", 1, 128)
+
+    task = _Fields(file, "task.", manifest["task"], ("kind", "labels", "max_length"))
+    task.choice("kind", "classification")
+    task.integer("max_length", 1, positions)
+    labels = task.check("labels", lambda x: isinstance(x, list) and 1 <= len(x) <= 1024, "a list of 1 to 1024 names")
+    if not all(isinstance(label, str) and label for label in labels) or len(set(labels)) != len(labels):
+        task.fail("labels", "a list of different names")
+
+    e = _Fields(file, "entries.", manifest["entries"], ("embedding_norm", "attention_norm", "ffn_norm", "ffn"))
+    e.counts("embedding_norm", 1, hidden, MAX_NORM_ENTRIES)
+    e.counts("attention_norm", layers, hidden, MAX_NORM_ENTRIES)
+    e.counts("ffn_norm", layers, hidden, MAX_NORM_ENTRIES)
+    e.counts("ffn", layers, ffn, MAX_ENTRIES)
+
+    scales = _Fields(file, "scales.", manifest["scales"], ("logits", "activations"))
+    scales.check("logits", _is_positive, "a number above 0")
+    good = lambda x: isinstance(x, dict) and all(map(_is_positive, x.values()))  # noqa: E731
+    scales.check("activations", good, "an object of numbers above 0")
+
+    files = _Fields(file, "files.", manifest["files"], (MODEL, TOKENIZER))
+    for name in (MODEL, TOKENIZER):
+        entry = _Fields(file, f"files.{name}.", files.value[name], ("sha256",))
+        entry.check("sha256", _is_sha256, "a sha256 in hexadecimal")
+
+
+def check_tensor_list(file: object, manifest: dict, expected: dict[str, tuple[str, tuple[int, ...]]]) -> None:
+    """`tensors` of the manifest holds the expected names, dtypes and shapes, each with a sha256."""
+    tensors = _Fields(file, "tensors.", manifest["tensors"], tuple(expected))
+    for name, (dtype, shape) in expected.items():
+        entry = _Fields(file, f"tensors.{name}.", tensors.value[name], ("dtype", "shape", "sha256"))
+        entry.choice("dtype", dtype)
+        entry.check("shape", lambda x, s=shape: same_shape(x, s), f"{list(shape)}")
+        entry.check("sha256", _is_sha256, "a sha256 in hexadecimal")
+
+
+def same_shape(found: Any, shape: tuple[int, ...]) -> bool:
+    """A JSON list of just these integers."""
+    return (
+        isinstance(found, list)
+        and len(found) == len(shape)
+        and all(is_int(x, n, n) for x, n in zip(found, shape, strict=True))
+    )

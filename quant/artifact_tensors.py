@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The tensors that an architecture calls for and the values they may hold (docs/artifact.md). numpy only."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from .artifact_manifest import ArtifactError
+from .packing import check_linear, unpack_nibbles
+from .tables import exp_table
+
+Spec = dict[str, tuple[str, tuple[int, ...]]]
+
+
+def linears(manifest: Mapping) -> Iterator[tuple[str, int, int, int, int]]:
+    """Every linear layer: name, N, K, bits of a weight, largest |operand|."""
+    hidden, entries = manifest["architecture"]["hidden"], manifest["entries"]
+    before = entries["embedding_norm"][0]
+    for i, (attention, ffn, after) in enumerate(
+        zip(entries["attention_norm"], entries["ffn"], entries["ffn_norm"], strict=True)
+    ):
+        at = f"layers.{i}"
+        yield from ((f"{at}.{name}", hidden, before, 4, 127) for name in "qkv")
+        yield f"{at}.o", hidden, hidden, 4, 127
+        yield f"{at}.ffn1", ffn, attention, 4, 127
+        yield f"{at}.ffn2", hidden, ffn, 4, 255
+        before = after
+    yield "pooler", hidden, before, 8, 127
+    yield "classifier", len(manifest["task"]["labels"]), hidden, 8, 127
+
+
+def norms(manifest: Mapping) -> Iterator[tuple[str, int]]:
+    """Every layer norm: name, entries."""
+    entries = manifest["entries"]
+    yield "embeddings.norm", entries["embedding_norm"][0]
+    for i in range(manifest["architecture"]["layers"]):
+        yield f"layers.{i}.attention_norm", entries["attention_norm"][i]
+        yield f"layers.{i}.ffn_norm", entries["ffn_norm"][i]
+
+
+def expected_tensors(manifest: Mapping) -> Spec:
+    """Name → dtype, shape, from a checked manifest."""
+    a = manifest["architecture"]
+    hidden = a["hidden"]
+    spec: Spec = {"softmax.exp": ("uint8", (256,)), "pooler.tanh": ("int8", (256,))}
+    for field, rows in (("word", a["vocab"]), ("position", a["positions"]), ("type", a["types"])):
+        four = field == "word" and a["word_bits"] == 4
+        spec[f"embeddings.{field}.q"] = ("uint8", (rows, (hidden + 1) // 2)) if four else ("int8", (rows, hidden))
+        spec[f"embeddings.{field}.m"] = spec[f"embeddings.{field}.s"] = ("uint8", (rows,))
+    for name, _ in norms(manifest):
+        for part, dtype in (("gamma", "int8"), ("gamma_shift", "uint8"), ("beta", "int8"), ("beta_shift", "uint8")):
+            spec[f"{name}.{part}"] = (dtype, (hidden,))
+        spec[f"{name}.entries"] = ("uint8", (hidden,))
+        spec[f"{name}.operand"] = ("int32", (2,))
+    for name, n, k, bits, _ in linears(manifest):
+        spec[f"{name}.weight"] = ("uint8", (n, (k + 1) // 2)) if bits == 4 else ("int8", (n, k))
+        spec[f"{name}.bias"] = ("int32", (n,))
+        spec[f"{name}.m"] = spec[f"{name}.s"] = ("uint8", (n,))
+    for i in range(a["layers"]):
+        at = f"layers.{i}"
+        spec[f"{at}.attention.score_m"] = spec[f"{at}.attention.score_s"] = ("uint8", (a["heads"],))
+        spec[f"{at}.attention.context_m"] = spec[f"{at}.attention.context_s"] = ("uint8", (hidden,))
+        spec[f"{at}.o.residual"] = spec[f"{at}.ffn2.residual"] = ("int32", (2,))
+        spec[f"{at}.ffn1.table"] = ("uint8", (manifest["entries"]["ffn"][i],))
+        spec[f"{at}.gelu"] = ("uint8", (256,))
+    return spec
+
+
+def check_values(file: object, manifest: Mapping, tensors: Mapping[str, np.ndarray]) -> None:
+    """Every value that a field's range or the engine's arithmetic forbids; ArtifactError names tensor and place."""
+
+    def check(name: str, good: np.ndarray, wanted: str) -> None:
+        if not good.all():
+            at = np.unravel_index(int(np.argmin(good)), good.shape)
+            found = tensors[name][at]
+            raise ArtifactError(file, f"{name}[{', '.join(map(str, at))}]", f"{found} is not {wanted}")
+
+    def factor(name: str, m: np.ndarray, s: np.ndarray) -> None:
+        """m and s of Q2 as two tensors, or the two elements of one."""
+        one = m.ndim == 0
+        parts = (name, name) if one else (f"{name}m", f"{name}s")
+        good_m, good_s = (m == 0) | ((m >= 128) & (m <= 255)), (s >= 1) & (s <= 31)
+        if one:
+            check(parts[0], np.array([good_m, good_s]), "m in 0, 128 .. 255, then s in 1 .. 31")
+        else:
+            check(parts[0], good_m, "0 or 128 .. 255")
+            check(parts[1], good_s, "1 .. 31")
+
+    t = tensors
+    for name, tensor in t.items():
+        if tensor.dtype == np.int8:
+            check(name, tensor != -128, "−127 .. 127")
+    if not np.array_equal(t["softmax.exp"], exp_table()):
+        raise ArtifactError(file, "softmax.exp", "not the table of Q15")
+    for field in ("word", "position", "type"):
+        factor(f"embeddings.{field}.", t[f"embeddings.{field}.m"], t[f"embeddings.{field}.s"])
+    if manifest["architecture"]["word_bits"] == 4:
+        _nibbles(file, "embeddings.word.q", t["embeddings.word.q"], manifest["architecture"]["hidden"])
+    for name, entries in norms(manifest):
+        check(f"{name}.gamma_shift", (t[f"{name}.gamma_shift"] >= 1) & (t[f"{name}.gamma_shift"] <= 31), "1 .. 31")
+        check(f"{name}.beta_shift", t[f"{name}.beta_shift"] <= 8, "0 .. 8")
+        check(f"{name}.entries", t[f"{name}.entries"] >= 1, "1 or more")
+        if (total := int(t[f"{name}.entries"].sum(dtype=np.int64))) != entries:
+            raise ArtifactError(file, f"{name}.entries", f"sum {total} is not the manifest's {entries}")
+        factor(f"{name}.operand", *t[f"{name}.operand"])
+    for i in range(manifest["architecture"]["layers"]):
+        at = f"layers.{i}"
+        for part in ("score_", "context_"):
+            name = f"{at}.attention.{part}"
+            factor(name, t[f"{name}m"], t[f"{name}s"])
+        for part in ("o", "ffn2"):
+            factor(f"{at}.{part}.residual", *t[f"{at}.{part}.residual"])
+        check(f"{at}.ffn1.table", t[f"{at}.ffn1.table"] <= 1, "0 or 1")
+    for name, _, k, bits, amax in linears(manifest):
+        factor(f"{name}.", t[f"{name}.m"], t[f"{name}.s"])
+        weight = t[f"{name}.weight"]
+        w = _nibbles(file, f"{name}.weight", weight, k) if bits == 4 else weight
+        try:
+            check_linear(name, w, t[f"{name}.bias"], amax, bits)
+        except ValueError as error:
+            raise ArtifactError(file, name, str(error)) from error
+
+
+def _nibbles(file: object, name: str, packed: np.ndarray, width: int) -> np.ndarray:
+    try:
+        return unpack_nibbles(packed, width)
+    except ValueError as error:
+        raise ArtifactError(file, name, str(error)) from error

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sentences as flat token rows: no padding, so every row counts the same in every statistic."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of whole sentences, one after the other. ids, position, type [rows]; lengths [sentences]."""
+
+    ids: torch.Tensor
+    position: torch.Tensor
+    type: torch.Tensor
+    lengths: torch.Tensor
+
+    @property
+    def first(self) -> torch.Tensor:
+        """Row of each sentence's [CLS], [sentences]."""
+        return self.lengths.cumsum(0) - self.lengths
+
+    def groups(self) -> Iterator[torch.Tensor]:
+        """Row indices [sentences, length] of the sentences of one length, for each length."""
+        first = self.first
+        for length in self.lengths.unique().tolist():
+            yield first[self.lengths == length][:, None] + torch.arange(length)
+
+
+def make_batch(sentences: Sequence[Sequence[int]]) -> Batch:
+    """Token ids of sentences → a batch of segment 0."""
+    lengths = torch.tensor([len(s) for s in sentences])
+    ids = torch.tensor([token for s in sentences for token in s])
+    position = torch.cat([torch.arange(n) for n in lengths.tolist()])
+    return Batch(ids, position, torch.zeros_like(ids), lengths)
+
+
+def split_batches(sentences: Sequence[Sequence[int]], rows: int = 2048) -> Iterator[Batch]:
+    """Batches of about `rows` rows, in order."""
+    some: list[Sequence[int]] = []
+    for sentence in sentences:
+        if some and sum(map(len, some)) + len(sentence) > rows:
+            yield make_batch(some)
+            some = []
+        some.append(sentence)
+    if some:
+        yield make_batch(some)

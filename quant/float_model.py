@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The float model, layer by layer, on flat token rows: what calibration watches and the integers are compared with.
+
+Taps carry the names of the golden model's trace; each is the real value that the integers of that name stand for.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch.nn.functional import gelu, layer_norm, linear
+
+from .batch import Batch
+from .checkpoint import BertWeights, Layer, Linear, Norm
+
+Tap = Callable[[str, torch.Tensor], None]
+
+
+def no_tap(name: str, value: torch.Tensor) -> None:
+    """The tap that drops everything."""
+
+
+def apply(layer: Linear, x: torch.Tensor) -> torch.Tensor:
+    """x [rows, K] → [rows, N]."""
+    return linear(x, layer.weight, layer.bias)
+
+
+def normalise(norm: Norm, x: torch.Tensor, eps: float) -> torch.Tensor:
+    """Layer norm of x [rows, hidden]."""
+    return layer_norm(x, x.shape[-1:], norm.gamma, norm.beta, eps)
+
+
+def embedding_sum(weights: BertWeights, batch: Batch) -> torch.Tensor:
+    """Word, position and type embeddings added, [rows, hidden]."""
+    return weights.word[batch.ids] + weights.position[batch.position] + weights.type[batch.type]
+
+
+def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: Batch, head_width: int) -> torch.Tensor:
+    """q, k, v [rows, hidden] → context [rows, hidden]; a row sees its own sentence."""
+    context = torch.empty_like(v)
+    for rows in batch.groups():  # [sentences, length]
+        shape = (*rows.shape, -1, head_width)
+        qs, ks, vs = (x[rows].view(shape).transpose(1, 2) for x in (q, k, v))  # [sentences, heads, length, d]
+        weights = torch.softmax(qs @ ks.mT / math.sqrt(head_width), dim=-1)
+        context[rows] = (weights @ vs).transpose(1, 2).flatten(2)
+    return context
+
+
+def encoder_layer(weights: BertWeights, i: int, y: torch.Tensor, batch: Batch, tap: Tap = no_tap) -> torch.Tensor:
+    """Layer i: y [rows, hidden], the norm's output before it → the output of its last norm."""
+    layer: Layer = weights.layers[i]
+    eps = weights.architecture.eps
+    at = f"layers.{i}"
+    q, k, v = (apply(getattr(layer, name), y) for name in "qkv")
+    tap(f"{at}.q", q), tap(f"{at}.k", k), tap(f"{at}.v", v)
+    context = attention(q, k, v, batch, weights.architecture.head_width)
+    tap(f"{at}.context", context)
+    x = apply(layer.o, context) + y
+    tap(f"{at}.o.x", x)
+    y = normalise(layer.attention_norm, x, eps)
+    tap(f"{at}.attention_norm.y", y)
+    z = apply(layer.ffn1, y)
+    tap(f"{at}.ffn1.z", z)
+    a = gelu(z)
+    tap(f"{at}.ffn1", a)
+    x = apply(layer.ffn2, a) + y
+    tap(f"{at}.ffn2.x", x)
+    y = normalise(layer.ffn_norm, x, eps)
+    tap(f"{at}.ffn_norm.y", y)
+    return y
+
+
+def head(weights: BertWeights, y: torch.Tensor, tap: Tap = no_tap) -> torch.Tensor:
+    """The [CLS] rows y [sentences, hidden] → logits [sentences, labels]."""
+    tap("gathered", y)
+    z = apply(weights.pooler, y)
+    tap("pooler.z", z)
+    pooled = torch.tanh(z)
+    tap("pooler", pooled)
+    logits = apply(weights.classifier, pooled)
+    tap("logits", logits)
+    return logits
+
+
+@torch.inference_mode()
+def forward(weights: BertWeights, batch: Batch, tap: Tap = no_tap) -> torch.Tensor:
+    """The whole model → logits [sentences, labels]."""
+    x = embedding_sum(weights, batch)
+    tap("embeddings.sum", x)
+    y = normalise(weights.embedding_norm, x, weights.architecture.eps)
+    tap("embeddings.norm.y", y)
+    for i in range(weights.architecture.layers):
+        y = encoder_layer(weights, i, y, batch, tap)
+    return head(weights, y[batch.first], tap)

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a float checkpoint and some text to an artifact folder, in one call."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from tokenizers import Tokenizer
+
+from .artifact import save_artifact
+from .calibrate import calibrate
+from .checkpoint import Architecture, load_checkpoint
+from .compare import compare
+from .quantize import Options, quantize, steps
+from .vocabulary import drop_unused_words
+
+SENTENCES = 512  # calibrated on
+_COMPARED = 128  # further sentences, for the report
+
+Advance = Callable[[str, int, int], None]
+
+
+def quantize_checkpoint(
+    source: str | Path,
+    calibration_texts: Sequence[str],
+    out: str | Path,
+    *,
+    word_bits: int = 8,
+    softmax: str = "numerator",
+    max_length: int = 128,
+    progress: Advance | None = None,
+    options: Options | None = None,
+    metrics: dict | None = None,
+) -> dict:
+    """Quantize the classifier `source` (folder or hub name) to the artifact folder `out`; returns the report.
+
+    The first 512 of `calibration_texts` (from a train split) calibrate; the next 128, where there are so many, are what
+    the report compares float and integer answers on. `progress(step, done, total)` replaces the bar that is otherwise
+    drawn on stderr; `metrics` joins the report in the manifest. Raises UnsupportedModel, ValueError, ArtifactError or
+    OSError; `out` then stays as it was.
+    """
+    begun = time.monotonic()
+    if word_bits not in (4, 8):
+        raise ValueError(f"word_bits {word_bits} is neither 4 nor 8")
+    given = load_checkpoint(source)
+    checkpoint = drop_unused_words(given)
+    weights = checkpoint.weights
+    max_length = min(max_length, weights.architecture.positions)
+    sentences = encode(checkpoint.tokenizer_json, calibration_texts[: SENTENCES + _COMPARED], max_length)
+    options = dataclasses.replace(options or Options(), word_bits=word_bits, softmax=softmax)
+    with _bar(progress) as advance:
+        total, done = steps(weights) + 2, 0
+
+        def on_step(name: str) -> None:
+            nonlocal done
+            advance(name, done, total)
+            done += 1
+
+        on_step("calibration")
+        calibration = calibrate(weights, sentences[:SENTENCES])
+        quantized = quantize(
+            weights, calibration, labels=checkpoint.labels, max_length=max_length, options=options, on_step=on_step
+        )
+        on_step("comparison")
+        report = {
+            "calibration_sentences": len(calibration.sentences),
+            "dropped_words": given.weights.architecture.vocab - weights.architecture.vocab,
+            "encoder": encoder_sizes(weights.architecture, quantized.tensors),
+        }
+        if further := sentences[SENTENCES:]:
+            report["compared_sentences"] = len(further)
+            report |= compare(weights, quantized, further)
+        report["seconds"] = round(time.monotonic() - begun, 1)
+        manifest = {**quantized.manifest, "metrics": {"source": Path(source).name, **report, **(metrics or {})}}
+        path = save_artifact(out, manifest, quantized.tensors, checkpoint.tokenizer_json)
+        report["bytes"] = {file.name: file.stat().st_size for file in sorted(path.iterdir())}
+        advance("done", total, total)
+    return report
+
+
+def encode(tokenizer_json: str, texts: Sequence[str], max_length: int) -> list[list[int]]:
+    """Token ids of each text, cut to max_length."""
+    tokenizer = Tokenizer.from_str(tokenizer_json)
+    tokenizer.enable_truncation(max_length)
+    return [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
+
+
+def encoder_sizes(architecture: Architecture, tensors: dict) -> dict:
+    """Bytes of the encoder's weight matrices, in float32 and as stored (split columns included), and their ratio.
+
+    Biases, scales and layer norms are not counted on either side.
+    """
+    a = architecture
+    in_float = 4 * a.layers * (4 * a.hidden * a.hidden + 2 * a.hidden * a.ffn)
+    stored = sum(t.nbytes for name, t in tensors.items() if name.startswith("layers.") and name.endswith(".weight"))
+    return {"float_bytes": in_float, "stored_bytes": stored, "ratio": in_float / stored}
+
+
+@contextmanager
+def _bar(progress: Advance | None) -> Iterator[Advance]:
+    if progress is not None:
+        yield progress
+        return
+    columns = (TextColumn("{task.description:24}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("quantizing", total=None)
+        yield lambda name, done, total: bar.update(task, description=name, completed=done, total=total)
