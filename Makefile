@@ -3,6 +3,7 @@
 # make proofs  the slow proofs
 # make mutants apply the committed defects one by one: each must fail its test
 # make lint    ruff
+# make artifact  fine-tune, quantize and measure the committed model again (20 minutes)
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
@@ -24,6 +25,12 @@ proofs: .venv/ready
 
 mutants: .venv/ready
 	.venv/bin/python tests/mutants/run.py
+
+artifact: .venv/ready
+	.venv/bin/python -m zynqbert.quant.finetune --out build/minilm-reviews --epochs 3 $(if $(wildcard build/minilm-reviews),--resume)
+	.venv/bin/zynqbert quantize build/minilm-reviews --out artifacts/movie-reviews --word-bits 4
+	.venv/bin/python benchmarks/accuracy.py --float build/minilm-reviews --artifact artifacts/movie-reviews --split test --out artifacts/movie-reviews.accuracy.json
+	cp build/minilm-reviews/finetune.json artifacts/movie-reviews.finetune.json
 
 lint: .venv/ready
 	.venv/bin/ruff check .
@@ -54,4 +61,4 @@ endef
 clean:
 	rm -rf .venv .venv-demo build *.egg-info .pytest_cache .ruff_cache
 
-.PHONY: demo test proofs mutants lint clean
+.PHONY: demo test proofs mutants artifact lint clean

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Slow proofs (`make proofs`): full sizes under ap_int and with checked widths, the committed artifact on real text."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import zynqbert.host
 from pass_runner import PassRunner, compare, pass_of, sentence_rows
 from random_artifact import make_random_artifact
 from tokenizers import Tokenizer
-from zynqbert.quant.datasets import DataUnavailable, movie_reviews
+from zynqbert.quant.datasets import LABELS, DataUnavailable, movie_reviews
 from zynqbert.quant.golden_model import GoldenModel
 
 pytestmark = pytest.mark.proof
@@ -64,3 +66,16 @@ def test_real_sentences_packed_equal_one_by_one():
         batch += sentence_rows([r[0] for r in rows], len(batch))
         # the packed rows keep the positions of their own sentence
         alone.append(golden.forward_sentence([r[0] for r in rows]))
+
+
+def test_recorded_accuracy_is_what_the_emulated_board_gives():
+    """All of the test split, sentence by sentence: integers, so the count of right answers is exact."""
+    try:
+        examples = movie_reviews("test")
+    except DataUnavailable as error:
+        pytest.skip(str(error))
+    recorded = json.loads((ARTIFACT.parent / "movie-reviews.accuracy.json").read_text())
+    with zynqbert.host.open(board="zcu111", artifact=ARTIFACT, device="emulated") as engine:
+        results = engine.stream(e.text for e in examples)
+        right = sum(r.label == LABELS[e.label] for r, e in zip(results, examples, strict=True))
+    assert (len(examples), right) == (recorded["sentences"], recorded["quantized_right"])
