@@ -26,8 +26,10 @@ proofs: .venv/ready
 mutants: .venv/ready
 	.venv/bin/python tests/mutants/run.py
 
-artifact: .venv/ready
-	.venv/bin/python -m zynqbert.quant.finetune --out build/minilm-reviews --epochs 3 $(if $(wildcard build/minilm-reviews),--resume)
+build/minilm-reviews/finetune.json: | .venv/ready
+	.venv/bin/python -m zynqbert.quant.finetune --out build/minilm-reviews --epochs 3 $(if $(wildcard build/minilm-reviews/checkpoint/last.safetensors),--resume)
+
+artifact: build/minilm-reviews/finetune.json
 	.venv/bin/zynqbert quantize build/minilm-reviews --out artifacts/movie-reviews --word-bits 4
 	.venv/bin/python benchmarks/accuracy.py --float build/minilm-reviews --artifact artifacts/movie-reviews --split test --out artifacts/movie-reviews.accuracy.json
 	cp build/minilm-reviews/finetune.json artifacts/movie-reviews.finetune.json

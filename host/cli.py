@@ -193,9 +193,9 @@ def verify(
     file: FileOption = None,
     artifact: ArtifactOption = DEFAULT_ARTIFACT,
     board: BoardOption = BoardName.zcu102,
-    csim: Annotated[bool, typer.Option("--csim", help="Also under ap_int: slow, for small models.")] = False,
+    csim: Annotated[bool, typer.Option("--csim/--no-csim", help="Also under ap_int, some seconds a sentence.")] = True,
 ) -> None:
-    """Compare every buffer of a pass in the kernels with the golden model; exit 1 at a difference.
+    """Compare every buffer of a pass, under ap_int and native, with the golden model; exit 1 at a difference.
 
     Example: zynqbert verify "A gem." --artifact ./my-classifier-int4
     """
@@ -206,7 +206,7 @@ def verify(
     from .verify import verify as compare
 
     given = list(sentences_of(texts, file)) if texts or file else [example.text for example in own_sentences()[:4]]
-    builds = ("native", "csim") if csim else ("native",)
+    builds = ("csim", "native") if csim else ("native",)
     equal = True
     with progress("sentences", len(given) * len(builds), beside_output=True) as step:
         for verdict in compare(artifact, board_named(board.value), given, builds):

@@ -44,13 +44,22 @@ def text_line(result: Result) -> str:
     )
 
 
+# What the user chose or the array's shape gives; every other figure of an estimate is modelled.
+GIVEN = ("model", "board", "sequence", "clock_mhz", "peak_macs_per_cycle")
+
+
 def print_estimate(figures: dict[str, Any], reference: list[dict[str, Any]]) -> None:
     """An estimate for people: its figures, what binds, and the same model beside FQ-BERT's published latencies."""
+    extra = figures["extra"]
     for name, value in figures.items():
-        if name != "extra":
-            print(f"{name:20} {value:.4g}" if isinstance(value, float) else f"{name:20} {value}")
-    low, high = figures["extra"]["power_range_w"]
-    print(f"{'power range':20} {low:.3g} .. {high:.3g} W")
+        if name not in ("extra", "modelled"):
+            shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+            print(f"{name:20} {shown:16}" + ("" if name in GIVEN else "modelled"))
+    for name in ("power_range_w", "fps_per_w_range"):
+        low, high = extra[name]
+        print(f"{name:20} {f'{low:.3g} .. {high:.3g}':16}modelled")
+    print(f"{'padding_waste':20} {extra['padding_waste']:<16.1%}modelled: padding, split channels, 8-bit halves")
+    print(f"{'ddr_mb_read':20} {extra['ddr_bytes_read'] / 1e6:<16.1f}modelled")
     for line in figures["extra"]["over_budget"]:
         print(f"{'over budget':20} {line}")
     print("\nThe same cycle model at FQ-BERT's multipliers and clock, nothing fitted (BERT-base encoder, 128 tokens):")

@@ -211,18 +211,18 @@ class TestRun:
 
 class TestVerify:
     def test_equal(self, call, artifact):
-        code, out, _ = call("verify", "w4 w5", "w6 " * 40, "--artifact", artifact)
+        code, out, _ = call("verify", "w4 w5", "w6 " * 40, "--no-csim", "--artifact", artifact)
         assert code == 0
-        assert out.count("golden = native: 15 buffers equal") == 2
+        assert out.count("golden = native: 15 buffers equal") == 2 and "csim" not in out
 
     def test_csim(self, call, artifact):
-        code, out, _ = call("verify", "w4 w5", "--csim", "--artifact", artifact, "--board", "zcu111")
+        code, out, _ = call("verify", "w4 w5", "--artifact", artifact, "--board", "zcu111")
         assert code == 0
         assert "golden = native" in out and "golden = csim" in out
 
     def test_own_sentences_where_none_are_given(self, call, artifact):
         code, out, _ = call("verify", "--artifact", artifact)
-        assert code == 0 and out.count("\n") == 4
+        assert code == 0 and out.count("golden = csim") == out.count("golden = native") == 4
 
     def test_the_first_difference_is_named(self, call, artifact, monkeypatch):
         true_traces = verify.golden_traces
@@ -235,7 +235,7 @@ class TestVerify:
             return trace
 
         monkeypatch.setattr(verify, "golden_traces", altered)
-        code, out, _ = call("verify", "w4 w5", "--artifact", artifact)
+        code, out, _ = call("verify", "w4 w5", "--no-csim", "--artifact", artifact)
         assert code == 1
         assert "DIFFERS: layers.0.k[3, 5] is " in out and "(1 of 3072 differ)" in out
 
@@ -271,7 +271,9 @@ class TestEstimate:
     def test_text_says_modelled(self, call):
         code, out, _ = call("estimate", "--model", "minilm-l6", "--seq", "32")
         assert code == 0
-        assert all(f"\n{name} " in out for name in (*self.FIELDS, "modelled"))
+        lines = {line.split()[0]: line for line in out.splitlines() if line}
+        asked = {"clock_mhz", "peak_macs_per_cycle"}
+        assert all(lines[name].endswith("modelled") for name in set(self.FIELDS) - asked)
         assert "FQ-BERT" in out and "published" in out
 
     def test_of_an_artifact(self, call, artifact):
