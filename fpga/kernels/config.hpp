@@ -48,6 +48,13 @@ static_assert(kMaxHeadWidth / kLanes <= kGroups, "one head's values fit the colu
 constexpr int kEmbeddingBeats = kMaxWidth / 16;
 constexpr int kScoreStepTop = 255;
 
+// Depths of the streams between the units, set where the block design joins them. The accumulators hold two tiles: a tile
+// starts only when its words fit, so the array never stalls in the middle of one.
+constexpr int kAccumulatorDepth = 2 * kColumns;
+constexpr int kStoredDepth = 32;
+constexpr int kCommandDepth = 64;
+constexpr int kTokenDepth = 16;
+
 // Program.
 constexpr int kProgramVersion = 1;
 constexpr int kInstructionBeats = 4;

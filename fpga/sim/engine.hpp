@@ -45,6 +45,7 @@ class engine {
         const int unit = (n + static_cast<int>(shuffle >> 33)) % 4;
         while (ready(s, unit)) {
           step(s, unit, ports);
+          if (s.deepest_token_stream() > size_t(kTokenDepth)) throw std::logic_error("a token stream overflows");
           progress = true;
           if (seed != 0) break;
         }
@@ -64,6 +65,13 @@ class engine {
     hls::stream<token> weights_ready, weights_free, parameters_ready, parameters_free, data_ready, done;
     hls::stream<acc_word> accumulators;
     hls::stream<half_word> stored;
+
+    size_t deepest_token_stream() const {
+      size_t deepest = 0;
+      for (const auto* t : {&weights_ready, &weights_free, &parameters_ready, &parameters_free, &data_ready})
+        deepest = t->size() > deepest ? t->size() : deepest;
+      return deepest;
+    }
 
     bool left_over() const {
       return !(commands.load.empty() && commands.array.empty() && commands.vector.empty() && commands.store.empty() &&
@@ -90,7 +98,7 @@ class engine {
         // The accumulator stream holds two tiles; a further one waits, as the drain would.
         return (c.pop_weights_ready == 0 || !s.weights_ready.empty()) &&
                s.data_ready.size() >= size_t(c.pop_data.to_int()) &&
-               s.accumulators.size() + c.words.to_int() <= size_t(2 * kColumns);
+               s.accumulators.size() + c.words.to_int() <= size_t(kAccumulatorDepth);
       }
       case 2: {
         if (s.commands.vector.empty()) return false;
