@@ -59,7 +59,9 @@ class Status:
 def _ap_types() -> Path:
     spec = importlib.util.find_spec("hls4ml")
     if spec is None or not spec.submodule_search_locations:
-        raise SimulatorUnavailable("csim needs the ap_int headers of hls4ml: pip install 'zynqbert[sim]'")
+        raise SimulatorUnavailable(
+            "csim needs the ap_int headers of hls4ml: pip install 'zynqbert[sim]', or leave it out with --no-csim"
+        )
     return Path(spec.submodule_search_locations[0]) / "templates" / "vivado" / "ap_types"
 
 

@@ -117,6 +117,7 @@ inline void fetch_table(const instruction& i, const fetch_arguments& a, command_
   const int slot = send_to_vector(out, state, load_of(kLoadTable, a.image + i.word[1], 16));
   vector_command v = vector_of(kCopyTable, slot);
   v.table = uint<2>(i.word[2]);
+  v.words = uint<11>(32);
   v.pop_parameters = v.push_parameters_free = uint<1>(1);
   out.vector.write(v);
 }

@@ -31,8 +31,9 @@ vector_copy:
 inline void copy_table(const vector_command& c, const uint<64> parameters[kSlots][kParameterWords], vector_state& state) {
   const int slot = c.slot.to_int();
   const int id = c.table.to_int();
+  const int words = c.words.to_int();
 vector_copy:
-  for (int i = 0; i < 32; ++i) {
+  for (int i = 0; i < words; ++i) {
 #pragma HLS PIPELINE II = 1
     trip(loop::vector_copy);
     const uint<64> w = parameters[slot][i];

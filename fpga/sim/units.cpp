@@ -3,6 +3,7 @@
 #include "engine.hpp"
 
 #include <cstdio>
+#include <initializer_list>
 
 namespace {
 
@@ -120,6 +121,52 @@ int zq_vector(void* e, const int64_t* f, const int64_t* acc, int acc_words, int6
     std::fprintf(stderr, "%s\n", fault.what());
     return -1;
   }
+}
+
+// The commands that fetch makes of a program, unit 0 load, 1 array, 2 vector, 3 store: their fields in rows of kFields.
+// Returns how many there are; regions as in zq_run.
+constexpr int kFields = 11;
+
+int zq_fetch(const uint64_t* regions, int count, uint64_t program, uint32_t instructions, uint32_t row_blocks, int unit,
+             int64_t* out, int capacity) {
+  std::vector<zq::memory_region> memory;
+  for (int i = 0; i < count; ++i)
+    memory.push_back({regions[3 * i], regions[3 * i + 1], reinterpret_cast<uint8_t*>(regions[3 * i + 2])});
+  zq::memory_port port(&memory);
+  zq::command_streams s;
+  zq::fetch_program({program, 0, 0, instructions, row_blocks}, port, s);
+  int n = 0;
+  const auto row = [&](std::initializer_list<int64_t> fields) {
+    int i = 0;
+    if (n < capacity)
+      for (int64_t f : fields) out[n * kFields + i++] = f;
+    ++n;
+  };
+  if (unit == 0)
+    while (!s.load.empty()) {
+      const zq::load_command c = s.load.read();
+      row({c.kind.to_int(), c.beats.to_int(), c.slot.to_int(), c.pop_weights_free.to_int(),
+           c.pop_parameters_free.to_int()});
+    }
+  if (unit == 1)
+    while (!s.array.empty()) {
+      const zq::array_command c = s.array.read();
+      row({c.k.to_int(), c.words.to_int(), c.w8.to_int(), c.unsigned_operand.to_int(), c.keys_values.to_int(),
+           c.slot.to_int(), c.pop_weights_ready.to_int(), c.push_weights_free.to_int(), c.pop_data.to_int()});
+    }
+  if (unit == 2)
+    while (!s.vector.empty()) {
+      const zq::vector_command c = s.vector.read();
+      row({c.kind.to_int(), c.words.to_int(), c.slot.to_int(), c.row_block.to_int(), c.width.to_int(),
+           c.first_tile.to_int(), c.normalized.to_int(), c.tee.to_int(), c.pop_parameters.to_int(),
+           c.push_parameters_free.to_int(), c.push_data.to_int()});
+    }
+  if (unit == 3)
+    while (!s.store.empty()) {
+      const zq::store_command c = s.store.read();
+      row({c.words.to_int(), c.wide.to_int(), c.end.to_int()});
+    }
+  return n;
 }
 
 // (Q8) for one variance.

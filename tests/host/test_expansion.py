@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What fetch makes of a program is what the cycle model times: command for command, tokens and slots included."""
+
+import ctypes
+
+import numpy as np
+import pytest
+from units import pointer
+from zynqbert.fpga.boards import BOARDS
+from zynqbert.fpga.expansion import Load, Vector, expand
+from zynqbert.fpga.instructions import TO_RESIDUAL
+from zynqbert.fpga.simulator import Simulator
+from zynqbert.host.compiler import plan
+from zynqbert.host.model_shape import ModelShape
+
+FIELDS = 11
+PROGRAM = 0x1000
+LOADS, VECTORS = list(Load), list(Vector)
+
+
+def fetched(plan, row_blocks: int, unit: int) -> list[tuple[int, ...]]:
+    """Commands of one unit as the kernel's fetch sends them."""
+    lib = Simulator("native", plan.board.columns).lib
+    program = np.frombuffer(plan.program, dtype=np.uint8).copy()
+    region = np.array([PROGRAM, program.nbytes, program.ctypes.data], dtype=np.uint64)
+    out = np.zeros((20000, FIELDS), dtype=np.int64)
+    n = lib.zq_fetch(
+        pointer(region), 1, ctypes.c_uint64(PROGRAM), len(plan.instructions), row_blocks, unit, pointer(out), len(out)
+    )
+    assert n <= len(out)
+    return [tuple(row) for row in out[:n].tolist()]
+
+
+def expected(plan, row_blocks: int, unit: int) -> list[tuple[int, ...]]:
+    """The same from the cycle model's expansion."""
+    e = expand(plan.instructions, row_blocks, plan.board.columns)
+    fields = (
+        ("beats", "slot", "pop_weights_free", "pop_parameters_free"),
+        (
+            "k",
+            "words",
+            "w8",
+            "operand_unsigned",
+            "keys_values",
+            "slot",
+            "pop_weights_ready",
+            "push_weights_free",
+            "pop_data",
+        ),
+        (
+            "words",
+            "slot",
+            "row_block",
+            "width",
+            "first",
+            "normalized",
+            "tee",
+            "pop_parameters",
+            "push_parameters_free",
+            "push_data",
+        ),
+        ("words", "wide", "end"),
+    )[unit]
+    kinds = {0: LOADS, 2: VECTORS}.get(unit)
+    rows = [
+        ([kinds.index(c.kind)] if kinds else []) + [getattr(c, name) for name in fields]
+        for c in (e.load, e.array, e.vector, e.store)[unit]
+    ]
+    return [tuple(int(x) for x in row) + (0,) * (FIELDS - len(row)) for row in rows]
+
+
+@pytest.mark.parametrize("unit", range(4), ids=["load", "array", "vector", "store"])
+@pytest.mark.parametrize("trace", [False, True])
+@pytest.mark.parametrize("row_blocks", [1, 3, 4])
+@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("model", ["minilm-l6", "bert-base"])
+def test_commands_of_fetch_are_the_expansion(model, board, row_blocks, trace, unit):
+    compiled = plan(ModelShape.named(model), BOARDS[board], trace=trace)
+    assert fetched(compiled, row_blocks, unit) == expected(compiled, row_blocks, unit)
+
+
+def test_there_is_something_to_compare():
+    compiled = plan(ModelShape.named("minilm-l6"), BOARDS["zcu102"])
+    assert any(getattr(i, "destination", None) == TO_RESIDUAL for i in compiled.instructions)
+    assert all(len(expected(compiled, 2, unit)) > 1 for unit in range(3))
