@@ -142,12 +142,11 @@ class Embed(Instruction):
     field: int = 0
     trace: int = NO_TRACE
     first: bool = False
-    last: bool = False
     four_bit: bool = False
 
     OPCODE: ClassVar[int] = 3
     WORDS: ClassVar[dict[str, int]] = {"image": 1, "row_bytes": 2, "width": 3, "field": 4, "trace": 5}
-    FLAGS: ClassVar[dict[str, int]] = {"first": 17, "last": 18, "four_bit": 19}
+    FLAGS: ClassVar[dict[str, int]] = {"first": 17, "four_bit": 19}
     ALIGNED: ClassVar[tuple[str, ...]] = ("image", "row_bytes")
 
     def _check(self, row_blocks: int) -> None:

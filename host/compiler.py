@@ -251,7 +251,6 @@ class _Compiler:
                     field=index,
                     trace=self.trace("embeddings.sum", "int16", shape.hidden) if last else isa.NO_TRACE,
                     first=index == 0,
-                    last=last,
                     four_bit=four_bit,
                 )
             )

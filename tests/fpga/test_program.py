@@ -29,7 +29,7 @@ EXAMPLES = (
     isa.End(),
     isa.Rows(io=0x40),
     isa.Table(image=0x100, table=2),
-    isa.Embed(image=0x200, row_bytes=80, width=64, field=1, trace=0x60, first=True, last=True),
+    isa.Embed(image=0x200, row_bytes=80, width=64, field=1, trace=0x60, first=True),
     isa.Norm(image=0x300, width=64, entries=70, dst=3, dst_stride=80, m=255, s=31, signal=True),
     GEMM,
     ATTENTION,
