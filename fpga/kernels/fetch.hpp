@@ -358,6 +358,7 @@ read_instruction:
   for (int b = 0; b < kInstructionBeats; ++b) {
 #pragma HLS PIPELINE II = 1
     const beat x = port[(byte_address >> 4) + b];
+  read_instruction_halves:
     for (int h = 0; h < 2; ++h) {
 #pragma HLS UNROLL
       i.word[4 * b + 2 * h] = uint32_t((x.half[h] & uint<64>(0xFFFFFFFFu)).to_uint64());

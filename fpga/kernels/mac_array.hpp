@@ -48,6 +48,7 @@ inline void array_mac(const array_command& c, const activation_word* activations
 array_clear:
   for (int t = 0; t < kLanes; ++t) {
 #pragma HLS UNROLL
+  array_clear_columns:
     for (int j = 0; j < kPairs; ++j) {
 #pragma HLS UNROLL
       state.p[t][j] = product_sum_t(0);

@@ -113,6 +113,13 @@ def test_every_counted_loop_is_pipelined_at_one(path):
             assert first.startswith("#pragma HLS PIPELINE II = 1"), f"{path.name}: {label}"
 
 
+@pytest.mark.parametrize("path", [p for p in FILES if p.suffix == ".hpp"], ids=lambda p: p.name)
+def test_every_loop_has_a_label(path):
+    """Reports name loops by their labels."""
+    bare = [line for label, line, _ in loops(path.read_text()) if not re.fullmatch(r"\w+:", label)]
+    assert not bare
+
+
 def test_no_synthesis_switches_outside_simulation():
     for path in FILES:
         assert "__SYNTHESIS__" not in path.read_text(), path.name
