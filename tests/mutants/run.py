@@ -21,6 +21,7 @@ from rich.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("quant", "fpga", "host")
+TIMEOUT_S = 300  # a test that hangs has not found the defect
 
 
 def copy_tree(to: Path) -> dict[str, str]:
@@ -52,7 +53,12 @@ def run_test(tree: Path, env: dict[str, str], test: str) -> subprocess.Completed
     words = test.split(" -k ")
     selection = ["-k", words[1]] if len(words) > 1 else []
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *words[0].split(), *selection]
-    return subprocess.run(command, cwd=tree, env=env, capture_output=True, text=True, check=False)
+    try:
+        return subprocess.run(
+            command, cwd=tree, env=env, capture_output=True, text=True, check=False, timeout=TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, -1, f"no end within {TIMEOUT_S} s", "")
 
 
 def outcome(defect: Defect) -> str:
