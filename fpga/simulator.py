@@ -165,10 +165,6 @@ class Simulator:
             self.lib.zq_destroy(self.engine)
             self.engine = None
 
-    @property
-    def program_version(self) -> int:
-        return self.lib.zq_program_version()
-
     def run(
         self,
         memory: Sequence[tuple[int, np.ndarray]],

@@ -14,11 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from .result import Result
 
-FORMATS = ("text", "jsonl", "csv")
-
 
 def write_results(results: Iterable[Result], form: str, out=None) -> None:
-    """Write `results` to `out` (stdout) as they come, in one of FORMATS."""
+    """Write `results` to `out` (stdout) as they come, as "text", "jsonl" or "csv"."""
     out = out or sys.stdout
     if form == "jsonl":
         for result in results:

@@ -10,7 +10,6 @@ from typing import Any, NoReturn
 FORMAT, MAJOR, MINOR = "zynqbert-artifact", 1, 0
 MODEL, TOKENIZER, MANIFEST = "model.safetensors", "tokenizer.json", "manifest.json"
 MAX_NORM_ENTRIES, MAX_ENTRIES = 1280, 4608  # of the engine (docs/program.md)
-DTYPES = ("int8", "uint8", "int32")
 AGAIN = "quantize the model again"
 
 

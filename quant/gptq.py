@@ -30,11 +30,6 @@ def error(w: torch.Tensor, q: torch.Tensor, scale: torch.Tensor, g: torch.Tensor
     return ((d @ g) * d).sum(dim=1)
 
 
-def nearest(w: torch.Tensor, scale: torch.Tensor, limit: int) -> torch.Tensor:
-    """Each weight rounded by itself."""
-    return torch.floor(w / scale[:, None] + 0.5).clamp_(-limit, limit)
-
-
 def compensate(w: torch.Tensor, scale: torch.Tensor, g: torch.Tensor, limit: int) -> torch.Tensor:
     """GPTQ: integers [N, K] for w [N, K] float32, columns by falling variance; g [K, K] float64, positive definite."""
     order = torch.argsort(g.diagonal(), descending=True)

@@ -11,9 +11,7 @@ thread_local std::string last_message;
 
 extern "C" {
 
-int zq_columns() { return zq::kColumns; }
 unsigned zq_id() { return zq::kEngineId; }
-int zq_program_version() { return zq::kProgramVersion; }
 void* zq_create() { return new zq::engine(); }
 void zq_destroy(void* e) { delete static_cast<zq::engine*>(e); }
 const char* zq_message() { return last_message.c_str(); }

@@ -58,16 +58,12 @@ void zq_get_key_value(void* e, int group, int address, int64_t* v) {
   get(memories(e).key_value[group][address], v, zq::kLanes);
 }
 void zq_put_weights(void* e, int slot, int k, const int64_t* v) { put(memories(e).weights[slot][k], v, zq::kPairs); }
-void zq_get_weights(void* e, int slot, int k, int64_t* v) { get(memories(e).weights[slot][k], v, zq::kPairs); }
 void zq_put_parameter(void* e, int slot, int i, uint64_t v) { memories(e).parameters[slot][i] = v; }
 void zq_put_residual(void* e, int rb, int channel, const int64_t* v) {
   put(memories(e).vector.residual[rb][channel], v, zq::kLanes);
 }
 void zq_get_residual(void* e, int rb, int channel, int64_t* v) {
   get(memories(e).vector.residual[rb][channel], v, zq::kLanes);
-}
-void zq_get_embedding(void* e, int slot, int lane, int word, int64_t* v) {
-  get(memories(e).embedding[slot][lane][word], v, 16);
 }
 
 // One array command: w8, unsigned operand, keys/values, slot, operand, key_value, k, words.
