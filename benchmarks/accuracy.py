@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Accuracy of a float model and of its artifact on the emulated board, on the same sentences: paired bootstrap.
 
-    python benchmarks/accuracy.py --float build/minilm-reviews --artifact artifacts/movie-reviews \\
-        --split test --out docs/results/accuracy.json
+    python benchmarks/accuracy.py --float build/movie-reviews/float --artifact artifacts/movie-reviews \\
+        --data movie-reviews --split test --out build/accuracy.json
 
 The model and every choice of the quantizer were made on the train and dev splits; the test split is only read here.
 """
@@ -13,78 +13,48 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import torch
 import zynqbert.host
 from rich.progress import track
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
-from zynqbert.quant.datasets import movie_reviews
+from transformers import AutoModelForSequenceClassification
+from zynqbert.quant.checkpoint import load_checkpoint
+from zynqbert.quant.datasets import DATA_SETS
+from zynqbert.quant.evaluate import paired_accuracy
+from zynqbert.quant.finetune import predict
+from zynqbert.quant.tokens import Texts, encode
+from zynqbert.quant.training import write_json
 
-MAX_LENGTH = 128
-RESAMPLES = 10_000
 
-
-def float_predictions(folder: Path, texts: list[str], batch: int = 64) -> np.ndarray:
+def float_predictions(folder: Path, texts: list[Texts], max_length: int) -> np.ndarray:
     """Labels that the float model gives, int64 [n]."""
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True).eval()
-    out = []
-    with torch.inference_mode():
-        for i in track(range(0, len(texts), batch), description="float model"):
-            part = tokenizer(
-                texts[i : i + batch], return_tensors="pt", padding=True, truncation=True, max_length=MAX_LENGTH
-            )
-            out.append(model(**part).logits.argmax(-1).numpy())
-    return np.concatenate(out)
+    model = AutoModelForSequenceClassification.from_pretrained(folder, local_files_only=True)
+    return predict(model, encode(load_checkpoint(folder).tokenizer_json, texts, max_length)).numpy().argmax(1)
 
 
-def engine_predictions(folder: Path, texts: list[str], labels: list[str]) -> np.ndarray:
+def engine_predictions(folder: Path, texts: list[Texts], labels: list[str]) -> np.ndarray:
     """Labels that the emulated board gives, int64 [n]."""
     with zynqbert.host.open(board="zcu102", artifact=folder, device="emulated") as engine:
         results = track(engine.stream(texts), total=len(texts), description="emulated board")
         return np.array([labels.index(r.label) for r in results])
 
 
-def paired_bootstrap(a: np.ndarray, b: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """95 % interval of mean(b) − mean(a), sentences resampled with replacement; a, b bool [n] (right or wrong)."""
-    rng = np.random.default_rng(seed)
-    difference = b.astype(np.int64) - a.astype(np.int64)
-    counts = rng.multinomial(len(difference), np.full(len(difference), 1 / len(difference)), size=RESAMPLES)
-    low, high = np.percentile(counts @ difference / len(difference), [2.5, 97.5])
-    return float(low), float(high)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--float", dest="model", type=Path, required=True, help="Hugging Face folder")
     parser.add_argument("--artifact", type=Path, required=True)
+    parser.add_argument("--data", choices=tuple(DATA_SETS), default="movie-reviews")
     parser.add_argument("--split", choices=("dev", "test"), default="dev")
     parser.add_argument("--out", type=Path, help="JSON to write")
     args = parser.parse_args()
-    examples = movie_reviews(args.split)
-    texts, truth = [e.text for e in examples], np.array([e.label for e in examples])
-    labels = json.loads((args.artifact / "manifest.json").read_text())["task"]["labels"]
-    right = float_predictions(args.model, texts) == truth
-    ours = engine_predictions(args.artifact, texts, labels) == truth
-    low, high = paired_bootstrap(right, ours)
-    report = {
-        "split": args.split,
-        "sentences": len(examples),
-        "float_right": int(right.sum()),
-        "quantized_right": int(ours.sum()),
-        "float_accuracy": float(right.mean()),
-        "quantized_accuracy": float(ours.mean()),
-        "difference_points": 100 * float(ours.mean() - right.mean()),
-        "difference_interval_points": [100 * low, 100 * high],
-        "interval": f"95 %, paired bootstrap, {RESAMPLES} resamples, seed 0",
-        "disagreements": int((right != ours).sum()),
-    }
-    text = json.dumps(report, indent=2)
-    print(text)
+    examples = DATA_SETS[args.data].load(args.split)
+    texts, truth = [e.texts for e in examples], np.array([e.label for e in examples])
+    task = json.loads((args.artifact / "manifest.json").read_text())["task"]
+    right = float_predictions(args.model, texts, task["max_length"]) == truth
+    ours = engine_predictions(args.artifact, texts, task["labels"]) == truth
+    report = {"data": args.data, "split": args.split, **paired_accuracy(right, ours)}
+    print(json.dumps(report, indent=2))
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = args.out.with_suffix(".partial")
-        temporary.write_text(text + "\n")
-        temporary.replace(args.out)
+        write_json(args.out, report)
     return 0
 
 

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from .tokens import Tokens
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -25,22 +27,23 @@ class Batch:
         """Row indices [sentences, length] of the sentences of one length, for each length."""
         first = self.first
         for length in self.lengths.unique().tolist():
-            yield first[self.lengths == length][:, None] + torch.arange(length)
+            yield first[self.lengths == length][:, None] + torch.arange(length, device=first.device)
 
 
-def make_batch(sentences: Sequence[Sequence[int]]) -> Batch:
-    """Token ids of sentences → a batch of segment 0."""
-    lengths = torch.tensor([len(s) for s in sentences])
-    ids = torch.tensor([token for s in sentences for token in s])
+def make_batch(sentences: Sequence[Tokens], device: torch.device | str = "cpu") -> Batch:
+    """Sentences → a batch, on `device`."""
+    lengths = torch.tensor([len(s.ids) for s in sentences])
+    ids = torch.tensor([token for s in sentences for token in s.ids])
+    types = torch.tensor([segment for s in sentences for segment in s.types])
     position = torch.cat([torch.arange(n) for n in lengths.tolist()])
-    return Batch(ids, position, torch.zeros_like(ids), lengths)
+    return Batch(*(part.to(device) for part in (ids, position, types, lengths)))
 
 
-def split_batches(sentences: Sequence[Sequence[int]], rows: int = 2048) -> Iterator[Batch]:
+def split_batches(sentences: Sequence[Tokens], rows: int = 2048) -> Iterator[Batch]:
     """Batches of about `rows` rows, in order."""
-    some: list[Sequence[int]] = []
+    some: list[Tokens] = []
     for sentence in sentences:
-        if some and sum(map(len, some)) + len(sentence) > rows:
+        if some and sum(len(s.ids) for s in some) + len(sentence.ids) > rows:
             yield make_batch(some)
             some = []
         some.append(sentence)

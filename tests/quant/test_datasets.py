@@ -1,18 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-import functools
+"""The data sets' splits, and their parsing on small archives made here."""
+
+import dataclasses
 import hashlib
-import http.server
+import io
+import json
 import random
+import re
 import subprocess
 import sys
-import threading
-from pathlib import Path
+import tarfile
+import zipfile
 
 import pytest
 from zynqbert.quant import datasets
-from zynqbert.quant.datasets import LABELS, SPLITS, DataUnavailable, Example, deduplicate, normalise, split_of
+from zynqbert.quant.datasets import (
+    DATA_SETS,
+    LABELS,
+    POLICY_LABELS,
+    SPLITS,
+    DataUnavailable,
+    Example,
+    deduplicate,
+    normalise,
+    split_of,
+)
 
 COUNTS = {"train": (3391, 3407), "dev": (534, 466), "test": (1150, 1122)}  # negative, positive
+PAIR_COUNTS = {"train": (3531, 3684), "dev": (524, 475), "test": (1419, 1290)}  # no answer, answer
 
 
 @pytest.fixture(scope="module")
@@ -23,42 +38,45 @@ def reviews() -> dict[str, list[Example]]:
         pytest.skip(f"movie reviews not available: {error}")
 
 
-@pytest.fixture
-def cache(tmp_path, monkeypatch) -> Path:
-    """An empty cache of the test's own, no ZYNQBERT_DATA, no proxy, and an index that does not answer."""
-    monkeypatch.delenv("ZYNQBERT_DATA", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    return tmp_path / "cache" / "zynqbert"
+@pytest.fixture(scope="module")
+def pairs() -> dict[str, list[Example]]:
+    try:
+        return {split: datasets.policy_pairs(split) for split in SPLITS}
+    except DataUnavailable as error:
+        pytest.skip(f"policy pairs not available: {error}")
 
 
 @pytest.fixture
-def index(tmp_path, cache, monkeypatch):
-    """A local PEP 503 index whose archive has the bytes b"archive"; yields the folder it serves."""
+def given(tmp_path, monkeypatch):
+    """Puts bytes in the place of a data set's archive: given("REVIEWS_ARCHIVE", content)."""
+    monkeypatch.setenv("ZYNQBERT_DATA", str(tmp_path))
 
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
+    def put(name: str, content: bytes) -> None:
+        archive = getattr(datasets, name)
+        monkeypatch.setattr(datasets, name, dataclasses.replace(archive, sha256=hashlib.sha256(content).hexdigest()))
+        (tmp_path / archive.file).write_bytes(content)
 
-    root = tmp_path / "index"
-    (root / "simple" / "vadersentiment").mkdir(parents=True)
-    (root / "files").mkdir()
-    (root / "files" / datasets.ARCHIVE).write_bytes(b"archive")
-    (root / "simple" / "vadersentiment" / "index.html").write_text(
-        '<a href="../../files/vaderSentiment-0.5.tar.gz">no</a>\n'
-        f"<A data-requires-python='&gt;=3' HREF='../../files/{datasets.ARCHIVE}#sha256=0'>yes</A>"
-    )
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=root))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/simple/")
-    yield root
-    server.shutdown()
-    server.server_close()
+    return put
 
 
-def expect(monkeypatch, content: bytes) -> None:
-    monkeypatch.setattr(datasets, "ARCHIVE_SHA256", hashlib.sha256(content).hexdigest())
+def zipped(name: str, content: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(name, content)
+    return file.getvalue()
+
+
+def tarred(name: str, content: bytes) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as archive:
+        entry = tarfile.TarInfo(name)
+        entry.size = len(content)
+        archive.addfile(entry, io.BytesIO(content))
+    return file.getvalue()
+
+
+def everything(load) -> set[Example]:
+    return {example for split in SPLITS for example in load(split, offline=True)}
 
 
 def test_split_sizes(reviews):
@@ -118,76 +136,102 @@ def test_own_sentences_are_not_from_the_reviews(reviews):
     assert not theirs & {normalise(e.text) for e in datasets.own_sentences()}
 
 
-def test_unknown_split():
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_unknown_split(name):
     with pytest.raises(ValueError, match="'validation' is none of train, dev, test"):
-        datasets.movie_reviews("validation")
+        DATA_SETS[name].load("validation")
 
 
-def test_offline_names_file_place_and_remedy(cache):
-    with pytest.raises(DataUnavailable) as caught:
-        datasets.movie_reviews("dev", offline=True)
-    for part in (datasets.ARCHIVE, str(cache), "offline", "Remedy", "ZYNQBERT_DATA", datasets.ARCHIVE_SHA256):
-        assert part in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def test_unreachable_index_names_the_address(cache):
-    with pytest.raises(DataUnavailable, match=r"http://127\.0\.0\.1:9/simple/vadersentiment/.*Remedy"):
-        datasets.archive()
-
-
-def test_index_with_password_is_refused_without_showing_it(cache, monkeypatch):
-    monkeypatch.setenv("PIP_INDEX_URL", "https://me:secret@127.0.0.1:9/simple")
-    with pytest.raises(DataUnavailable, match="user name") as caught:
-        datasets.archive()
-    assert "secret" not in str(caught.value)
-
-
-def test_missing_certificates_are_reported(cache, monkeypatch):
-    monkeypatch.setenv("PIP_CERT", "/nowhere/ca.pem")
-    with pytest.raises(DataUnavailable, match="cannot be downloaded"):
-        datasets.archive()
-
-
-def test_download_once_then_from_the_cache(index, cache, monkeypatch):
-    expect(monkeypatch, b"archive")
-    path = datasets.archive()
-    assert path == cache / datasets.ARCHIVE
-    (index / "files" / datasets.ARCHIVE).unlink()
-    assert datasets.archive() == datasets.archive(offline=True) == path
-    assert list(cache.iterdir()) == [path]  # no temporary file is left
-
-
-def test_damaged_cache_is_replaced(index, cache, monkeypatch):
-    expect(monkeypatch, b"archive")
-    cache.mkdir(parents=True)
-    (cache / datasets.ARCHIVE).write_bytes(b"arch")
-    with pytest.raises(DataUnavailable):
-        datasets.archive(offline=True)
-    assert datasets.archive().read_bytes() == b"archive"
-
-
-def test_hash_mismatch_of_a_download_leaves_nothing(index, cache):
-    with pytest.raises(DataUnavailable, match=f"/files/{datasets.ARCHIVE} has sha256 .*, expected 5d97c37f"):
-        datasets.archive()
-    assert not cache.exists()
-
-
-def test_hash_mismatch_of_a_given_file(cache, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_without_the_archive_its_file_is_named(name, tmp_path, monkeypatch):
     monkeypatch.setenv("ZYNQBERT_DATA", str(tmp_path))
-    with pytest.raises(DataUnavailable, match="not found in"):
-        datasets.archive()
-    (tmp_path / datasets.ARCHIVE).write_bytes(b"other")
-    with pytest.raises(DataUnavailable, match=r"has sha256 .*, expected 5d97c37f"):
-        datasets.archive()
-    expect(monkeypatch, b"other")
-    assert datasets.archive() == tmp_path / datasets.ARCHIVE
+    with pytest.raises(DataUnavailable, match=re.escape(DATA_SETS[name].archive.file)):
+        DATA_SETS[name].load("dev", offline=True)
 
 
-def test_archive_missing_from_the_index(index):
-    (index / "simple" / "vadersentiment" / "index.html").write_text('<a href="x.zip">x</a>')
-    with pytest.raises(DataUnavailable, match="not listed at"):
-        datasets.archive()
+def test_parsing_of_the_reviews(given):
+    rows = ["1\t2.5\tGood &amp; long ", "2\t-0.5\tBad cliché", "3\t0.49\tUndecided", "4\t-4\tgood  &amp; SHORT",
+            "5\t3\tGOOD &amp; short", "6\t-1\tbad  CLICHÉ"]  # fmt: skip
+    table = tarred(datasets._REVIEWS, "\r\n".join(rows).encode())
+    given("REVIEWS_ARCHIVE", zipped(datasets._TAR, table))
+    # the undecided one goes, one text with two labels goes, and of two that are the same one stays
+    assert everything(datasets.movie_reviews) == {Example("Good & long", 1), Example("Bad cliché", 0)}
+
+
+def test_parsing_of_the_pairs(given):
+    rows = [
+        {"question": " who sees it? ", "context": "Nobody does. ", "answer": "True"},
+        {"question": "who sees it?", "context": "Cookies are biscuits.", "answer": "False"},
+        {"question": "Who sees it?", "context": "nobody  does.", "answer": "True"},
+        {"question": "is it sold?", "context": "Perhaps.", "answer": "True"},
+        {"question": "is it sold?", "context": "perhaps.", "answer": "False"},
+    ]
+    given("POLICY_ARCHIVE", zipped(datasets._POLICY, "\n".join(map(json.dumps, rows)).encode()))
+    found = everything(datasets.policy_pairs)
+    assert {(normalise(e.text), normalise(e.pair), e.label) for e in found} == {
+        ("who sees it?", "nobody does.", 1),
+        ("who sees it?", "cookies are biscuits.", 0),
+    }
+    assert len(found) == 2 and POLICY_LABELS[1] == "answer"
+    # both passages of one question are in one split
+    assert sum(bool(datasets.policy_pairs(split, offline=True)) for split in SPLITS) == 1
+
+
+def test_questions_that_differ_in_marks_and_case_share_a_split(given):
+    words = [f"question number {i}" for i in range(100)]
+    rows = [
+        {"question": text, "context": f"Passage {i}.", "answer": "True"}
+        for word in words
+        for i, text in enumerate((word, f"{word}?", f"{word.upper()}!", word.replace(" ", "  ")))
+    ]
+    given("POLICY_ARCHIVE", zipped(datasets._POLICY, "\n".join(map(json.dumps, rows)).encode()))
+    found = {split: datasets.policy_pairs(split) for split in SPLITS}
+    assert all(found.values()) and sum(map(len, found.values())) == 400
+    for examples in found.values():
+        numbers = [re.findall(r"\d+", e.text)[0] for e in examples]
+        assert all(numbers.count(n) == 4 for n in numbers)
+
+
+def test_pair_split_sizes(pairs):
+    assert {split: len(pairs[split]) for split in SPLITS} == {"train": 7215, "dev": 999, "test": 2709}
+    counts = {split: tuple(sum(e.label == label for e in pairs[split]) for label in (0, 1)) for split in SPLITS}
+    assert counts == PAIR_COUNTS
+
+
+def test_no_question_of_one_split_is_in_another(pairs):
+    asked = [{" ".join(re.findall(r"\w+", e.text.casefold())) for e in pairs[split]} for split in SPLITS]
+    assert sum(map(len, asked)) == len(set.union(*asked)) > 300
+
+
+def test_no_pair_is_there_twice_and_all_are_clean(pairs):
+    examples = [e for split in SPLITS for e in pairs[split]]
+    assert len({(normalise(e.text), normalise(e.pair)) for e in examples}) == len(examples)
+    assert {e.label for e in examples} == {0, 1}
+    for text in (text for e in examples for text in e.texts):
+        assert text == text.strip() != ""
+        assert text.isascii() and text.isprintable() and "&amp;" not in text
+
+
+def test_pair_splits_do_not_depend_on_order(pairs):
+    rows = [e for split in SPLITS for e in pairs[split]]
+    random.Random(0).shuffle(rows)
+    again = deduplicate(rows)
+    for split in SPLITS:
+        kept = set(pairs[split])
+        assert [e for e in again if e in kept] == pairs[split]
+
+
+def test_texts_of_an_example():
+    assert Example("one", 0).texts == "one"
+    assert Example("one", 0, "two").texts == ("one", "two")
+
+
+def test_the_data_sets_by_name():
+    assert {name: d.labels for name, d in DATA_SETS.items()} == {
+        "movie-reviews": ("negative", "positive"),
+        "policy-pairs": ("no answer", "answer"),
+    }
+    assert all(d.name == name for name, d in DATA_SETS.items())
 
 
 def test_needs_only_the_standard_library():

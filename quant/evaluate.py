@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Accuracy of the integer model on labelled sentences, and its difference to the float model with an interval."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+
+from .batch import make_batch
+from .fake_quant import ENGINE, FakeQuantModel, Units
+from .tokens import Tokens
+
+RESAMPLES = 10_000
+_ROWS = 2048  # of one batch
+
+
+@torch.inference_mode()
+def quantized_logits(
+    manifest: Mapping,
+    tensors: Mapping[str, np.ndarray],
+    sentences: Sequence[Tokens],
+    on_rows=lambda rows: None,
+    units: Units = ENGINE,
+) -> torch.Tensor:
+    """Logits float64 [sentences, labels] in their real unit, of a model of kind sequence; equal to the golden model's.
+
+    Sentences of like length go together; `on_rows` is told the number of tokens done. `units` are those of an ablation.
+    """
+    model = FakeQuantModel(manifest, tensors, units)
+    order = sorted(range(len(sentences)), key=lambda i: len(sentences[i].ids))
+    logits = torch.empty(len(sentences), len(manifest["task"]["labels"]), dtype=torch.float64)
+    some: list[int] = []
+    for place, i in enumerate(order, 1):
+        some.append(i)
+        rows = sum(len(sentences[j].ids) for j in some)
+        if rows > _ROWS or place == len(order):
+            logits[some] = model.forward(make_batch([sentences[j] for j in some]))
+            on_rows(rows)
+            some = []
+    return logits * manifest["scales"]["logits"]
+
+
+def paired_bootstrap(a: np.ndarray, b: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """95 % interval of mean(b) − mean(a), sentences resampled with replacement; a, b bool [n] (right or wrong)."""
+    rng = np.random.default_rng(seed)
+    difference = b.astype(np.int64) - a.astype(np.int64)
+    counts = rng.multinomial(len(difference), np.full(len(difference), 1 / len(difference)), size=RESAMPLES)
+    low, high = np.percentile(counts @ difference / len(difference), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def paired_accuracy(float_right: np.ndarray, quantized_right: np.ndarray) -> dict:
+    """Both accuracies over the same sentences and their difference in points; bool [n] each (right or wrong)."""
+    low, high = paired_bootstrap(float_right, quantized_right)
+    return {
+        "sentences": len(float_right),
+        "float_right": int(float_right.sum()),
+        "quantized_right": int(quantized_right.sum()),
+        "float_accuracy": float(float_right.mean()),
+        "quantized_accuracy": float(quantized_right.mean()),
+        "difference_points": 100 * float(quantized_right.mean() - float_right.mean()),
+        "difference_interval_points": [100 * low, 100 * high],
+        "interval": f"95 %, paired bootstrap, {RESAMPLES} resamples, seed 0",
+        "disagreements": int((float_right != quantized_right).sum()),
+    }

@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A training's recipe: one TOML file, every field checked and named where it is wrong (docs/training.md)."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from .datasets import DATA_SETS, SPLITS, DataSet, Example, read_table
+from .finetune import FineTuning
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be followed; one line with file, field, fault and remedy."""
+
+    def __init__(self, file: object, name: str, fault: str, remedy: str = "see docs/training.md"):
+        self.field = name
+        super().__init__(f"{file}: {name}: {fault}; remedy: {remedy}")
+
+
+@dataclass(frozen=True)
+class Data:
+    """`set` names a data set; or train, dev and test name tables of `label<tab>text[<tab>second text]` rows."""
+
+    set: str | None = None
+    labels: tuple[str, ...] = ()
+    train: str | None = None
+    dev: str | None = None
+    test: str | None = None
+    max_length: int = 128
+
+    def load(self, folder: Path) -> tuple[tuple[str, ...], dict[str, list[Example]]]:
+        """Label names, and the examples of each split; tables lie relative to `folder` (the recipe's)."""
+        if self.set is not None:
+            found: DataSet = DATA_SETS[self.set]
+            return found.labels, {split: found.load(split) for split in SPLITS}
+        return self.labels, {split: read_table(folder / getattr(self, split), self.labels) for split in SPLITS}
+
+
+@dataclass(frozen=True)
+class Quantizing:
+    """Of the calibrated model that training begins with: as the options of `zynqbert quantize`."""
+
+    word_bits: int = 4
+    softmax: str = "numerator"
+
+
+@dataclass(frozen=True)
+class QuantizedTraining:
+    """`learning_rate` is the peak, in shares of a row's clip; `distillation` the share of the loss that follows the
+    float model's logits, softened by `temperature`; `features` the weight of its last layer's rows beside them."""
+
+    epochs: int = 2
+    batch: int = 32
+    learning_rate: float = 3e-4
+    distillation: float = 0.7
+    temperature: float = 2.0
+    features: float = 1.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A model from pretrained weights (or a fine-tuned `checkpoint`) to a trained artifact."""
+
+    data: Data
+    name: str
+    seed: int = 0
+    threads: int = 2
+    device: str = "auto"
+    checkpoint: str | None = None
+    finetune: FineTuning = field(default_factory=FineTuning)
+    quantize: Quantizing = field(default_factory=Quantizing)
+    train: QuantizedTraining = field(default_factory=QuantizedTraining)
+
+
+Check = tuple[Callable[[Any], bool], str]
+
+
+def _whole(low: int, high: int) -> Check:
+    good = lambda x: isinstance(x, int) and not isinstance(x, bool) and low <= x <= high  # noqa: E731
+    return good, f"a whole number from {low} to {high}"
+
+
+def _real(low: float, high: float, closed: bool = False) -> Check:
+    def good(x: Any) -> bool:
+        number = isinstance(x, int | float) and not isinstance(x, bool)
+        return number and (low <= x if closed else low < x) and x <= high
+
+    return good, f"a number {'from' if closed else 'above'} {low:g}, at most {high:g}"
+
+
+def _choice(*values: Any) -> Check:
+    return lambda x: any(type(x) is type(v) and x == v for v in values), " or ".join(map(repr, values))
+
+
+_TEXT: Check = (lambda x: isinstance(x, str) and x != "", "a text")
+_NAMES: Check = (
+    lambda x: isinstance(x, list) and len(x) == len(set(map(str, x))) >= 2 and all(isinstance(v, str) and v for v in x),
+    "a list of two or more different names",
+)
+_EPOCHS, _BATCH, _RATE = _whole(1, 1000), _whole(1, 4096), _real(0, 1)
+
+CHECKS: dict[type, dict[str, Check]] = {
+    Data: {
+        "set": _choice(*DATA_SETS),
+        "labels": _NAMES,
+        **{split: _TEXT for split in SPLITS},
+        "max_length": _whole(3, 128),
+    },
+    FineTuning: {"base": _TEXT, "epochs": _EPOCHS, "batch": _BATCH, "learning_rate": _RATE},
+    Quantizing: {"word_bits": _choice(4, 8), "softmax": _choice("numerator", "normalized")},
+    QuantizedTraining: {
+        "epochs": _EPOCHS,
+        "batch": _BATCH,
+        "learning_rate": _RATE,
+        "distillation": _real(0, 1, closed=True),
+        "temperature": _real(0, 100),
+        "features": _real(0, 1000, closed=True),
+    },
+    Recipe: {
+        "name": _TEXT,
+        "seed": _whole(0, 2**31 - 1),
+        "threads": _whole(1, 1024),
+        "device": _choice("auto", "cpu", "cuda"),
+        "checkpoint": _TEXT,
+    },
+}
+TABLES = {"data": Data, "finetune": FineTuning, "quantize": Quantizing, "train": QuantizedTraining}
+
+
+def load_recipe(path: str | Path, seed: int | None = None) -> Recipe:
+    """Read and check a recipe, with `seed` in place of its own if given.
+
+    Raises RecipeError naming the field, OSError where the file cannot be read.
+    """
+    path = Path(path)
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(path, "file", f"no valid TOML ({error})") from error
+    tables = {name: content.pop(name) for name in TABLES if name in content}
+    if "data" not in tables:
+        raise RecipeError(path, "data", "missing", 'say what to train on: [data] set = "movie-reviews"')
+    parts = {name: _take(path, f"{name}.", kind, tables[name]) for name, kind in TABLES.items() if name in tables}
+    recipe = _take(path, "", Recipe, content if seed is None else content | {"seed": seed}, parts)
+    _check_data(path, recipe.data)
+    if recipe.checkpoint is not None and "finetune" in parts:
+        raise RecipeError(path, "checkpoint", "stands beside [finetune]", "drop one: a checkpoint is fine-tuned")
+    return recipe
+
+
+def _check_data(path: Path, data: Data) -> None:
+    own = [name for name in ("labels", *SPLITS) if getattr(data, name)]
+    if data.set is not None and own:
+        raise RecipeError(path, f"data.{own[0]}", "stands beside data.set", "give a set, or labels and tables")
+    if data.set is None:
+        for name in ("labels", *SPLITS):
+            if not getattr(data, name):
+                raise RecipeError(path, f"data.{name}", "missing", "give data.set, or labels, train, dev and test")
+
+
+def _take(path: Path, at: str, kind: type, table: Any, given: dict | None = None) -> Any:
+    """A dataclass out of a table, every field checked; `given` are fields that are there already."""
+    if not isinstance(table, dict):
+        raise RecipeError(path, at.rstrip("."), "not a table", f"write [{at.rstrip('.')}]")
+    checks = CHECKS[kind]
+    for name, value in table.items():
+        if name not in checks:
+            raise RecipeError(path, at + name, "unknown field", f"known are {', '.join(checks)}")
+        good, wanted = checks[name]
+        if not good(value):
+            raise RecipeError(path, at + name, f"{value!r} is not {wanted}")
+    values = {name: tuple(v) if isinstance(v, list) else v for name, v in table.items()} | (given or {})
+    for f in fields(kind):
+        if f.default is MISSING and f.default_factory is MISSING and f.name not in values:
+            raise RecipeError(path, at + f.name, "missing")
+    return kind(**values)

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Quantization-aware training: a recipe, from pretrained weights to a trained artifact, in steps that resume.
+
+1. fine-tune in float (finetune.py), 2. quantize by calibration (pipeline.py), 3. train the quantized model
+(trainable.py) on the labels and on the float model's answers, 4. measure float, calibrated and trained on the test
+split. The test split is used in the last step alone; every choice is made on dev.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from safetensors import safe_open
+from transformers import AutoModelForSequenceClassification
+
+from .artifact import load_artifact, save_artifact
+from .batch import Batch, make_batch
+from .checkpoint import load_checkpoint
+from .distillation import Teacher, distillation_loss, feature_loss
+from .evaluate import paired_accuracy, quantized_logits
+from .finetune import fine_tune, predict, score
+from .pipeline import quantize_checkpoint
+from .recipe import QuantizedTraining, Recipe
+from .tokens import Tokens, encode
+from .trainable import TrainableModel
+from .training import (
+    CLIP_NORM,
+    epoch_batches,
+    learning_rate,
+    load_state,
+    save_state,
+    save_tensors,
+    versions,
+    watched,
+    write_json,
+)
+from .vocabulary import drop_unused_words
+
+CALIBRATION = 640  # texts of the train split handed to the quantizer
+
+
+def choose_device(name: str) -> str:
+    """ "auto" → "cuda" where there is one. Raises ValueError where "cuda" is asked for and there is none."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device = 'cuda': PyTorch sees no GPU here; remedy: device = 'cpu' or 'auto'")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+
+
+def train(recipe: Recipe, folder: Path, out: Path, *, resume: bool = False, console: Console | None = None) -> dict:
+    """Follow `recipe` (whose tables lie relative to `folder`); the report, which is also `out/train.json`.
+
+    `out` gets `float/` (Hugging Face folder), `calibrated/` and `artifact/` (artifacts); with `resume`, what is there
+    already is kept and an unfinished step continues. Raises ValueError naming what does not fit, UnsupportedModel,
+    DataUnavailable, OSError.
+    """
+    console = console or Console(stderr=True)
+    if not resume and out.is_dir() and any(out.iterdir()):
+        raise ValueError(f"{out}: is not empty; remedy: --resume, or another folder")
+    torch.set_num_threads(recipe.threads)
+    device = choose_device(recipe.device)
+    names, data = recipe.data.load(folder)
+    source = recipe.checkpoint
+    if source is None:
+        settings = dict(max_length=recipe.data.max_length, seed=recipe.seed, device=device)
+        fine_tune(data, names, out / "float", recipe.finetune, resume=True, console=console, **settings)
+        source = str(out / "float")
+    checkpoint = load_checkpoint(source)
+    if checkpoint.task.kind != "sequence" or list(checkpoint.task.labels) != list(names):
+        raise ValueError(f"{source}: its labels are {checkpoint.task.labels}, the data's {list(names)}")
+    calibrated = _calibrated(recipe, source, data, out / "calibrated", console)
+
+    text = calibrated.tokenizer_path.read_text(encoding="utf-8")
+    model = AutoModelForSequenceClassification.from_pretrained(source, trust_remote_code=False).to(device)
+
+    def tokens(split: str, tokenizer_json: str) -> list[Tokens]:
+        return encode(tokenizer_json, [e.texts for e in data[split]], recipe.data.max_length)
+
+    labels = {s: [e.label for e in data[s]] for s in data}
+    teacher = Teacher(drop_unused_words(checkpoint).weights, device)
+    log, tensors = train_quantized(
+        (calibrated.manifest, calibrated.tensors), {s: tokens(s, text) for s in ("train", "dev")}, labels, teacher,
+        recipe.train, seed=recipe.seed, out=out / "training", resume=resume, device=device, console=console,
+    )  # fmt: skip
+
+    console.print("test split: float, calibrated and trained")
+    truth = np.array(labels["test"])
+    in_float = predict(model, tokens("test", checkpoint.tokenizer_json)).numpy().argmax(1) == truth
+    sentences, right = tokens("test", text), {}
+    for name, values in (("calibrated", calibrated.tensors), ("trained", tensors)):
+        right[name] = quantized_logits(calibrated.manifest, values, sentences).numpy().argmax(1) == truth
+    report = {
+        "recipe": asdict(recipe),
+        "training": log,
+        "examples": {s: {n: labels[s].count(i) for i, n in enumerate(names)} for s in labels},
+        "test": {name: paired_accuracy(in_float, values) for name, values in right.items()},
+        "versions": versions(),
+        "threads": torch.get_num_threads(),
+        "device": device,
+    }
+    given = {k: v for k, v in calibrated.manifest.items() if k not in ("format", "version", "tensors", "files")}
+    metrics = {"calibration": given["metrics"], "test": report["test"]["trained"], "seed": recipe.seed}
+    save_artifact(out / "artifact", {**given, "metrics": metrics}, tensors, text)
+    write_json(out / "train.json", report)
+    return report
+
+
+def _calibrated(recipe: Recipe, source: str, data: dict, out: Path, console: Console):
+    if not out.is_dir():
+        console.print("calibrating")
+        texts = [e.texts for e in data["train"][:CALIBRATION]]
+        options = dict(word_bits=recipe.quantize.word_bits, softmax=recipe.quantize.softmax)
+        quantize_checkpoint(source, texts, out, **options)  # up to 128 tokens, however short the training texts
+    found = load_artifact(out)
+    for field, wanted in (("word_bits", recipe.quantize.word_bits), ("softmax", recipe.quantize.softmax)):
+        held = found.manifest["architecture"]["word_bits"] if field == "word_bits" else found.manifest["softmax"]
+        if held != wanted:
+            raise ValueError(f"{out}: quantize.{field} was {held!r}, the recipe says {wanted!r}; remedy: another --out")
+    return found
+
+
+def train_quantized(
+    calibrated: tuple[dict, dict[str, np.ndarray]],
+    tokens: dict[str, Sequence[Tokens]],
+    labels: dict[str, Sequence[int]],
+    teacher: Teacher,
+    settings: QuantizedTraining,
+    *,
+    seed: int,
+    out: Path,
+    resume: bool = False,
+    device: str = "cpu",
+    console: Console | None = None,
+) -> tuple[dict, dict[str, np.ndarray]]:
+    """Train a calibrated (manifest, tensors) on tokens["train"]; the log, and the tensors of the epoch best on dev.
+
+    `out` holds the state of the last epoch
+    and the tensors of the best; with `resume` training goes on from there.
+    """
+    console = console or Console(stderr=True)
+    manifest, tensors = calibrated
+    last, best = out / "last.safetensors", out / "best.safetensors"
+    model = TrainableModel(manifest, tensors, device)
+    optimizer = torch.optim.AdamW(list(model.parameters.values()), lr=0.0, weight_decay=0.0)
+    kept = {**asdict(settings), "seed": seed}
+    if resume and last.is_file():
+        log = load_state(last, model.parameters, optimizer, kept)
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        log = {"settings": kept, "calibrated": _on_dev(manifest, tensors, tokens, labels), "epochs": []}
+        console.print("calibrated, dev: " + _shown(log["calibrated"]))
+    lengths = [len(s.ids) for s in tokens["train"]]
+    per_epoch = -(-len(lengths) // settings.batch)
+    for epoch in range(len(log["epochs"]), settings.epochs):
+        begun, total, step = time.monotonic(), 0.0, epoch * per_epoch
+        batches = epoch_batches(lengths, settings.batch, seed, epoch)
+        for rows, show in watched(batches, len(batches), f"quantized, epoch {epoch + 1}/{settings.epochs}", console):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, settings.epochs * per_epoch, settings.learning_rate)
+            target = torch.tensor([labels["train"][i] for i in rows], device=device)
+            loss = _loss(model, teacher, make_batch([tokens["train"][i] for i in rows], device), target, settings)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters.values(), CLIP_NORM)
+            optimizer.step()
+            total += loss.item() * len(rows)
+            step += 1
+            show(loss.item())
+        now = model.tensors()
+        entry = {"train_loss": total / len(lengths), **_on_dev(manifest, now, tokens, labels)}
+        entry["seconds"] = round(time.monotonic() - begun, 1)
+        if all(_rank(entry) > _rank(earlier) for earlier in log["epochs"]):
+            save_tensors(best, {name: torch.from_numpy(np.array(t)) for name, t in now.items()})
+        log["epochs"].append(entry)
+        save_state(last, model.parameters, optimizer, log)
+        console.print(f"quantized, epoch {epoch + 1}/{settings.epochs}: {_shown(entry)}")
+    ranks = [_rank(entry) for entry in log["epochs"]]
+    log["best_epoch"] = ranks.index(max(ranks)) + 1
+    log["wall_seconds"] = round(sum(entry["seconds"] for entry in log["epochs"]), 1)
+    with safe_open(best, "np") as file:
+        return log, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def _loss(
+    model: TrainableModel, teacher: Teacher, batch: Batch, target: torch.Tensor, settings: QuantizedTraining
+) -> torch.Tensor:
+    scales = model.manifest["scales"]
+    taps: dict[str, torch.Tensor] = {}
+    logits = model.forward(batch, taps.__setitem__) * scales["logits"]
+    wanted, rows = teacher(batch)
+    loss = distillation_loss(logits, target, wanted, settings.distillation, settings.temperature)
+    return loss + settings.features * feature_loss(taps[teacher.last] * scales["activations"][teacher.last], rows)
+
+
+def _on_dev(manifest: dict, tensors: dict, tokens: dict, labels: dict) -> dict:
+    found = score(quantized_logits(manifest, tensors, tokens["dev"]), labels["dev"])
+    return {"dev_accuracy": found["accuracy"], "dev_loss": found["loss"]}
+
+
+def _rank(entry: dict) -> tuple[float, float]:
+    return entry["dev_accuracy"], -entry["dev_loss"]
+
+
+def _shown(entry: dict) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in entry.items())

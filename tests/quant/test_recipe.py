@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recipes: what a file says is what is followed, anything else is refused by file and field; and tables of texts."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from zynqbert.quant.datasets import DATA_SETS, Example, read_table
+from zynqbert.quant.finetune import FineTuning
+from zynqbert.quant.recipe import TABLES, Data, QuantizedTraining, Quantizing, Recipe, RecipeError, load_recipe
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+LEAST = 'name = "x"\n[data]\nset = "movie-reviews"\n'
+OWN = 'name = "x"\n[data]\nlabels = ["no", "yes"]\ntrain = "a.tsv"\ndev = "b.tsv"\ntest = "c.tsv"\n'
+LABELS = ("no", "yes")
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """Writes a recipe of the given text and loads it."""
+
+    def load(text: str | bytes) -> Recipe:
+        file = tmp_path / "recipe.toml"
+        file.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return load_recipe(file)
+
+    return load
+
+
+@pytest.mark.parametrize("file", sorted(RECIPES.glob("*.toml")), ids=lambda file: file.stem)
+def test_the_committed_recipes(file):
+    found = load_recipe(file)
+    assert found.name == found.data.set == file.stem and found.checkpoint is None
+    assert found.finetune.base == "minilm-l6" and found.quantize.word_bits == 4
+    assert f"zynqbert train recipes/{file.name} --out build/{file.stem}\n" in file.read_text()
+
+
+def test_every_data_set_has_a_recipe():
+    assert {file.stem for file in RECIPES.glob("*.toml")} == set(DATA_SETS)
+
+
+def test_defaults(recipe):
+    assert recipe(LEAST) == Recipe(data=Data(set="movie-reviews"), name="x")
+
+
+def test_every_field_is_taken(recipe):
+    found = recipe(
+        'name = "n"\nseed = 7\nthreads = 3\ndevice = "cpu"\n'
+        '[data]\nlabels = ["no", "yes"]\ntrain = "a"\ndev = "b"\ntest = "c"\nmax_length = 9\n'
+        '[finetune]\nbase = "here"\nepochs = 4\nbatch = 5\nlearning_rate = 0.5\n'
+        '[quantize]\nword_bits = 8\nsoftmax = "normalized"\n'
+        "[train]\nepochs = 6\nbatch = 8\nlearning_rate = 1\ndistillation = 0\ntemperature = 3\n"
+    )
+    assert found == Recipe(
+        data=Data(None, LABELS, "a", "b", "c", 9),
+        name="n",
+        seed=7,
+        threads=3,
+        device="cpu",
+        finetune=FineTuning("here", 4, 5, 0.5),
+        quantize=Quantizing(8, "normalized"),
+        train=QuantizedTraining(6, 8, 1, 0, 3),
+    )
+    assert recipe('checkpoint = "there"\n' + LEAST).checkpoint == "there"
+
+
+WRONG = {  # by field: a type and a range that it has not
+    "name": ['""', "3"],
+    "seed": ["-1", "2147483648", '"0"', "1.0", "true"],
+    "threads": ["0", "1025", "2.0"],
+    "device": ['"gpu"', "0"],
+    "checkpoint": ['""', "[]"],
+    "data.set": ['"reviews"', "1"],
+    "data.labels": ['["one"]', '["a", "a"]', '["a", ""]', '["a", 1]', '"ab"', "[]"],
+    "data.train": ['""', "0"],
+    "data.dev": ['""', "false"],
+    "data.test": ['""', '["a"]'],
+    "data.max_length": ["2", "129", "64.0", '"64"', "true"],
+    "finetune.base": ['""', "1"],
+    "finetune.epochs": ["0", "1001", "2.5", "true"],
+    "finetune.batch": ["0", "4097", '"32"'],
+    "finetune.learning_rate": ["0", "-1e-5", "1.1", "nan", "inf", '"5e-5"', "true"],
+    "quantize.word_bits": ["2", "4.0", '"4"', "true"],
+    "quantize.softmax": ['"exact"', "0"],
+    "train.epochs": ["0", "1001", "1.0"],
+    "train.batch": ["0", "4097", "[32]"],
+    "train.learning_rate": ["0.0", "1.001", "nan", "{}"],
+    "train.distillation": ["-0.1", "1.01", "nan", '"0.7"', "true"],
+    "train.temperature": ["0", "101", "-1", "inf"],
+}
+
+
+def test_every_field_is_among_the_wrong_ones():
+    parts = {"": Recipe} | {f"{name}.": kind for name, kind in TABLES.items()}
+    fields = {at + f.name for at, kind in parts.items() for f in dataclasses.fields(kind)}
+    assert set(WRONG) == fields - set(TABLES)
+
+
+@pytest.mark.parametrize("field, value", [(field, value) for field, values in WRONG.items() for value in values])
+def test_a_wrong_value(recipe, tmp_path, field, value):
+    table, _, name = field.rpartition(".")
+    top = "" if field == "name" else 'name = "x"\n'
+    lines = {"": f"{top}{name} = {value}\n[data]\n", "data": f"{top}[data]\n{name} = {value}\n"}
+    text = lines.get(table, f'{top}[data]\nset = "movie-reviews"\n[{table}]\n{name} = {value}\n')
+    with pytest.raises(RecipeError) as caught:
+        recipe(text)
+    message = str(caught.value)
+    assert caught.value.field == field
+    assert message.startswith(f"{tmp_path / 'recipe.toml'}: {field}: ") and " is not " in message
+    assert "; remedy: " in message and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "text, field",
+    [
+        (LEAST + "colour = 1\n", "data.colour"),
+        ("epochs = 3\n" + LEAST, "epochs"),
+        (LEAST + "[train]\nlabels = 2\n", "train.labels"),
+        (LEAST + "[optimizer]\nname = 'sgd'\n", "optimizer"),
+        (LEAST + "[finetune.more]\nx = 1\n", "finetune.more"),
+    ],
+)
+def test_unknown_fields(recipe, text, field):
+    with pytest.raises(RecipeError, match=f"{field}: unknown field; remedy: known are ") as caught:
+        recipe(text)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    "text, field",
+    [
+        ('name = "x"\n', "data"),
+        ("", "data"),
+        ('[data]\nset = "movie-reviews"\n', "name"),
+        ('name = "x"\n[data]\n', "data.labels"),
+        *((OWN.replace(line, ""), f"data.{line.split()[0]}") for line in OWN.splitlines(keepends=True)[2:]),
+    ],
+)
+def test_missing_fields(recipe, text, field):
+    with pytest.raises(RecipeError, match=f"{field}: missing; remedy: ") as caught:
+        recipe(text)
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("own", ['labels = ["a", "b"]', 'train = "a"', 'dev = "a"', 'test = "a"'])
+def test_a_set_beside_tables(recipe, own):
+    field = f"data.{own.split()[0]}"
+    with pytest.raises(RecipeError, match=f"{field}: stands beside data.set; remedy: ") as caught:
+        recipe(LEAST + own)
+    assert caught.value.field == field
+
+
+def test_a_checkpoint_beside_fine_tuning(recipe):
+    with pytest.raises(RecipeError, match=r"checkpoint: stands beside \[finetune\]; remedy: ") as caught:
+        recipe('checkpoint = "a"\n' + LEAST + "[finetune]\nepochs = 1\n")
+    assert caught.value.field == "checkpoint"
+
+
+@pytest.mark.parametrize("table", list(TABLES))
+@pytest.mark.parametrize("value", ["{} = 5\n", "[[{}]]\n"])
+def test_a_table_that_is_none(recipe, table, value):
+    value = value.format(table)
+    text = value + LEAST if value[0] != "[" else LEAST + value
+    if table == "data":
+        text = value + 'name = "x"\n' if value[0] != "[" else 'name = "x"\n' + value
+    with pytest.raises(RecipeError, match=rf": {table}: not a table; remedy: write \[{table}\]"):
+        recipe(text)
+
+
+@pytest.mark.parametrize("text", ["name = ", "name = 'a'\nname = 'b'\n", b"name = '\xff'\n"])
+def test_a_file_that_is_no_toml(recipe, tmp_path, text):
+    with pytest.raises(RecipeError) as caught:
+        recipe(text)
+    assert caught.value.field == "file" and str(tmp_path / "recipe.toml") in str(caught.value)
+    assert "no valid TOML" in str(caught.value)
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.toml"):
+        load_recipe(tmp_path / "none.toml")
+
+
+def test_data_of_a_set(monkeypatch):
+    rows = {split: [Example(split, 1)] for split in ("train", "dev", "test")}
+    given = dataclasses.replace(DATA_SETS["movie-reviews"], load=rows.__getitem__)
+    monkeypatch.setitem(DATA_SETS, "movie-reviews", given)
+    assert Data(set="movie-reviews").load(Path("nowhere")) == (("negative", "positive"), rows)
+
+
+def test_data_of_tables_beside_the_recipe(tmp_path):
+    for split in ("train", "dev", "test"):
+        (tmp_path / f"{split}.tsv").write_text(f"yes\tof {split}\nno\tanother\n")
+    data = Data(labels=LABELS, train="train.tsv", dev="dev.tsv", test="test.tsv")
+    names, examples = data.load(tmp_path)
+    assert names == LABELS
+    assert examples == {s: [Example(f"of {s}", 1), Example("another", 0)] for s in ("train", "dev", "test")}
+
+
+# tables --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Writes a table of these bytes and reads it."""
+
+    def read(content: bytes) -> list[Example]:
+        file = tmp_path / "table.tsv"
+        file.write_bytes(content)
+        return read_table(file, LABELS)
+
+    return read
+
+
+SINGLE = [Example("Good.", 1), Example("Très mal", 0)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "yes\tGood.\nno\tTrès mal\n",
+        "yes\tGood.\nno\tTrès mal",
+        "yes\tGood.\r\nno\tTrès mal\r\n",
+        "\ufeffyes\tGood.\nno\tTrès mal\n",
+        "yes\tGood.\nno\tTrès mal\n\n\n",
+        "yes\tGood.\r\nno\tTrès mal\r\n\r\n",
+    ],
+)
+def test_single_texts(table, content):
+    assert table(content.encode()) == SINGLE
+
+
+def test_pairs(table):
+    found = table(b"no\tWho?\tNobody.\r\nyes\tWhy?\t Because.")
+    assert found == [Example("Who?", 0, "Nobody."), Example("Why?", 1, " Because.")]
+    assert found[0].texts == ("Who?", "Nobody.") and SINGLE[0].texts == "Good."
+
+
+def test_only_line_ends_end_a_row(table):
+    assert table("yes\ta\u2028b\x0bc\x85d\n".encode()) == [Example("a\u2028b\x0bc\x85d", 1)]
+
+
+@pytest.mark.parametrize(
+    "content, fault",
+    [
+        ("yes\ta\nmaybe\tb\n", "line 2: label 'maybe' is none of no, yes"),
+        ("Yes\ta\n", "line 1: label 'Yes' is none of no, yes"),
+        ("yes\ta\nno\n", "line 2: not label<tab>text"),
+        ("yes a\n", "line 1: not label<tab>text"),
+        ("yes\ta\tb\tc\n", "line 1: not label<tab>text"),
+        ("yes\t  \n", "line 1: not label<tab>text"),
+        ("yes\ta\t\n", "line 1: not label<tab>text"),
+        ("yes\ta\n\nno\tb\n", "line 2: not label<tab>text"),
+        ("yes\ta\nno\tb\tc\n", "line 2: 2 texts"),
+        ("yes\ta\tb\nno\tc\n", "line 2: 1 texts"),
+    ],
+)
+def test_a_wrong_row(table, tmp_path, content, fault):
+    with pytest.raises(ValueError) as caught:
+        table(content.encode())
+    assert f"{tmp_path / 'table.tsv'}, {fault}" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\r\n\r\n", b"\xef\xbb\xbf"])
+def test_a_table_without_rows(table, tmp_path, content):
+    with pytest.raises(ValueError, match=r"no rows; remedy: ") as caught:
+        table(content)
+    assert str(tmp_path / "table.tsv") in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["no\tTrès mal\n".encode("latin-1"), "no\tmal\n".encode("utf-16")])
+def test_a_table_that_is_not_utf_8(table, tmp_path, content):
+    with pytest.raises(ValueError, match=r"table\.tsv: not UTF-8 .*; remedy: ") as caught:
+        table(content)
+    assert str(tmp_path / "table.tsv") in str(caught.value)
+
+
+def test_no_table(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none\.tsv"):
+        read_table(tmp_path / "none.tsv", LABELS)
