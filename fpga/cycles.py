@@ -349,7 +349,7 @@ def loop_names() -> tuple[str, ...]:
 
 
 def _kind(instruction: Instruction) -> str:
-    """Name of an instruction's kind in reports: w8 products, that is the head, apart from the rest."""
+    """Name of an instruction's kind in reports: w8 products, that is head and mapping, apart from the rest."""
     name = type(instruction).__name__.lower()
     return f"{name} w8" if isinstance(instruction, Gemm) and instruction.w8 else name
 

@@ -115,6 +115,7 @@ class VectorCommand:
     destination: int | None = None  # LINEAR
     first: bool = False  # EMBED: replaces the residual; LINEAR to residual: clears the sums
     normalized: bool = False
+    plain: bool = False  # NORM: y = x
     tee: bool = False  # every word produced also goes to store
     pop_parameters: bool = False
     push_parameters_free: bool = False
@@ -262,6 +263,7 @@ class _Expander:
                 slot=slot,
                 row_block=rb,
                 width=i.width,
+                plain=isinstance(i, Norm) and i.plain,
                 pop_parameters=rb == 0,
                 push_parameters_free=last,
                 push_data=last and i.signal,

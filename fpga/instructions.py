@@ -12,7 +12,7 @@ INSTRUCTION_BYTES = 64
 BEAT_BYTES = 16
 LANES = 32
 NO_TRACE = 0xFFFFFFFF
-PROGRAM_VERSION = 1
+PROGRAM_VERSION = 2
 
 # On-chip limits, the same as in kernels/config.hpp (a test compares them).
 MAX_ROW_BLOCKS = 4
@@ -161,7 +161,10 @@ class Embed(Instruction):
 
 @dataclass(frozen=True)
 class Norm(Instruction):
-    """Layer norm of the residual, in place (Q7), and its entries to the activation memory (Q9)."""
+    """Layer norm of the residual, in place (Q7), and its entries to the activation memory (Q9).
+
+    `plain` leaves the residual as it is (Q20): entries alone.
+    """
 
     image: int = 0
     width: int = 0
@@ -171,11 +174,13 @@ class Norm(Instruction):
     m: int = 128
     s: int = 1
     trace: int = NO_TRACE
+    plain: bool = False
 
     OPCODE: ClassVar[int] = 4
     WORDS: ClassVar[dict[str, int]] = {
         "image": 1, "width": 2, "entries": 3, "dst": 4, "dst_stride": 5, "m": 6, "s": 7, "trace": 8,
     }  # fmt: skip
+    FLAGS: ClassVar[dict[str, int]] = {"plain": 17}
     ALIGNED: ClassVar[tuple[str, ...]] = ("image",)
 
     def _check(self, row_blocks: int) -> None:

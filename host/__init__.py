@@ -7,7 +7,7 @@
 
 def __getattr__(name: str):
     # Late: importing pynq takes most of a second, which `zynqbert --help` need not wait for.
-    if name in ("open", "Engine", "Result"):
+    if name in ("open", "Engine", "Result", "TokenLabel"):
         from . import engine
 
         return getattr(engine, name)

@@ -9,12 +9,14 @@ import os
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from . import workstation
+from .inputs import InputError, texts_of
 
 # A checkout's own model; an installed package asks for --artifact.
 DEFAULT_ARTIFACT = Path(__file__).resolve().parents[1] / "artifacts" / "movie-reviews"
@@ -47,23 +49,13 @@ class FormatName(str, Enum):
     csv = "csv"
 
 
-class SoftmaxName(str, Enum):
-    """Form of the softmax."""
-
-    numerator = "numerator"
-    normalized = "normalized"
-
-
 ArtifactOption = Annotated[Path, typer.Option("--artifact", help="Folder of the quantized model.")]
 BoardOption = Annotated[BoardName, typer.Option("--board", help="Board to run on, or to emulate.")]
 DeviceOption = Annotated[DeviceName, typer.Option("--device", help="auto: the board if this is one, else emulated.")]
 ClockOption = Annotated[float | None, typer.Option("--clock-mhz", help="Engine clock; the board's plan if not given.")]
 FileOption = Annotated[str | None, typer.Option("--file", help="File of sentences, one a line; - reads stdin.")]
+PairsOption = Annotated[bool, typer.Option("--pairs", help="Each argument or line holds two texts, parted by a tab.")]
 TextsArgument = Annotated[list[str] | None, typer.Argument(metavar="[SENTENCE]...", help="Sentences.")]
-
-
-class InputError(ValueError):
-    """What the user gave does not go together; the message says what would."""
 
 
 @app.callback()
@@ -91,40 +83,9 @@ def demo(
     run_demo(artifact, board=board.value, device=device.value, sentences=sentences, seed=seed, offline=offline)
 
 
-@app.command()
-def quantize(
-    source: Annotated[str, typer.Argument(help="Hugging Face classifier: a folder, or a name on the hub.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder to write the quantized model to.")],
-    calibrate: Annotated[
-        Path | None, typer.Option(help="Calibration sentences, one a line; else the movie reviews' train split.")
-    ] = None,
-    word_bits: Annotated[int, typer.Option(help="Bits of the word embeddings: 4 or 8.")] = 8,
-    softmax: Annotated[SoftmaxName, typer.Option(help="normalized: the paper's form.")] = SoftmaxName.numerator,
-) -> None:
-    """Quantize a float BERT classifier to a folder that every other command takes.
-
-    Example: zynqbert quantize ./my-classifier --out ./my-classifier-int4
-    """
-    if word_bits not in (4, 8):
-        raise InputError(f"--word-bits {word_bits} is neither 4 nor 8")
-    try:
-        from ..quant.pipeline import quantize_checkpoint
-    except ModuleNotFoundError as error:
-        if error.name in ("torch", "transformers"):
-            raise InputError(f"quantize needs {error.name}; remedy: pip install 'zynqbert[quant]'") from None
-        raise
-    from ..quant.datasets import movie_reviews
-
-    if calibrate is not None:
-        texts = list(read_lines(str(calibrate)))
-    else:
-        texts = [example.text for example in movie_reviews("train")]
-    report = quantize_checkpoint(source, texts, out, word_bits=word_bits, softmax=softmax.value)
-    print(f"{out}: {sum(report['bytes'].values()) / 1e6:.1f} MB", end="")
-    print(f", encoder weights {report['encoder']['ratio']:.2f} times smaller than in float", end="")
-    if "agreement" in report:
-        print(f", {report['agreement']:.1%} of {report['compared_sentences']} answers as in float", end="")
-    print()
+app.command()(workstation.quantize)
+app.command()(workstation.train)
+app.command()(workstation.ablation)
 
 
 @app.command()
@@ -136,26 +97,33 @@ def run(
     device: DeviceOption = DeviceName.auto,
     clock_mhz: ClockOption = None,
     form: Annotated[FormatName, typer.Option("--format", help="How results are written.")] = FormatName.text,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse a sentence that is too long.")] = False,
+    pairs: PairsOption = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse a text that is too long.")] = False,
 ) -> None:
-    """Classify sentences, given as arguments or in a file.
+    """Classify sentences, pairs or tokens, given as arguments or in a file.
+
+    The model decides what is answered: a label and every label's score, a regression's value, or each token's label.
 
     Example: zynqbert run "A gem." "Two hours I want back." --format jsonl
+
+    Pairs: zynqbert run --artifact ./my-pairs-artifact --pairs --file pairs.tsv --format csv
+
+    Tokens: zynqbert run --artifact ./my-tagger-artifact "Ada Lovelace lived in London."
     """
     from . import engine as engines
     from .output import progress, write_results
 
-    given = sentences_of(texts, file)
+    given = texts_of(texts, file, pairs)
     with (
         engines.open(board=board.value, artifact=artifact, device=device.value, clock_mhz=clock_mhz) as engine,
         progress("sentences", beside_output=True) as step,
     ):
-        write_results(noted(engine.stream(given, strict=strict), step), form.value)
+        write_results(noted(engine.stream(given, strict=strict), step), form.value, engine.task)
 
 
 @app.command()
 def estimate(
-    model: Annotated[str | None, typer.Option(help="bert-base, bert-large or minilm-l6.")] = None,
+    model: Annotated[str | None, typer.Option(help="bert-base, bert-large, minilm-l6 or albert-base.")] = None,
     artifact: Annotated[Path | None, typer.Option("--artifact", help="A quantized model instead.")] = None,
     board: BoardOption = BoardName.zcu102,
     seq: Annotated[int, typer.Option(help="Tokens of the sentence.")] = 128,
@@ -193,6 +161,7 @@ def verify(
     file: FileOption = None,
     artifact: ArtifactOption = DEFAULT_ARTIFACT,
     board: BoardOption = BoardName.zcu102,
+    pairs: PairsOption = False,
     csim: Annotated[bool, typer.Option("--csim/--no-csim", help="Also under ap_int, some seconds a sentence.")] = True,
 ) -> None:
     """Compare every buffer of a pass, under ap_int and native, with the golden model; exit 1 at a difference.
@@ -205,7 +174,10 @@ def verify(
     from .verify import summary
     from .verify import verify as compare
 
-    given = list(sentences_of(texts, file)) if texts or file else [example.text for example in own_sentences()[:4]]
+    if texts or file or pairs:
+        given = list(texts_of(texts, file, pairs))
+    else:
+        given = [example.text for example in own_sentences()[:4]]
     builds = ("csim", "native") if csim else ("native",)
     equal = True
     with progress("sentences", len(given) * len(builds), beside_output=True) as step:
@@ -240,30 +212,6 @@ def emulator(
             f"{figures.repeats}, best {figures.best_ms:.1f}), {figures.gmac_per_s:.1f} GMAC/s, start-up "
             f"{figures.load_s:.1f} s; measured on this machine"
         )
-
-
-def sentences_of(texts: list[str] | None, file: str | None) -> Iterable[str]:
-    """The sentences of the arguments, or of the file's lines as they come."""
-    if bool(texts) == (file is not None):
-        raise InputError("give sentences as arguments, or --file F (- reads stdin)")
-    return texts if texts else read_lines(file)
-
-
-def read_lines(file: str) -> Iterator[str]:
-    """Lines of a UTF-8 file, or of stdin for "-", without their ends. Raises InputError at once if there is no file."""
-    if file != "-" and not Path(file).is_file():
-        raise InputError(f"{file}: no such file")
-    return _lines(file)
-
-
-def _lines(file: str) -> Iterator[str]:
-    """The lines; InputError at one that is not UTF-8."""
-    with nullcontext(sys.stdin.buffer) if file == "-" else Path(file).open("rb") as stream:
-        for number, line in enumerate(stream, 1):
-            try:
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
-            except UnicodeDecodeError:
-                raise InputError(f"{file}, line {number}: not UTF-8") from None
 
 
 def noted(results: Iterable, step) -> Iterator:

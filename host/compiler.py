@@ -14,6 +14,7 @@ import numpy as np
 from ..fpga import instructions as isa
 from ..fpga import program as programs
 from ..fpga.boards import Board
+from .layouts import ActivationMap, IoLayout, Region, Trace
 from .model_shape import LayerShape, ModelShape
 
 HEADER_BYTES = (2 + isa.MAX_ROWS) * isa.BEAT_BYTES
@@ -28,79 +29,6 @@ class Artifact(Protocol):
 
     manifest: Mapping
     tensors: Mapping[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Region:
-    """`bytes` bytes of the memory image from `offset`."""
-
-    offset: int
-    bytes: int
-
-
-@dataclass(frozen=True)
-class Trace:
-    """Where an instruction leaves a copy of what it produced, and how to read it.
-
-    Shape of the golden's buffer: [rows, channels]; [heads, rows, keys] for numerators; [results, channels] where
-    `result_block`. `dtype` is int8, uint8 or int16.
-    """
-
-    name: str
-    offset: int
-    dtype: str
-    channels: int
-    result_block: bool = False
-    heads: int = 0  # numerators only
-
-    def bytes(self, row_blocks: int = isa.MAX_ROW_BLOCKS) -> int:
-        """Bytes taken in the io buffer by a pass of `row_blocks` row blocks."""
-        words = self.channels * (1 if self.result_block else row_blocks)
-        if self.heads:
-            words = self.heads * row_blocks * row_blocks * isa.LANES
-        return words * isa.LANES * np.dtype(self.dtype).itemsize
-
-    def read(self, io: np.ndarray, row_blocks: int) -> np.ndarray:
-        """The buffer out of `io` (uint8) after a pass of `row_blocks`, padded rows included, in the golden's shape."""
-        data = np.ascontiguousarray(io[self.offset : self.offset + self.bytes(row_blocks)]).view(self.dtype)
-        if self.heads:
-            by_key = data.reshape(self.heads, row_blocks, row_blocks * isa.LANES, isa.LANES)
-            return by_key.transpose(0, 1, 3, 2).reshape(self.heads, row_blocks * isa.LANES, -1)
-        by_channel = data.reshape(-1, self.channels, isa.LANES)
-        return by_channel.transpose(0, 2, 1).reshape(-1, self.channels)
-
-
-@dataclass(frozen=True)
-class IoLayout:
-    """The io buffer: row block header, results (int16 [label][32 lanes]), traces."""
-
-    header: int
-    results: int
-    bytes: int
-    labels: int
-    traces: Mapping[str, Trace]
-
-    def logits(self, io: np.ndarray, lane: int) -> np.ndarray:
-        """int16 [labels] of result lane `lane` out of `io` (uint8)."""
-        results = io[self.results : self.results + self.labels * 2 * isa.LANES]
-        return np.ascontiguousarray(results).view(np.int16).reshape(self.labels, isa.LANES)[:, lane].copy()
-
-
-@dataclass(frozen=True)
-class ActivationMap:
-    """Words of the activation memory: base of each region, and words a row block of the first two and the last.
-
-    x holds a norm's entries, then the context; q and p (two slots of 128 words) live during attention alone, so that
-    ffn may lie over both. The gathered rows reuse x, the pooled ones q.
-    """
-
-    x: int
-    x_stride: int
-    q: int
-    q_stride: int
-    p: int
-    ffn: int
-    ffn_stride: int
 
 
 @dataclass(frozen=True)
@@ -140,12 +68,15 @@ def check_limits(shape: ModelShape) -> None:
     per_layer = [(f"entries.attention_norm[{i}]", layer.attention_norm) for i, layer in enumerate(shape.layers)]
     per_layer += [(f"entries.ffn_norm[{i}]", layer.ffn_norm) for i, layer in enumerate(shape.layers)]
     ffn = [(f"entries.ffn[{i}]", layer.ffn) for i, layer in enumerate(shape.layers)]
-    norms = [("entries.embedding_norm", shape.embedding_norm), *per_layer]
+    mapping = [] if shape.mapping is None else [("entries.mapping", shape.mapping)]
+    embedding = ("entries.embedding_norm", shape.embedding_norm)
+    norms = [*mapping, *per_layer]
     bounds = [
         ("architecture.hidden", shape.hidden, isa.MAX_WIDTH),
+        ("architecture.embedding", shape.embedding, isa.MAX_WIDTH),
         ("architecture.heads", shape.heads, isa.MAX_HEADS),
         ("task.labels", shape.labels, isa.MAX_LABELS),
-        *((name, value, isa.MAX_NORM_ENTRIES) for name, value in norms),
+        *((name, value, isa.MAX_NORM_ENTRIES) for name, value in (embedding, *norms)),
         *((name, value, isa.MAX_ENTRIES) for name, value in ffn),
     ]
     for name, value, limit in bounds:
@@ -155,15 +86,38 @@ def check_limits(shape: ModelShape) -> None:
         raise CompileError(f"architecture.head_width is {shape.head_width}, the engine takes 32 or 64")
     if shape.heads * shape.head_width != shape.hidden:
         raise CompileError(f"architecture.heads x head_width is not architecture.hidden = {shape.hidden}")
+    if shape.mapping is None and shape.embedding != shape.hidden:
+        raise CompileError(f"architecture.embedding is {shape.embedding}, and no mapping leads to {shape.hidden}")
+    if shape.word_bits == 4 and shape.embedding % 32:
+        raise CompileError(f"architecture.embedding is {shape.embedding}, 4-bit words take a multiple of 32")
+    if shape.embedding_norm < shape.embedding:
+        raise CompileError(
+            f"entries.embedding_norm is {shape.embedding_norm}, less than architecture.embedding = {shape.embedding}"
+        )
     for name, value in norms:
         if value < shape.hidden:
             raise CompileError(f"{name} is {value}, less than architecture.hidden = {shape.hidden}")
+    _check_sharing(shape)
+
+
+def _check_sharing(shape: ModelShape) -> None:
+    """Layers use matrices of their own or of an earlier layer, of the same sizes."""
+    if len(shape.weights) != len(shape.layers):
+        raise CompileError(f"architecture.weights names {len(shape.weights)} layers, there are {len(shape.layers)}")
+    before = [shape.embedding_norm if shape.mapping is None else shape.mapping]
+    before += [layer.ffn_norm for layer in shape.layers[:-1]]
+    sizes = [(k, layer.attention_norm, layer.ffn) for k, layer in zip(before, shape.layers, strict=True)]
+    for i, owner in enumerate(shape.weights):
+        if not 0 <= owner <= i or shape.weights[owner] != owner:
+            raise CompileError(f"architecture.weights[{i}] is {owner}, no layer up to {i} with matrices of its own")
+        if sizes[i] != sizes[owner]:
+            raise CompileError(f"architecture.weights[{i}] is {owner}, of entries {sizes[owner]}, not {sizes[i]}")
 
 
 def activation_map(shape: ModelShape) -> ActivationMap:
     """Lay the activation memory out for passes of four row blocks. What `check_limits` passes always fits."""
     norms = [shape.embedding_norm, *(n for layer in shape.layers for n in (layer.attention_norm, layer.ffn_norm))]
-    x_stride = max(norms)
+    x_stride = max(*norms, shape.mapping or 0)
     base = isa.MAX_ROW_BLOCKS * x_stride
     return ActivationMap(
         x=0,
@@ -186,11 +140,12 @@ class _Compiler:
         self.regions: dict[str, Region] = {}
         self.image_bytes = 0
         self.traces: dict[str, Trace] = {}
-        self.results = HEADER_BYTES
-        self.io_bytes = HEADER_BYTES + shape.labels * 2 * isa.LANES
+        self.logits = Trace("logits", HEADER_BYTES, "int16", shape.labels, result_block=shape.kind == "sequence")
+        self.io_bytes = HEADER_BYTES + self.logits.bytes()
+        self.owner = {f"layers.{i}": f"layers.{owner}" for i, owner in enumerate(shape.weights)}
 
     def io(self) -> IoLayout:
-        return IoLayout(0, self.results, self.io_bytes, self.shape.labels, self.traces)
+        return IoLayout(0, self.logits.offset, self.io_bytes, self.shape.labels, self.traces)
 
     # Layout
 
@@ -225,12 +180,18 @@ class _Compiler:
     def model(self) -> None:
         self.emit(isa.Rows(io=0))
         self.table("softmax.exp", isa.TABLE_EXP)
-        self.table("pooler.tanh", isa.TABLE_POOLER)
+        if self.shape.kind == "sequence":
+            self.table("pooler.tanh", isa.TABLE_POOLER)
         self.embeddings()
-        k = self.norm("embeddings.norm", self.shape.embedding_norm)
+        k = self.norm("embeddings.norm", self.shape.embedding_norm, self.shape.embedding)
+        if self.shape.mapping is not None:
+            k = self.mapping(k, self.shape.mapping)
         for index, layer in enumerate(self.shape.layers):
             k = self.layer(f"layers.{index}", layer, k)
-        self.head(k)
+        if self.shape.kind == "sequence":
+            self.head(k)
+        else:
+            self.classifier(k, src=self.map.x, src_stride=self.map.x_stride)
         self.emit(isa.End())
 
     def table(self, name: str, table: int) -> None:
@@ -241,37 +202,51 @@ class _Compiler:
         fields = (("word", shape.vocab), ("position", shape.positions), ("type", shape.types))
         for index, (name, rows) in enumerate(fields):
             four_bit = name == "word" and shape.word_bits == 4
-            row_bytes = isa.embedding_row_bytes(shape.hidden, four_bit)
+            row_bytes = isa.embedding_row_bytes(shape.embedding, four_bit)
             last = index == len(fields) - 1
             self.emit(
                 isa.Embed(
                     image=self.region(f"embeddings.{name}", rows * row_bytes),
                     row_bytes=row_bytes,
-                    width=shape.hidden,
+                    width=shape.embedding,
                     field=index,
-                    trace=self.trace("embeddings.sum", "int16", shape.hidden) if last else isa.NO_TRACE,
+                    trace=self.trace("embeddings.sum", "int16", shape.embedding) if last else isa.NO_TRACE,
                     first=index == 0,
                     four_bit=four_bit,
                 )
             )
 
-    def norm(self, name: str, entries: int) -> int:
-        """NORM of the residual to region x; its entries."""
+    def norm(self, name: str, entries: int, width: int, *, plain: bool = False) -> int:
+        """NORM of the residual's `width` channels to region x; its entries. A plain one changes nothing to trace."""
         m, s = self.factor(f"{name}.operand")
         self.emit(
             isa.Norm(
                 image=self.region(name, _words(entries)),
-                width=self.shape.hidden,
+                width=width,
                 entries=entries,
                 dst=self.map.x,
                 dst_stride=self.map.x_stride,
                 m=m,
                 s=s,
-                trace=self.trace(f"{name}.y", "int16", self.shape.hidden),
+                trace=isa.NO_TRACE if plain else self.trace(f"{name}.y", "int16", width),
+                plain=plain,
                 signal=True,
             )
         )
         return entries
+
+    def mapping(self, k: int, entries: int) -> int:
+        """The embedding's k entries to the hidden width, as a residual and as entries of it (Q20)."""
+        source = {"src": self.map.x, "src_stride": self.map.x_stride}
+        # m = 0: what the residual memory held, a norm of another width, adds nothing
+        self.residual("mapping", k, (0, 1), w8=True, **source)
+        return self.norm("mapping", entries, self.shape.hidden, plain=True)
+
+    def weights(self, name: str, size: int) -> int:
+        """Offset of the matrix of linear layer `name`: its own, or the one it shares, which an earlier layer placed."""
+        layer, _, matrix = name.rpartition(".")
+        region = f"{self.owner[layer]}.{matrix}.weight" if layer else f"{name}.weight"
+        return self.regions[region].offset if region in self.regions else self.region(region, size)
 
     def linear(self, name: str, k: int, n: int, *, trace: int, w8: bool = False, **fields) -> None:
         """GEMM of linear layer `name`, its weights and parameters in the image."""
@@ -279,7 +254,7 @@ class _Compiler:
         tile_bytes = k * self.board.columns // 2
         self.emit(
             isa.Gemm(
-                weights=self.region(f"{name}.weight", -(-n // tile) * tile_bytes),
+                weights=self.weights(name, -(-n // tile) * tile_bytes),
                 parameters=self.region(f"{name}.parameters", _words(n)),
                 k=k,
                 n=n,
@@ -301,8 +276,8 @@ class _Compiler:
         values = {"destination": isa.TO_VALUES, "head_width": shape.head_width, "signal": True}
         self.linear(f"{name}.v", k, hidden, trace=self.trace(f"{name}.v", "int8", hidden), **x, **values)
         self.attention(name)
-        self.residual(f"{name}.o", hidden, at.x, at.x_stride)
-        entries = self.norm(f"{name}.attention_norm", layer.attention_norm)
+        self.residual(f"{name}.o", hidden, self.factor(f"{name}.o.residual"), **x)
+        entries = self.norm(f"{name}.attention_norm", layer.attention_norm, hidden)
         self.table(f"{name}.gelu", isa.TABLE_ACTIVATION)
         self.linear(
             f"{name}.ffn1",
@@ -318,8 +293,9 @@ class _Compiler:
             signal=True,
             **x,
         )
-        self.residual(f"{name}.ffn2", layer.ffn, at.ffn, at.ffn_stride, operand_unsigned=True)
-        return self.norm(f"{name}.ffn_norm", layer.ffn_norm)
+        factor = self.factor(f"{name}.ffn2.residual")
+        self.residual(f"{name}.ffn2", layer.ffn, factor, src=at.ffn, src_stride=at.ffn_stride, operand_unsigned=True)
+        return self.norm(f"{name}.ffn_norm", layer.ffn_norm, hidden)
 
     def attention(self, name: str) -> None:
         shape, at = self.shape, self.map
@@ -342,19 +318,16 @@ class _Compiler:
             )
         )
 
-    def residual(self, name: str, k: int, src: int, src_stride: int, **fields) -> None:
-        """GEMM whose result meets the residual (Q12)."""
-        m, s = self.factor(f"{name}.residual")
+    def residual(self, name: str, k: int, factor: tuple[int, int], **fields) -> None:
+        """GEMM whose result meets the residual, which takes `factor` = (m, s) before (Q12)."""
         self.linear(
             name,
             k,
             self.shape.hidden,
             trace=self.trace(f"{name}.x", "int16", self.shape.hidden),
-            src=src,
-            src_stride=src_stride,
             destination=isa.TO_RESIDUAL,
-            residual_m=m,
-            residual_s=s,
+            residual_m=factor[0],
+            residual_s=factor[1],
             wait=1,
             **fields,
         )
@@ -391,19 +364,22 @@ class _Compiler:
             wait=1,
             signal=True,
         )
+        self.classifier(shape.hidden, src=at.q, result_block=True)
+
+    def classifier(self, k: int, **fields) -> None:
+        """The classifier on an operand of k entries, to the results (Q13)."""
         if self.tracing:
-            self.traces["logits"] = Trace("logits", self.results, "int16", shape.labels, result_block=True)
+            self.traces["logits"] = self.logits
         self.linear(
             "classifier",
-            shape.hidden,
-            shape.labels,
+            k,
+            self.shape.labels,
             trace=isa.NO_TRACE,
             w8=True,
-            result_block=True,
-            src=at.q,
             destination=isa.TO_IO,
-            dst=self.results,
+            dst=self.logits.offset,
             wait=1,
+            **fields,
         )
 
 

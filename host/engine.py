@@ -14,9 +14,9 @@ from . import driver
 from .compiler import ModelShape, Plan, plan
 from .errors import EngineMismatch
 from .memory_image import memory_image
-from .packing import Pass, Sentence, SentenceEncoder, pack_pass
+from .packing import Pass, Sentence, SentenceEncoder, pack_pass, text_and_pair
 from .pynq_quietly import Overlay, allocate
-from .result import Result
+from .result import Result, TokenLabel, scores_of
 from .target import Target, choose
 
 TIMEOUT_S = 10.0
@@ -51,10 +51,11 @@ class Engine:
     def __init__(self, target: Target, compiled: Plan, model: Artifact, clock_mhz: float, timeout_s: float):
         self.plan, self.timeout_s, self.target = compiled, timeout_s, target
         manifest = model.manifest
-        self.labels: list[str] = list(manifest["task"]["labels"])
+        self.task: dict = manifest["task"]
+        self.labels: list[str] = list(self.task["labels"])
         self._logit_scale = float(manifest["scales"]["logits"])
         shape = compiled.shape
-        max_tokens = min(isa.MAX_ROWS, shape.positions, manifest["task"]["max_length"])
+        max_tokens = min(isa.MAX_ROWS, shape.positions, self.task["max_length"])
         self.encoder = SentenceEncoder(model.tokenizer_path, max_tokens, shape.vocab, shape.types)
         self.meter = target.meter(compiled)
         self._buffers: list = []
@@ -112,32 +113,54 @@ class Engine:
 
     # Use
 
-    def stream(self, texts: Iterable[str], *, strict: bool = False) -> Iterator[Result]:
-        """Classify sentences one by one, in order, as they come.
+    def stream(self, texts: Iterable[str | tuple[str, str]], *, strict: bool = False) -> Iterator[Result]:
+        """Answer texts, or pairs of texts, one by one, in order, as they come.
 
-        A sentence over the model's length is truncated and marked, or raises TooLong if `strict`.
+        What is over the model's length is truncated and marked, or raises TooLong if `strict`.
         """
-        for text in texts:
-            yield self._classify(text, self.encoder.encode(text, strict=strict))
+        for given in texts:
+            yield self._answer(given, self.encoder.encode(given, strict=strict))
 
-    def _classify(self, text: str, sentence: Sentence) -> Result:
+    def _answer(self, given: str | tuple[str, str], sentence: Sentence) -> Result:
         rows = pack_pass([sentence])
         reading = self.meter.measure(lambda: self.run_pass(rows), rows.row_blocks, self.clock_mhz)
-        logits = self.plan.io.logits(np.asarray(self._io), lane=0)
-        shares = softmax(logits * self._logit_scale)
-        best = int(np.argmax(logits))
+        text, pair = text_and_pair(given)
+        if self.task["kind"] == "token":
+            answer = self._token_answers(text, pair, sentence, rows.row_blocks)
+        else:
+            answer = self._sentence_answer()
         return Result(
             text=text,
-            label=self.labels[best],
-            confidence=float(shares[best]),
+            pair=pair,
             latency_ms=reading.latency_ms,
             energy_mj=reading.power_w * reading.latency_ms,
             power_w=reading.power_w,
             clock_mhz=self.clock_mhz,
             truncated=sentence.truncated,
             source=reading.source,
-            logits=tuple(int(logit) for logit in logits),
+            **answer,
         )
+
+    def _sentence_answer(self) -> dict:
+        """What the last pass says: the fields of a Result that depend on the model's kind."""
+        logits = self.plan.io.logits(np.asarray(self._io), lane=0)
+        scores = scores_of(logits * self._logit_scale, self.task["scores"]).tolist()
+        answer = {"scores": dict(zip(self.labels, scores, strict=True)), "logits": tuple(logits.tolist())}
+        if self.task["scores"] == "none":
+            return answer | {"value": scores[0] if len(scores) == 1 else None}
+        best = int(np.argmax(logits))
+        return answer | {"label": self.labels[best], "confidence": scores[best]}
+
+    def _token_answers(self, text: str, pair: str | None, sentence: Sentence, row_blocks: int) -> dict:
+        """The same of a model that labels tokens."""
+        at = [span.row for span in sentence.spans]
+        logits = self.plan.io.token_logits(np.asarray(self._io), row_blocks)[at]  # [tokens, labels]
+        scores = scores_of(logits * self._logit_scale, self.task["scores"])
+        tokens = []
+        for span, best, row in zip(sentence.spans, np.argmax(logits, axis=1), scores, strict=True):
+            part = (pair if span.in_pair else text)[span.start : span.end]
+            tokens.append(TokenLabel(part, span.start, span.end, self.labels[best], float(row[best]), span.in_pair))
+        return {"tokens": tuple(tokens), "logits": tuple(map(tuple, logits.tolist()))}
 
     def run_pass(self, rows: Pass) -> None:
         """Run one pass; its results (and traces) are in the io buffer then. Raises EngineError, EngineTimeout."""
@@ -159,9 +182,3 @@ class Engine:
         traced = {name: trace.read(io, rows.row_blocks).copy() for name, trace in self.plan.io.traces.items()}
         lanes = len(rows.results)
         return {name: data[:lanes] if self.plan.io.traces[name].result_block else data for name, data in traced.items()}
-
-
-def softmax(x: np.ndarray) -> np.ndarray:
-    """exp(x) / sum exp(x) of a float vector."""
-    e = np.exp(x - x.max())
-    return e / e.sum()

@@ -33,35 +33,35 @@ def memory_image(plan: Plan, artifact: Artifact) -> np.ndarray:
             raise PackError(f"{name}: {flat.size} bytes for a region of {region.bytes}")
         image[region.offset : region.offset + region.bytes] = flat
 
-    for name in ("softmax.exp", "pooler.tanh", *(f"layers.{i}.gelu" for i in range(len(plan.shape.layers)))):
-        put(name, t[name])
+    put("softmax.exp", t["softmax.exp"])
+    if plan.shape.kind == "sequence":
+        put("pooler.tanh", t["pooler.tanh"])
     for field in ("word", "position", "type"):
         put(f"embeddings.{field}", pack_embedding(*(t[f"embeddings.{field}.{part}"] for part in "qms")))
     put("embeddings.norm", pack_norm(t, "embeddings.norm"))
+    if plan.shape.mapping is not None:
+        put("mapping", pack_entries(t["mapping.entries"]))
     for i in range(len(plan.shape.layers)):
+        put(f"layers.{i}.gelu", t[f"layers.{i}.gelu"])
         put(f"layers.{i}.attention", pack_attention(t, f"layers.{i}.attention", plan.shape.heads))
         for norm in ("attention_norm", "ffn_norm"):
             put(f"layers.{i}.{norm}", pack_norm(t, f"layers.{i}.{norm}"))
-    for gemm, name in linear_layers(plan):
+    for gemm, name, owner in linear_layers(plan):
         bias = t[f"{name}.bias"].astype(np.int64)
         amax = 255 if gemm.operand_unsigned else 127
-        if gemm.w8:
-            weight = t[f"{name}.weight"]
-            check_w8(name, weight, bias, amax)
-            put(f"{name}.weight", pack_w8(weight, plan.board.columns))
-        else:
-            nibbles = unpack_nibbles(name, t[f"{name}.weight"], gemm.k)
-            check_w4(name, nibbles, bias, amax)
-            put(f"{name}.weight", pack_w4(nibbles, plan.board.columns))
+        weight = t[f"{owner}.weight"] if gemm.w8 else unpack_nibbles(owner, t[f"{owner}.weight"], gemm.k)
+        (check_w8 if gemm.w8 else check_w4)(name, weight, bias, amax)
+        if name == owner:
+            put(f"{name}.weight", (pack_w8 if gemm.w8 else pack_w4)(weight, plan.board.columns))
         table = t.get(f"{name}.table") if name != "pooler" else np.ones(gemm.n, np.uint8)
         put(f"{name}.parameters", pack_linear_parameters(bias, t[f"{name}.m"], t[f"{name}.s"], table))
     return image
 
 
-def linear_layers(plan: Plan) -> list[tuple[isa.Gemm, str]]:
-    """Every GEMM of the plan with the name of its linear layer, in program order."""
-    names = {region.offset: name.removesuffix(".weight") for name, region in plan.regions.items()}
-    return [(i, names[i.weights]) for i in plan.instructions if isinstance(i, isa.Gemm)]
+def linear_layers(plan: Plan) -> list[tuple[isa.Gemm, str, str]]:
+    """Every GEMM of the plan with the name of its linear layer and of the one whose matrix it uses, in order."""
+    names = {region.offset: name.rpartition(".")[0] for name, region in plan.regions.items()}
+    return [(i, names[i.parameters], names[i.weights]) for i in plan.instructions if isinstance(i, isa.Gemm)]
 
 
 def unpack_nibbles(name: str, packed: np.ndarray, k: int) -> np.ndarray:
@@ -122,13 +122,20 @@ def pack_attention(tensors, name: str, heads: int) -> np.ndarray:
 def pack_norm(tensors, name: str) -> np.ndarray:
     """Words uint64, one an entry, padded to even: gamma [7:0], its shift [12:8], beta [23:16], its shift [27:24],
     continues [28] where the entry is a further one of its channel."""
-    entries = tensors[f"{name}.entries"].astype(np.int64)
+    entries = tensors[f"{name}.entries"]
+    words = pack_entries(entries)
     channel = np.repeat(np.arange(len(entries)), entries)
-    words = np.zeros(len(channel) + len(channel) % 2, np.uint64)
     parts = (("gamma", 0), ("gamma_shift", 8), ("beta", 16), ("beta_shift", 24))
     for part, shift in parts:
         values = tensors[f"{name}.{part}"].view(np.uint8)[channel]
         words[: len(channel)] |= values.astype(np.uint64) << np.uint64(shift)
+    return words
+
+
+def pack_entries(entries: np.ndarray) -> np.ndarray:
+    """Words of a norm that is plain, from entries a channel [N]: uint64, padded to even, `continues` [28] alone."""
+    channel = np.repeat(np.arange(len(entries)), entries)
+    words = np.zeros(len(channel) + len(channel) % 2, np.uint64)
     words[1 : len(channel)] |= (channel[1:] == channel[:-1]).astype(np.uint64) << np.uint64(28)
     return words
 

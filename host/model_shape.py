@@ -17,10 +17,16 @@ class LayerShape:
 
 @dataclass(frozen=True)
 class ModelShape:
-    """Sizes of a BERT classifier; `embedding_norm` and `layers` count operand entries (Q9, Q11)."""
+    """Sizes of a BERT or ALBERT model; `embedding_norm`, `mapping` and `layers` count operand entries (Q9, Q11, Q20).
+
+    `kind`: "sequence", one answer a sentence, or "token", one a row. `mapping`: None where the embeddings have the
+    hidden width. `weights`: for each layer, the layer whose matrices it uses, itself or an earlier one.
+    """
 
     name: str
+    kind: str
     hidden: int
+    embedding: int
     heads: int
     head_width: int
     ffn: int
@@ -31,64 +37,77 @@ class ModelShape:
     word_bits: int
     normalized: bool
     embedding_norm: int
+    mapping: int | None
     layers: tuple[LayerShape, ...]
+    weights: tuple[int, ...]
 
     @staticmethod
     def of_manifest(manifest: Mapping[str, Any], name: str = "artifact") -> "ModelShape":
         """The shape that an artifact's checked manifest (docs/artifact.md) describes."""
-        a, entries = manifest["architecture"], manifest["entries"]
+        a, task, entries = manifest["architecture"], manifest["task"], manifest["entries"]
         layers = zip(entries["attention_norm"], entries["ffn"], entries["ffn_norm"], strict=True)
-        embedding = entries["embedding_norm"]
         return ModelShape(
             name=name,
+            kind=task["kind"],
             hidden=a["hidden"],
+            embedding=a["embedding"],
             heads=a["heads"],
             head_width=a["head_width"],
             ffn=a["ffn"],
             vocab=a["vocab"],
             positions=a["positions"],
             types=a["types"],
-            labels=len(manifest["task"]["labels"]),
+            labels=len(task["labels"]),
             word_bits=a["word_bits"],
             normalized=manifest["softmax"] == "normalized",
-            embedding_norm=embedding[0] if isinstance(embedding, list) else embedding,
+            embedding_norm=entries["embedding_norm"][0],
+            mapping=entries["mapping"][0] if a["family"] == "albert" else None,
             layers=tuple(LayerShape(*sizes) for sizes in layers),
+            weights=tuple(a["weights"]),
         )
 
     @staticmethod
     def named(name: str) -> "ModelShape":
         """A well-known architecture, two labels, no channel split; ValueError names those there are."""
         try:
-            layers, hidden, heads, ffn = ARCHITECTURES[name]
+            layers, hidden, heads, ffn, embedding, vocab = ARCHITECTURES[name]
         except KeyError:
             raise ValueError(f"model {name!r} is none of {', '.join(ARCHITECTURES)}") from None
+        albert = embedding is not None
         return ModelShape(
             name=name,
+            kind="sequence",
             hidden=hidden,
+            embedding=embedding if albert else hidden,
             heads=heads,
             head_width=hidden // heads,
             ffn=ffn,
-            vocab=30522,
+            vocab=vocab,
             positions=128,
             types=2,
             labels=2,
             word_bits=8,
             normalized=False,
-            embedding_norm=hidden,
+            embedding_norm=embedding if albert else hidden,
+            mapping=hidden if albert else None,
             layers=(LayerShape(hidden, ffn, hidden),) * layers,
+            weights=(0,) * layers if albert else tuple(range(layers)),
         )
 
     def dense_macs(self, rows: int) -> int:
         """Multiply-accumulates of the unpadded, unsplit model over `rows` tokens of one sentence, head included."""
+        mapping = 0 if self.mapping is None else rows * self.embedding * self.hidden
         linear = rows * (4 * self.hidden * self.hidden + 2 * self.hidden * self.ffn)
         attention = 2 * rows * rows * self.hidden
-        head = self.hidden * (self.hidden + self.labels)
-        return len(self.layers) * (linear + attention) + head
+        token = rows * self.hidden * self.labels
+        head = token if self.kind == "token" else self.hidden * (self.hidden + self.labels)
+        return mapping + len(self.layers) * (linear + attention) + head
 
 
-# layers, hidden, heads, ffn
+# layers, hidden, heads, ffn, width of ALBERT's embeddings, vocabulary
 ARCHITECTURES = {
-    "bert-base": (12, 768, 12, 3072),
-    "bert-large": (24, 1024, 16, 4096),
-    "minilm-l6": (6, 384, 12, 1536),
+    "bert-base": (12, 768, 12, 3072, None, 30522),
+    "bert-large": (24, 1024, 16, 4096, None, 30522),
+    "minilm-l6": (6, 384, 12, 1536, None, 30522),
+    "albert-base": (12, 768, 12, 3072, 128, 30000),
 }

@@ -4,42 +4,110 @@
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import astuple, fields
+from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
 
 from .result import Result
 
+# What one row of CSV holds: a sentence, then each label's score; or a token, of the sentence with this number from 1.
+SENTENCE_COLUMNS = tuple(f.name for f in fields(Result) if f.name not in ("scores", "tokens"))
+TOKEN_COLUMNS = ("sentence", "token", "start", "end", "label", "confidence", "in_pair")
 
-def write_results(results: Iterable[Result], form: str, out=None) -> None:
-    """Write `results` to `out` (stdout) as they come, as "text", "jsonl" or "csv"."""
+# From which score on a label of several that may hold at once is shown.
+SHOWN_SCORE = 0.5
+
+
+def write_results(results: Iterable[Result], form: str, task: Mapping[str, Any], out=None) -> None:
+    """Write the results of a model of `task` (the manifest's) to `out` (stdout) as they come.
+
+    form: "text", "jsonl" or "csv".
+    """
     out = out or sys.stdout
     if form == "jsonl":
         for result in results:
             print(json.dumps(result.as_dict(), ensure_ascii=False), file=out, flush=True)
     elif form == "csv":
-        names = [field.name for field in fields(Result)]
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(names)
-        for result in results:
-            row = result.as_dict() | {"logits": " ".join(map(str, result.logits))}
-            writer.writerow([row[name] for name in names])
+        if task["kind"] == "token":
+            writer.writerow(TOKEN_COLUMNS)
+            for number, result in enumerate(results, 1):
+                writer.writerows((number, *astuple(token)) for token in result.tokens)
+        else:
+            writer.writerow([*SENTENCE_COLUMNS, *(f"score:{label}" for label in task["labels"])])
+            for result in results:
+                row = result.as_dict() | {"logits": " ".join(map(str, result.logits))}
+                writer.writerow([*(row[name] for name in SENTENCE_COLUMNS), *result.scores.values()])
     else:
         for result in results:
-            print(text_line(result), file=out, flush=True)
+            print("\n".join(text_lines(result, task["scores"])), file=out, flush=True)
 
 
-def text_line(result: Result) -> str:
-    """One result in one line, what is modelled marked so."""
+def text_lines(result: Result, form: str) -> Iterator[str]:
+    """One result in a line, what is modelled marked so, and below it a line for each token that has a label.
+
+    form: how the scores came about, "softmax", "sigmoid" or "none".
+    """
     cut = "  (truncated)" if result.truncated else ""
-    return (
-        f"{result.label}  {result.confidence:.3f}  {result.latency_ms:.3f} ms  {result.power_w:.2f} W  "
-        f"{result.fps_per_w:.1f} fps/W  [{result.source}, {result.clock_mhz:g} MHz]{cut}  {result.text}"
+    answer = f"{text_answer(result, form)}  " if result.scores else ""
+    second = "" if result.pair is None else f"  |  {result.pair}"
+    yield (
+        f"{answer}{result.latency_ms:.3f} ms  {result.power_w:.2f} W  {result.fps_per_w:.1f} fps/W  "
+        f"[{result.source}, {result.clock_mhz:g} MHz]{cut}  {result.text}{second}"
     )
+    width = max((len(token.label) for token in result.tokens), default=0)
+    for token in result.tokens:
+        place = f"{token.start}..{token.end}" + (" of the second" if token.in_pair else "")
+        yield f"    {token.label:{width}}  {token.confidence:.3f}  {token.text}  [{place}]"
+
+
+def text_answer(result: Result, form: str) -> str:
+    """A sentence's answer: its label, every value of a regression, or the labels of several that hold at once."""
+    if form == "none":
+        return "  ".join(f"{label} = {value:.4g}" for label, value in result.scores.items())
+    holding = {label: score for label, score in result.scores.items() if form == "sigmoid" and score >= SHOWN_SCORE}
+    return "  ".join(f"{label}  {score:.3f}" for label, score in (holding or {result.label: result.confidence}).items())
+
+
+def quantize_summary(report: dict[str, Any]) -> str:
+    """A quantization's report (quant/pipeline.py) in a line: sizes, and how far its answers are from the float model's.
+
+    Answers are the labels of sentences or tokens, for several at once whether each holds; of a regression the values.
+    """
+    parts = [
+        f"{sum(report['bytes'].values()) / 1e6:.1f} MB",
+        f"encoder weights {report['encoder']['ratio']:.2f} times smaller than in float",
+    ]
+    texts = f"{report.get('compared_sentences')} further texts"
+    if "agreement" in report:
+        parts.append(f"{report['agreement']:.1%} of the answers to {texts} as in float")
+    if "mean_absolute_error" in report:
+        parts.append(f"values of {texts} off float by {report['mean_absolute_error']:.3f} of their spread")
+    return ", ".join(parts)
+
+
+def print_training(report: dict[str, Any], out: Path) -> None:
+    """A training's report (quant/train.py): accuracy on the test split in float, calibrated and trained."""
+    table = Table(box=box.SIMPLE_HEAD, title=f"test split, {report['test']['trained']['sentences']} examples, measured")
+    table.add_column("model")
+    for name in ("right", "accuracy", "against float", "95 % interval"):
+        table.add_column(name, justify="right")
+    in_float = report["test"]["trained"]
+    table.add_row("float", str(in_float["float_right"]), f"{in_float['float_accuracy']:.2%}", "", "")
+    for name, found in report["test"].items():
+        low, high = found["difference_interval_points"]
+        points = f"{found['difference_points']:+.2f} points"
+        right, share = str(found["quantized_right"]), f"{found['quantized_accuracy']:.2%}"
+        table.add_row(f"quantized, {name}", right, share, points, f"{low:+.2f} to {high:+.2f}")
+    Console().print(table)
+    print(f"{out / 'artifact'}: the trained model; {out / 'train.json'}: settings, losses and these figures")
 
 
 # What the user chose or the array's shape gives; every other figure of an estimate is modelled.

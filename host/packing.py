@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -15,16 +16,38 @@ HEADER_BEATS = 2
 
 
 class TooLong(ValueError):
-    """A sentence has more tokens than the model takes; the message says how many."""
+    """A text or pair has more tokens than the model takes; the message says how many."""
+
+
+def text_and_pair(texts: str | tuple[str, str]) -> tuple[str, str | None]:
+    """The text and the one it is paired with, if any. Raises ValueError for anything but a text or two."""
+    if isinstance(texts, str):
+        return texts, None
+    if not (isinstance(texts, tuple) and len(texts) == 2 and all(isinstance(text, str) for text in texts)):
+        raise ValueError(f"a text, or a tuple of two, is needed, not {str(texts)[:40]!r}")
+    return texts
+
+
+class Span(NamedTuple):
+    """Characters `start` to `end` of the text (of the second one if `in_pair`) that the token of row `row` is from."""
+
+    row: int
+    start: int
+    end: int
+    in_pair: bool
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """Token ids and types, int64 [tokens], [CLS] first; `truncated` if tokens were dropped."""
+    """Token ids and types of a text or pair, int64 [tokens], [CLS] first; `truncated` if tokens were dropped.
+
+    `spans` are the tokens but for the special ones, in order.
+    """
 
     ids: np.ndarray
     types: np.ndarray
     truncated: bool
+    spans: tuple[Span, ...] = ()
 
 
 class SentenceEncoder:
@@ -40,21 +63,30 @@ class SentenceEncoder:
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
 
-    def encode(self, text: str, *, strict: bool = False) -> Sentence:
-        """Tokens of `text` with the special ones; beyond `max_tokens` cut, [SEP] kept, or TooLong if `strict`."""
-        encoding = self.tokenizer.encode(text)
+    def encode(self, texts: str | tuple[str, str], *, strict: bool = False) -> Sentence:
+        """Tokens of a text, or of a pair by the tokenizer's own template, with the special ones.
+
+        Beyond `max_tokens` tokens are cut off the end of the longer text, special ones kept; or TooLong if `strict`.
+        """
+        text, pair = text_and_pair(texts)
+        encoding = self.tokenizer.encode(text, pair)
         count = len(encoding.ids)
         truncated = count > self.max_tokens
         if truncated and strict:
             raise TooLong(f"sentence of {count} tokens, the model takes {self.max_tokens}: {text[:40]!r}...")
         if truncated:
             self.tokenizer.enable_truncation(self.max_tokens)
-            encoding = self.tokenizer.encode(text)
+            encoding = self.tokenizer.encode(text, pair)
             self.tokenizer.no_truncation()
+            # The library cuts nothing where the special tokens alone are too many.
+            if len(encoding.ids) > self.max_tokens:
+                raise TooLong(f"the special tokens alone are more than the {self.max_tokens} that the model takes")
         ids, types = np.array(encoding.ids, np.int64), np.array(encoding.type_ids, np.int64)
         if not len(ids) or ids.max() >= self.vocab or types.max() >= self.types:
             raise ValueError(f"the tokenizer gives tokens that the model has no embedding of: {text[:40]!r}")
-        return Sentence(ids, types, truncated)
+        tokens = zip(encoding.offsets, encoding.sequence_ids, encoding.special_tokens_mask, strict=True)
+        spans = (Span(row, *at, of == 1) for row, (at, of, special) in enumerate(tokens) if not special)
+        return Sentence(ids, types, truncated, tuple(spans))
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One sentence in one build: the buffers that were compared, and the first difference in program order if any."""
+    """One text or pair in one build: the buffers that were compared, and the first difference in program order if any.
+
+    `text` shows a pair as "one | other".
+    """
 
     build: str
     text: str
@@ -43,9 +46,9 @@ class Verdict:
 
 
 def verify(
-    artifact: Path, board: Board, texts: Sequence[str], builds: Sequence[str] = ("native",)
+    artifact: Path, board: Board, texts: Sequence[str | tuple[str, str]], builds: Sequence[str] = ("native",)
 ) -> Iterator[Verdict]:
-    """Compare every traced buffer of each sentence in each build with the golden model's."""
+    """Compare every traced buffer of each text or pair in each build with the golden model's."""
     from ..quant.golden_model import GoldenModel
 
     golden = GoldenModel(artifact)
@@ -53,11 +56,12 @@ def verify(
         with engines.open(
             board=board, artifact=artifact, device=emulated(board, build=build), trace=True, timeout_s=3600
         ) as engine:
-            for text in texts:
-                rows = pack_pass([engine.encoder.encode(text)])
+            for given in texts:
+                rows = pack_pass([engine.encoder.encode(given)])
                 expected = golden_traces(golden, rows)
                 found = engine.traces(rows)
-                yield Verdict(build, text, len(found), first_difference(expected, found))
+                shown = given if isinstance(given, str) else " | ".join(given)
+                yield Verdict(build, shown, len(found), first_difference(expected, found))
 
 
 def golden_traces(golden, rows: Pass) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-FORMAT, MAJOR, MINOR = "zynqbert-artifact", 1, 0
+FORMAT, MAJOR, MINOR = "zynqbert-artifact", 2, 0
 MODEL, TOKENIZER, MANIFEST = "model.safetensors", "tokenizer.json", "manifest.json"
 MAX_NORM_ENTRIES, MAX_ENTRIES = 1280, 4608  # of the engine (docs/program.md)
 AGAIN = "quantize the model again"
@@ -113,32 +113,10 @@ def check_manifest(file: object, manifest: Any) -> None:
     top.check("tensors", lambda x: isinstance(x, dict), "an object")
     top.check("metrics", lambda x: isinstance(x, dict), "an object")
 
-    names = ("family", "layers", "hidden", "heads", "head_width", "ffn", "vocab", "positions", "types", "activation")
-    a = _Fields(file, "architecture.", manifest["architecture"], (*names, "word_bits"))
-    a.choice("family", "bert")
-    a.choice("activation", "gelu")
-    a.choice("word_bits", 4, 8)
-    layers, hidden = a.integer("layers", 1, 256), a.integer("hidden", 32, 1024)
-    heads, width = a.integer("heads", 1, 32), a.choice("head_width", 32, 64)
-    if heads * width != hidden:
-        a.fail("hidden", f"heads × head_width = {heads * width}")
-    ffn = a.integer("ffn", 1, MAX_ENTRIES)
-    a.integer("vocab", 1, 2**24)
-    a.integer("types", 1, 2**16 - 1)
-    positions = a.integer("positions", 1, 128)
-
-    task = _Fields(file, "task.", manifest["task"], ("kind", "labels", "max_length"))
-    task.choice("kind", "classification")
-    task.integer("max_length", 1, positions)
-    labels = task.check("labels", lambda x: isinstance(x, list) and 1 <= len(x) <= 1024, "a list of 1 to 1024 names")
-    if not all(isinstance(label, str) and label for label in labels) or len(set(labels)) != len(labels):
-        task.fail("labels", "a list of different names")
-
-    e = _Fields(file, "entries.", manifest["entries"], ("embedding_norm", "attention_norm", "ffn_norm", "ffn"))
-    e.counts("embedding_norm", 1, hidden, MAX_NORM_ENTRIES)
-    e.counts("attention_norm", layers, hidden, MAX_NORM_ENTRIES)
-    e.counts("ffn_norm", layers, hidden, MAX_NORM_ENTRIES)
-    e.counts("ffn", layers, ffn, MAX_ENTRIES)
+    architecture = manifest["architecture"]
+    _check_architecture(file, architecture)
+    _check_task(file, manifest["task"], architecture["positions"])
+    _check_entries(file, manifest["entries"], architecture)
 
     scales = _Fields(file, "scales.", manifest["scales"], ("logits", "activations"))
     scales.check("logits", _is_positive, "a number above 0")
@@ -149,6 +127,56 @@ def check_manifest(file: object, manifest: Any) -> None:
     for name in (MODEL, TOKENIZER):
         entry = _Fields(file, f"files.{name}.", files.value[name], ("sha256",))
         entry.check("sha256", _is_sha256, "a sha256 in hexadecimal")
+
+
+def _check_architecture(file: object, architecture: Any) -> None:
+    names = ("family", "layers", "hidden", "embedding", "heads", "head_width", "ffn", "vocab", "positions", "types")
+    a = _Fields(file, "architecture.", architecture, (*names, "activation", "word_bits", "weights"))
+    family = a.choice("family", "bert", "albert")
+    a.choice("activation", "gelu", "gelu_new")
+    a.choice("word_bits", 4, 8)
+    layers, hidden = a.integer("layers", 1, 256), a.integer("hidden", 32, 1024)
+    embedding = a.integer("embedding", 8, 1024)
+    heads, width = a.integer("heads", 1, 32), a.choice("head_width", 32, 64)
+    if heads * width != hidden:
+        a.fail("hidden", f"heads × head_width = {heads * width}")
+    if family == "bert" and embedding != hidden:
+        a.fail("embedding", f"hidden = {hidden}, as bert has it")
+    a.integer("ffn", 1, MAX_ENTRIES)
+    a.integer("vocab", 1, 2**24)
+    a.integer("types", 1, 2**16 - 1)
+    a.integer("positions", 1, 128)
+    weights = a.counts("weights", layers, 0, layers - 1)
+    if any(j > i or weights[j] != j for i, j in enumerate(weights)):
+        a.fail("weights", "for each layer itself, or an earlier one that uses its own matrices")
+
+
+def _check_task(file: object, task: Any, positions: int) -> None:
+    t = _Fields(file, "task.", task, ("kind", "scores", "labels", "max_length"))
+    t.choice("kind", "sequence", "token")
+    t.choice("scores", "softmax", "sigmoid", "none")
+    t.integer("max_length", 1, positions)
+    labels = t.check("labels", lambda x: isinstance(x, list) and 1 <= len(x) <= 1024, "a list of 1 to 1024 names")
+    if not all(isinstance(label, str) and label for label in labels) or len(set(labels)) != len(labels):
+        t.fail("labels", "a list of different names")
+
+
+def _check_entries(file: object, entries: Any, architecture: dict) -> None:
+    """The counts' bounds, and that layers which share matrices have equal K and N."""
+    layers, hidden, weights = (architecture[name] for name in ("layers", "hidden", "weights"))
+    albert = architecture["family"] == "albert"
+    e = _Fields(file, "entries.", entries, ("embedding_norm", "mapping", "attention_norm", "ffn_norm", "ffn"))
+    first = e.counts("embedding_norm", 1, architecture["embedding"], MAX_NORM_ENTRIES)
+    mapping = e.counts("mapping", 1 if albert else 0, hidden, MAX_NORM_ENTRIES)
+    attention_norm = e.counts("attention_norm", layers, hidden, MAX_NORM_ENTRIES)
+    ffn_norm = e.counts("ffn_norm", layers, hidden, MAX_NORM_ENTRIES)
+    ffn = e.counts("ffn", layers, architecture["ffn"], MAX_ENTRIES)
+    before = [*(mapping or first), *ffn_norm]  # K of q, k, v of each layer
+    for i, j in enumerate(weights):
+        wanted = f"such that layers {j} and {i}, which share matrices, have equal K and N"
+        for name, counts in (("ffn_norm", before), ("attention_norm", attention_norm), ("ffn", ffn)):
+            if counts[i] != counts[j]:
+                e.fail(name, wanted)
 
 
 def check_tensor_list(file: object, manifest: dict, expected: dict[str, tuple[str, tuple[int, ...]]]) -> None:

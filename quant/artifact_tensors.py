@@ -2,6 +2,7 @@
 """The tensors that an architecture calls for and the values they may hold (docs/artifact.md). numpy only."""
 
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,48 +13,76 @@ from .tables import exp_table
 Spec = dict[str, tuple[str, tuple[int, ...]]]
 
 
-def linears(manifest: Mapping) -> Iterator[tuple[str, int, int, int, int]]:
-    """Every linear layer: name, N, K, bits of a weight, largest |operand|."""
-    hidden, entries = manifest["architecture"]["hidden"], manifest["entries"]
-    before = entries["embedding_norm"][0]
-    for i, (attention, ffn, after) in enumerate(
-        zip(entries["attention_norm"], entries["ffn"], entries["ffn_norm"], strict=True)
-    ):
-        at = f"layers.{i}"
-        yield from ((f"{at}.{name}", hidden, before, 4, 127) for name in "qkv")
-        yield f"{at}.o", hidden, hidden, 4, 127
-        yield f"{at}.ffn1", ffn, attention, 4, 127
-        yield f"{at}.ffn2", hidden, ffn, 4, 255
-        before = after
-    yield "pooler", hidden, before, 8, 127
-    yield "classifier", len(manifest["task"]["labels"]), hidden, 8, 127
+class Place(NamedTuple):
+    """A linear layer where the model applies it: its bias and factors are `name`'s, its matrix may be shared."""
+
+    name: str
+    matrix: str  # whose `.weight` it uses: its own name, or that of the layer that owns it
+    n: int
+    k: int
+    bits: int
+    amax: int  # largest |operand|
+
+
+def linears(manifest: Mapping) -> Iterator[Place]:
+    """Every place of a linear layer, in the order of the model; those that share a matrix come once each."""
+    a, entries, task = manifest["architecture"], manifest["entries"], manifest["task"]
+    hidden, before, labels = a["hidden"], entries["embedding_norm"][0], len(task["labels"])
+    if entries["mapping"]:
+        yield Place("mapping", "mapping", hidden, before, 8, 127)
+        before = entries["mapping"][0]
+    for i, owner in enumerate(a["weights"]):
+        attention, ffn = entries["attention_norm"][i], entries["ffn"][i]
+        sizes = {name: (hidden, before, 127) for name in "qkv"}
+        sizes |= {"o": (hidden, hidden, 127), "ffn1": (ffn, attention, 127), "ffn2": (hidden, ffn, 255)}
+        for name, (n, k, amax) in sizes.items():
+            yield Place(f"layers.{i}.{name}", f"layers.{owner}.{name}", n, k, 4, amax)
+        before = entries["ffn_norm"][i]
+    if task["kind"] == "sequence":
+        yield Place("pooler", "pooler", hidden, before, 8, 127)
+        before = hidden
+    yield Place("classifier", "classifier", labels, before, 8, 127)
 
 
 def norms(manifest: Mapping) -> Iterator[tuple[str, int]]:
-    """Every layer norm: name, entries."""
-    entries = manifest["entries"]
-    yield "embeddings.norm", entries["embedding_norm"][0]
-    for i in range(manifest["architecture"]["layers"]):
-        yield f"layers.{i}.attention_norm", entries["attention_norm"][i]
-        yield f"layers.{i}.ffn_norm", entries["ffn_norm"][i]
+    """Every layer norm: name, width."""
+    a = manifest["architecture"]
+    yield "embeddings.norm", a["embedding"]
+    for i in range(a["layers"]):
+        yield f"layers.{i}.attention_norm", a["hidden"]
+        yield f"layers.{i}.ffn_norm", a["hidden"]
+
+
+def operands(manifest: Mapping) -> Iterator[tuple[str, int, int]]:
+    """Every output that becomes an operand by Q9: name, width, entries."""
+    a, entries = manifest["architecture"], manifest["entries"]
+    yield "embeddings.norm", a["embedding"], entries["embedding_norm"][0]
+    for k in entries["mapping"]:
+        yield "mapping", a["hidden"], k
+    for i in range(a["layers"]):
+        yield f"layers.{i}.attention_norm", a["hidden"], entries["attention_norm"][i]
+        yield f"layers.{i}.ffn_norm", a["hidden"], entries["ffn_norm"][i]
 
 
 def expected_tensors(manifest: Mapping) -> Spec:
     """Name → dtype, shape, from a checked manifest."""
     a = manifest["architecture"]
-    hidden = a["hidden"]
-    spec: Spec = {"softmax.exp": ("uint8", (256,)), "pooler.tanh": ("int8", (256,))}
+    hidden, embedding = a["hidden"], a["embedding"]
+    spec: Spec = {"softmax.exp": ("uint8", (256,))}
+    if manifest["task"]["kind"] == "sequence":
+        spec["pooler.tanh"] = ("int8", (256,))
     for field, rows in (("word", a["vocab"]), ("position", a["positions"]), ("type", a["types"])):
         four = field == "word" and a["word_bits"] == 4
-        spec[f"embeddings.{field}.q"] = ("uint8", (rows, (hidden + 1) // 2)) if four else ("int8", (rows, hidden))
+        spec[f"embeddings.{field}.q"] = ("uint8", (rows, (embedding + 1) // 2)) if four else ("int8", (rows, embedding))
         spec[f"embeddings.{field}.m"] = spec[f"embeddings.{field}.s"] = ("uint8", (rows,))
-    for name, _ in norms(manifest):
+    for name, width in norms(manifest):
         for part, dtype in (("gamma", "int8"), ("gamma_shift", "uint8"), ("beta", "int8"), ("beta_shift", "uint8")):
-            spec[f"{name}.{part}"] = (dtype, (hidden,))
-        spec[f"{name}.entries"] = ("uint8", (hidden,))
+            spec[f"{name}.{part}"] = (dtype, (width,))
+    for name, width, _ in operands(manifest):
+        spec[f"{name}.entries"] = ("uint8", (width,))
         spec[f"{name}.operand"] = ("int32", (2,))
-    for name, n, k, bits, _ in linears(manifest):
-        spec[f"{name}.weight"] = ("uint8", (n, (k + 1) // 2)) if bits == 4 else ("int8", (n, k))
+    for name, matrix, n, k, bits, _ in linears(manifest):
+        spec[f"{matrix}.weight"] = ("uint8", (n, (k + 1) // 2)) if bits == 4 else ("int8", (n, k))
         spec[f"{name}.bias"] = ("int32", (n,))
         spec[f"{name}.m"] = spec[f"{name}.s"] = ("uint8", (n,))
     for i in range(a["layers"]):
@@ -95,10 +124,11 @@ def check_values(file: object, manifest: Mapping, tensors: Mapping[str, np.ndarr
     for field in ("word", "position", "type"):
         factor(f"embeddings.{field}.", t[f"embeddings.{field}.m"], t[f"embeddings.{field}.s"])
     if manifest["architecture"]["word_bits"] == 4:
-        _nibbles(file, "embeddings.word.q", t["embeddings.word.q"], manifest["architecture"]["hidden"])
-    for name, entries in norms(manifest):
+        _nibbles(file, "embeddings.word.q", t["embeddings.word.q"], manifest["architecture"]["embedding"])
+    for name, _ in norms(manifest):
         check(f"{name}.gamma_shift", (t[f"{name}.gamma_shift"] >= 1) & (t[f"{name}.gamma_shift"] <= 31), "1 .. 31")
         check(f"{name}.beta_shift", t[f"{name}.beta_shift"] <= 8, "0 .. 8")
+    for name, _, entries in operands(manifest):
         check(f"{name}.entries", t[f"{name}.entries"] >= 1, "1 or more")
         if (total := int(t[f"{name}.entries"].sum(dtype=np.int64))) != entries:
             raise ArtifactError(file, f"{name}.entries", f"sum {total} is not the manifest's {entries}")
@@ -111,10 +141,10 @@ def check_values(file: object, manifest: Mapping, tensors: Mapping[str, np.ndarr
         for part in ("o", "ffn2"):
             factor(f"{at}.{part}.residual", *t[f"{at}.{part}.residual"])
         check(f"{at}.ffn1.table", t[f"{at}.ffn1.table"] <= 1, "0 or 1")
-    for name, _, k, bits, amax in linears(manifest):
+    for name, matrix, _, k, bits, amax in linears(manifest):
         factor(f"{name}.", t[f"{name}.m"], t[f"{name}.s"])
-        weight = t[f"{name}.weight"]
-        w = _nibbles(file, f"{name}.weight", weight, k) if bits == 4 else weight
+        weight = t[f"{matrix}.weight"]
+        w = _nibbles(file, f"{matrix}.weight", weight, k) if bits == 4 else weight
         try:
             check_linear(name, w, t[f"{name}.bias"], amax, bits)
         except ValueError as error:

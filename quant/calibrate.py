@@ -10,9 +10,10 @@ import torch
 
 from . import float_model
 from .batch import make_batch
-from .checkpoint import BertWeights
+from .checkpoint import ModelWeights
 from .scales import snap_factor
 from .tables import GELU_MIN, SCORE_STEP, GeluCoding, gelu, gelu_table
+from .tokens import Tokens
 
 _SENTENCES = 16  # of one batch of the moving average
 _DECAY = 0.9
@@ -21,9 +22,9 @@ _MAX_ENTRIES = 12  # of one channel
 
 @dataclass(frozen=True)
 class Calibration:
-    """Token ids of the sentences, and per tap and channel the moving average of a batch's largest |x|, [channels]."""
+    """The sentences, and per tap and channel the moving average of a batch's largest |x|, [channels]."""
 
-    sentences: list[list[int]]
+    sentences: list[Tokens]
     peaks: dict[str, torch.Tensor]
 
     def peak(self, name: str) -> float:
@@ -31,8 +32,8 @@ class Calibration:
         return float(self.peaks[name].max())
 
 
-def calibrate(weights: BertWeights, sentences: Sequence[Sequence[int]]) -> Calibration:
-    """Run the float model over token ids of sentences from the train split, in batches of 16."""
+def calibrate(weights: ModelWeights, sentences: Sequence[Tokens]) -> Calibration:
+    """Run the float model over sentences or pairs of the train split, in batches of 16. ValueError if there is none."""
     if not sentences:
         raise ValueError("calibration needs at least one sentence")
     peaks: dict[str, torch.Tensor] = {}
@@ -43,7 +44,7 @@ def calibrate(weights: BertWeights, sentences: Sequence[Sequence[int]]) -> Calib
 
     for start in range(0, len(sentences), _SENTENCES):
         float_model.forward(weights, make_batch(sentences[start : start + _SENTENCES]), watch)
-    return Calibration([list(s) for s in sentences], peaks)
+    return Calibration(list(sentences), peaks)
 
 
 def clip_scale(
@@ -58,6 +59,12 @@ def clip_scale(
         chosen = torch.where(lost < best, scale, chosen)
         best = torch.minimum(best, lost)
     return chosen
+
+
+def context_scale(x: torch.Tensor) -> float:
+    """One scale for all channels of the context x [rows, hidden] float32 in int8."""
+    x = x.reshape(-1, 1)
+    return float(clip_scale(x, x.abs().amax(dim=0), clips=(1.0, 0.85, 0.7, 0.6, 0.5, 0.4, 0.3)))
 
 
 def score_scales(q: torch.Tensor, k: torch.Tensor, d: int) -> tuple[np.ndarray, np.ndarray]:
@@ -90,11 +97,13 @@ def _lost(x: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     return (torch.floor(x / scale + 0.5).clamp_(-127, 127) * scale - x).square().mean(dim=0)
 
 
-def split_channels(y: torch.Tensor, importance: torch.Tensor, budget: int) -> tuple[float, np.ndarray]:
+def split_channels(
+    y: torch.Tensor, importance: torch.Tensor, budget: int, given: np.ndarray | None = None
+) -> tuple[float, np.ndarray]:
     """Operand scale and entries e[c] ≥ 1 (Q9) of a layer norm's output y [rows, N]; at most `budget` are extra.
 
     The sum over channels of importance [N] times the squared error, of rounding and of what exceeds ±127·e·scale, is
-    the least among the scales tried; for each scale the entries go where they help most.
+    the least among the scales tried; for each scale the entries go where they help most, unless e is `given`.
     """
     magnitude = y.abs()
     peak = magnitude.amax(dim=0)
@@ -105,7 +114,8 @@ def split_channels(y: torch.Tensor, importance: torch.Tensor, budget: int) -> tu
             [(magnitude - j * reach).clamp_(min=0).square_().mean(dim=0) for j in range(1, _MAX_ENTRIES + 1)]
         )  # [entries, N]
         rounding = (reach / 127) ** 2 / 12
-        extra = _spend((beyond[:-1] - beyond[1:]) * importance, budget, 1e-3 * rounding * float(importance.sum()))
+        gain, worthwhile = (beyond[:-1] - beyond[1:]) * importance, 1e-3 * rounding * float(importance.sum())
+        extra = _spend(gain, budget, worthwhile) if given is None else torch.from_numpy(given - 1)
         left = beyond.gather(0, extra[None])[0]
         total = float(((left + rounding) * importance).sum())
         if total < best[0]:
@@ -122,7 +132,9 @@ def _spend(gain: torch.Tensor, budget: int, worthwhile: float) -> torch.Tensor:
     return taken.view_as(gain).long().cumprod(dim=0).sum(dim=0)
 
 
-def split_gelu(z: torch.Tensor, importance: torch.Tensor, budget: int) -> tuple[GeluCoding, np.ndarray]:
+def split_gelu(
+    z: torch.Tensor, importance: torch.Tensor, budget: int, form: str = "gelu", given: np.ndarray | None = None
+) -> tuple[GeluCoding, np.ndarray]:
     """Coding of GELU's table and entries e[c] ≥ 1 (one table, the rest direct, Q11) for its input z [rows, N].
 
     As `split_channels`: at most `budget` direct entries, least squared error of the output weighted by importance [N].
@@ -132,7 +144,7 @@ def split_gelu(z: torch.Tensor, importance: torch.Tensor, budget: int) -> tuple[
     bins = ((z.clamp(low, high) - low) / width).long()
     mass = torch.bincount(bins.flatten(), importance.expand_as(z).flatten().double()).numpy() / len(z)
     x = low + (np.arange(len(mass)) + 0.5) * width
-    truth = gelu(x)
+    truth = gelu(x, form)
     tail = torch.nonzero(z > 1.0)[:, 1]
     values = z[z > 1.0]
     best = (np.inf, GeluCoding(1.0, 1.0), np.ones(channels, np.int64))
@@ -147,7 +159,8 @@ def split_gelu(z: torch.Tensor, importance: torch.Tensor, budget: int) -> tuple[
             ]
         ) / len(z)
         worthwhile = 1e-3 * scale**2 / 12 * float(importance.sum())
-        extra = _spend((beyond[:-1] - beyond[1:]) * importance, budget, worthwhile)
+        gain = (beyond[:-1] - beyond[1:]) * importance
+        extra = _spend(gain, budget, worthwhile) if given is None else torch.from_numpy(given - 1)
         tail_error = float((beyond.gather(0, extra[None])[0] * importance).sum())
         if tail_error > best[0]:
             continue
@@ -155,7 +168,7 @@ def split_gelu(z: torch.Tensor, importance: torch.Tensor, budget: int) -> tuple[
         for x_lo in (-1.5, -2.0, -2.5, -3.0, -3.5, -4.0):
             coding = GeluCoding((reach - x_lo) / 255, scale)
             index = np.clip(np.floor((x[inside] - coding.zero) / coding.step + 0.5), -128, 127).astype(np.int64)
-            out = (gelu_table(coding)[index + 128].astype(np.float64) - coding.zp) * scale
+            out = (gelu_table(coding, form)[index + 128].astype(np.float64) - coding.zp) * scale
             total = tail_error + float((mass[inside] * (out - truth[inside]) ** 2).sum())
             if total < best[0]:
                 best = (total, coding, (1 + extra).numpy())

@@ -3,7 +3,9 @@
 
 The same arithmetic as golden.py (docs/quantization.md) in another form: matrix products in float32 while
 amax·Σ|w| < 2^24, all else in float64 below 2^53. `FakeQuantModel` runs thousands of sentences where the golden model
-runs a few; the quantizer drives the units one by one.
+runs a few; the quantizer drives the units one by one. A unit computes on the device of its first argument. `Units`
+has them under the names by which both call them, so that an ablation can put a real-valued one in the place of any
+(units.py).
 """
 
 from collections.abc import Callable, Mapping
@@ -13,19 +15,22 @@ import torch
 
 from .batch import Batch
 from .packing import unpack_nibbles
+from .scales import encode_beta, encode_factor, encode_gamma, encode_rows, snap_factor
+from .tables import gelu_table, tanh_table
 
 INT8, UINT8, INDEX, INT16 = (-127, 127), (0, 255), (-128, 127), (-32767, 32767)
+FIELDS = ("word", "position", "type")
 Tap = Callable[[str, torch.Tensor], None]
 
 
-def wide(x) -> torch.Tensor:
-    """Any numbers as float64."""
-    return torch.as_tensor(x).to(torch.float64)
+def wide(x, device: torch.device | None = None) -> torch.Tensor:
+    """Any numbers as float64, on `device` if one is given."""
+    return torch.as_tensor(x, device=device).to(torch.float64)
 
 
 def round_shift(x: torch.Tensor, s) -> torch.Tensor:
     """(Q1) float64 in, float64 out; |x| < 2^52."""
-    return (x * torch.exp2(-wide(s))).add_(0.5).floor_()
+    return (x * torch.exp2(-wide(s, x.device))).add_(0.5).floor_()
 
 
 def clamp16(x: torch.Tensor) -> torch.Tensor:
@@ -35,12 +40,12 @@ def clamp16(x: torch.Tensor) -> torch.Tensor:
 
 def requantize(acc: torch.Tensor, b, m, s, lo: int, hi: int) -> torch.Tensor:
     """(Q2) acc [..., N] → float64 within lo .. hi."""
-    return round_shift((wide(acc) + wide(b)).mul_(wide(m)), s).clamp_(lo, hi)
+    return round_shift((wide(acc) + wide(b, acc.device)).mul_(wide(m, acc.device)), s).clamp_(lo, hi)
 
 
 def linear(w: torch.Tensor, a: torch.Tensor, amax: int) -> torch.Tensor:
     """(Q3) w [N, K], a [rows, K] → acc [rows, N], exact; float32 where that is enough."""
-    fits = amax * float(w.abs().sum(dim=1).max()) < 2**24
+    fits = amax * float(w.detach().abs().sum(dim=1).max()) < 2**24
     kind = torch.float32 if fits else torch.float64
     return a.to(kind) @ w.to(kind).T
 
@@ -48,8 +53,8 @@ def linear(w: torch.Tensor, a: torch.Tensor, amax: int) -> torch.Tensor:
 def embed(tables: Mapping[str, tuple], batch: Batch) -> torch.Tensor:
     """(Q6) tables: field → (q [n, hidden], m [n], s [n]) → x [rows, hidden]."""
     x = None
-    for field, index in (("word", batch.ids), ("position", batch.position), ("type", batch.type)):
-        q, m, s = (torch.as_tensor(part)[index] for part in tables[field])
+    for field, index in zip(FIELDS, (batch.ids, batch.position, batch.type), strict=True):
+        q, m, s = (torch.as_tensor(part, device=index.device)[index] for part in tables[field])
         term = round_shift(wide(q) * wide(m)[:, None], s[:, None])
         x = term if x is None else clamp16(x + term)
     return x
@@ -78,35 +83,46 @@ def normalised(x: torch.Tensor) -> torch.Tensor:
 
 def scale_shift(z: torch.Tensor, gamma, gamma_shift, beta, beta_shift) -> torch.Tensor:
     """(Q7) z [rows, N] → y."""
-    return clamp16(round_shift(z * wide(gamma), gamma_shift) + wide(beta) * torch.exp2(wide(beta_shift)))
+    offset = wide(beta, z.device) * torch.exp2(wide(beta_shift, z.device))
+    return clamp16(round_shift(z * wide(gamma, z.device), gamma_shift) + offset)
 
 
 def entries(y: torch.Tensor, e, m, s) -> torch.Tensor:
     """(Q9) y [rows, N] → operand float32 [rows, Σ e]."""
-    e = torch.as_tensor(e).long()
-    source = torch.repeat_interleave(torch.arange(len(e)), e)
-    before = torch.arange(len(source)) - (e.cumsum(0) - e)[source]  # entries of the channel before this one
-    q = round_shift(y * wide(m), s)[:, source]
+    e = torch.as_tensor(e, device=y.device).long()
+    source = torch.repeat_interleave(torch.arange(len(e), device=y.device), e)
+    before = torch.arange(len(source), device=y.device) - (e.cumsum(0) - e)[source]  # entries of the channel so far
+    q = round_shift(y * wide(m, y.device), s)[:, source]
     # entry j takes what the j before it left: those took clamp(q, −127·j, 127·j) in all
     taken = 127.0 * before
     return (q - torch.minimum(torch.maximum(q, -taken), taken)).clamp_(*INT8).float()
 
 
-def activation(acc: torch.Tensor, b, m, s, table, use_table) -> torch.Tensor:
-    """(Q11) with a uint8 table; acc [rows, N] → codes float32 [rows, N]."""
+def look_up(acc: torch.Tensor, b, m, s, table) -> torch.Tensor:
+    """(Q11) by the table alone; acc [rows, N] → codes float32 [rows, N]."""
     index = requantize(acc, b, m, s, *INDEX)
-    out = wide(table)[(index + 128).long()]
-    direct = torch.as_tensor(use_table) == 0
+    return wide(table, acc.device)[(index + 128).long()].float()
+
+
+def activation(acc: torch.Tensor, b, m, s, table, use_table, look_up=look_up) -> torch.Tensor:
+    """(Q11) with uint8 codes; acc [rows, N] → codes float32 [rows, N]. `look_up` is what the table's channels do."""
+    out = look_up(acc, b, m, s, table)
+    direct = torch.as_tensor(use_table, device=acc.device) == 0
     if direct.any():
-        part = [torch.as_tensor(x)[direct] for x in (b, m, s)]
-        out[:, direct] = requantize(acc[:, direct], *part, *UINT8)
-    return out.float()
+        part = [torch.as_tensor(x, device=acc.device)[direct] for x in (b, m, s)]
+        out[:, direct] = requantize(acc[:, direct], *part, *UINT8).float()
+    return out
+
+
+def onto_int16(acc: torch.Tensor, b, m, s) -> torch.Tensor:
+    """(Q12, Q13, Q20) A product on an int16 grid, acc [rows, N] → float64 [rows, N]."""
+    return requantize(acc, b, m, s, *INT16)
 
 
 def residual(acc: torch.Tensor, b, m, s, y: torch.Tensor, m_r, s_r) -> torch.Tensor:
     """(Q12) → x [rows, N]."""
-    kept = clamp16(round_shift(y * wide(m_r), s_r))
-    return clamp16(requantize(acc, b, m, s, *INT16) + kept)
+    kept = clamp16(round_shift(y * wide(m_r, y.device), s_r))
+    return clamp16(onto_int16(acc, b, m, s) + kept)
 
 
 def reciprocal(total: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -121,8 +137,8 @@ def average_values(
 ) -> torch.Tensor:
     """(Q14–Q18) q, k, v float32 [rows, hidden] → u [rows, hidden], V averaged over each row's own sentence."""
     heads = len(score_m)
-    score = [wide(part)[:, None, None] for part in (score_m, score_s)]
-    exp_table = wide(exp_table)
+    score = [wide(part, q.device)[:, None, None] for part in (score_m, score_s)]
+    exp_table = wide(exp_table, q.device)
     average = torch.empty_like(v, dtype=torch.float64)
     for rows in batch.groups():  # [sentences, length]
         shape = (*rows.shape, heads, -1)
@@ -138,84 +154,123 @@ def average_values(
     return average
 
 
+class Units:
+    """The engine's units, and how their parameters are encoded: all that an ablation may compute in real numbers.
+
+    A subclass that encodes a parameter otherwise also has the unit that reads it.
+    """
+
+    encode_factor = staticmethod(encode_factor)
+    snap_factor = staticmethod(snap_factor)
+    encode_rows = staticmethod(encode_rows)
+    embed = staticmethod(embed)
+    encode_gamma = staticmethod(encode_gamma)
+    encode_beta = staticmethod(encode_beta)
+    normalised = staticmethod(normalised)
+    scale_shift = staticmethod(scale_shift)
+    average_values = staticmethod(average_values)
+    gelu_table = staticmethod(gelu_table)
+    activation = staticmethod(activation)
+    tanh_table = staticmethod(tanh_table)
+    tanh = staticmethod(look_up)
+    residual = staticmethod(residual)
+    onto_int16 = staticmethod(onto_int16)
+
+
+ENGINE = Units()
+
+
 class FakeQuantModel:
-    """Runs an artifact's tensors (numpy arrays by name) on batches."""
+    """Runs an artifact's tensors (numpy arrays by name) on batches; those of an ablation with its `units`."""
 
-    def __init__(self, manifest: dict, tensors: Mapping[str, np.ndarray]):
+    def __init__(self, manifest: dict, tensors: Mapping[str, np.ndarray], units: Units = ENGINE):
         architecture = manifest["architecture"]
-        self.layers = architecture["layers"]
+        self.units = units
+        self.owners = architecture["weights"]
         self.normalized = manifest["softmax"] == "normalized"
+        self.pooled = manifest["task"]["kind"] == "sequence"
         self.t = t = {name: torch.from_numpy(np.array(value)) for name, value in tensors.items()}
-        if architecture["word_bits"] == 4:
-            word = 16 * unpack_nibbles(tensors["embeddings.word.q"], architecture["hidden"])
+        # what the entries of each layer's q, k, v are taken from, and last those of the head
+        first = "embeddings.norm" if architecture["family"] == "bert" else "mapping"
+        self.sources = [first, *(f"layers.{i}.ffn_norm" for i in range(len(self.owners)))]
+        if t["embeddings.word.q"].dtype == torch.uint8:
+            word = 16 * unpack_nibbles(tensors["embeddings.word.q"], architecture["embedding"])
             t["embeddings.word.q"] = torch.from_numpy(word)
-        for name in [n for n in t if n.endswith(".weight")]:
-            linear_name = name.removesuffix(".weight")
-            if linear_name.startswith("layers."):
-                t[name] = torch.from_numpy(unpack_nibbles(tensors[name], self._inputs(linear_name))).float()
-
-    def _inputs(self, name: str) -> int:
-        _, i, kind = name.split(".")
-        if kind == "o":
-            return len(self.t["embeddings.norm.gamma"])
-        if kind == "ffn2":
-            return len(self.t[f"layers.{i}.ffn1.bias"])
-        before = "embeddings.norm" if i == "0" else f"layers.{int(i) - 1}.ffn_norm"
-        norm = f"layers.{i}.attention_norm" if kind == "ffn1" else before
-        return int(self.t[f"{norm}.entries"].sum())
+        for i in sorted(set(self.owners)):
+            inputs = dict.fromkeys("qkv", int(t[f"{self.sources[i]}.entries"].sum()))
+            inputs["o"] = architecture["hidden"]
+            inputs["ffn1"] = int(t[f"layers.{i}.attention_norm.entries"].sum())
+            inputs["ffn2"] = len(t[f"layers.{i}.ffn1.bias"])
+            for name, k in inputs.items():
+                weight = f"layers.{i}.{name}.weight"
+                if t[weight].dtype == torch.uint8:
+                    t[weight] = torch.from_numpy(unpack_nibbles(tensors[weight], k))
+                t[weight] = t[weight].float()
 
     def part(self, name: str, *fields: str) -> list[torch.Tensor]:
         """Tensors name.field, in order."""
         return [self.t[f"{name}.{field}"] for field in fields]
 
-    def linear(self, name: str, a: torch.Tensor, amax: int = 127) -> list[torch.Tensor]:
-        """acc, b, m, s."""
-        return [linear(self.t[f"{name}.weight"], a, amax), *self.part(name, "bias", "m", "s")]
+    def linear(self, name: str, a: torch.Tensor, amax: int = 127, owner: str | None = None) -> list[torch.Tensor]:
+        """acc, b, m, s; the matrix is that of the linear layer `owner`, or its own."""
+        return [linear(self.t[f"{owner or name}.weight"], a, amax), *self.part(name, "bias", "m", "s")]
 
     def norm(self, name: str, x: torch.Tensor, tap: Tap) -> torch.Tensor:
         """y of a layer norm."""
-        y = scale_shift(normalised(x), *self.part(name, "gamma", "gamma_shift", "beta", "beta_shift"))
+        z = self.units.normalised(x)
+        y = self.units.scale_shift(z, *self.part(name, "gamma", "gamma_shift", "beta", "beta_shift"))
         tap(f"{name}.y", y)
         return y
 
     def operand(self, name: str, y: torch.Tensor) -> torch.Tensor:
-        """The operand that the layer norm's output becomes."""
+        """(Q9) The operand that y of a layer norm, or of `mapping`, becomes."""
         return entries(y, self.t[f"{name}.entries"], *self.t[f"{name}.operand"])
+
+    def embedding(self, batch: Batch, tap: Tap) -> torch.Tensor:
+        """(Q6, Q7, Q20) The residual stream that the first layer reads, [rows, hidden]."""
+        x = self.units.embed({field: self.part(f"embeddings.{field}", "q", "m", "s") for field in FIELDS}, batch)
+        tap("embeddings.sum", x)
+        y = self.norm("embeddings.norm", x, tap)
+        if self.sources[0] == "mapping":
+            y = self.units.onto_int16(*self.linear("mapping", self.operand("embeddings.norm", y)))
+            tap("mapping.x", y)
+        return y
+
+    def layer(self, i: int, y: torch.Tensor, batch: Batch, tap: Tap) -> torch.Tensor:
+        """Layer i, from the residual stream before it to that after it."""
+        t, units, at = self.t, self.units, f"layers.{i}"
+
+        def multiply(name: str, a: torch.Tensor, amax: int = 127) -> list[torch.Tensor]:
+            return self.linear(f"{at}.{name}", a, amax, owner=f"layers.{self.owners[i]}.{name}")
+
+        a = self.operand(self.sources[i], y)
+        q, k, v = (requantize(*multiply(name, a), *INT8).float() for name in "qkv")
+        tap(f"{at}.q", q), tap(f"{at}.k", k), tap(f"{at}.v", v)
+        score = self.part(f"{at}.attention", "score_m", "score_s")
+        average = units.average_values(q, k, v, batch, *score, t["softmax.exp"], self.normalized)
+        context = requantize(average, 0, *self.part(f"{at}.attention", "context_m", "context_s"), *INT8).float()
+        tap(f"{at}.context", context)
+        x = units.residual(*multiply("o", context), y, *t[f"{at}.o.residual"])
+        tap(f"{at}.o.x", x)
+        y = self.norm(f"{at}.attention_norm", x, tap)
+        acc = multiply("ffn1", self.operand(f"{at}.attention_norm", y))
+        codes = units.activation(*acc, t[f"{at}.gelu"], t[f"{at}.ffn1.table"])
+        tap(f"{at}.ffn1", codes)
+        x = units.residual(*multiply("ffn2", codes, 255), y, *t[f"{at}.ffn2.residual"])
+        tap(f"{at}.ffn2.x", x)
+        return self.norm(f"{at}.ffn_norm", x, tap)
 
     @torch.inference_mode()
     def forward(self, batch: Batch, tap: Tap = lambda name, value: None) -> torch.Tensor:
-        """Logits float64 [sentences, labels]; taps as the golden trace."""
-        t = self.t
-        tables = {field: self.part(f"embeddings.{field}", "q", "m", "s") for field in ("word", "position", "type")}
-        x = embed(tables, batch)
-        tap("embeddings.sum", x)
-        norm = "embeddings.norm"
-        y = self.norm(norm, x, tap)
-        for i in range(self.layers):
-            at = f"layers.{i}"
-            a = self.operand(norm, y)
-            q, k, v = (requantize(*self.linear(f"{at}.{name}", a), *INT8).float() for name in "qkv")
-            tap(f"{at}.q", q), tap(f"{at}.k", k), tap(f"{at}.v", v)
-            score = self.part(f"{at}.attention", "score_m", "score_s")
-            average = average_values(q, k, v, batch, *score, t["softmax.exp"], self.normalized)
-            context_factor = self.part(f"{at}.attention", "context_m", "context_s")
-            context = requantize(average, 0, *context_factor, *INT8).float()
-            tap(f"{at}.context", context)
-            x = residual(*self.linear(f"{at}.o", context), y, *t[f"{at}.o.residual"])
-            tap(f"{at}.o.x", x)
-            y = self.norm(f"{at}.attention_norm", x, tap)
-            acc = self.linear(f"{at}.ffn1", self.operand(f"{at}.attention_norm", y))
-            codes = activation(*acc, t[f"{at}.gelu"], t[f"{at}.ffn1.table"])
-            tap(f"{at}.ffn1", codes)
-            x = residual(*self.linear(f"{at}.ffn2", codes, 255), y, *t[f"{at}.ffn2.residual"])
-            tap(f"{at}.ffn2.x", x)
-            norm = f"{at}.ffn_norm"
-            y = self.norm(norm, x, tap)
-        a = self.operand(norm, y[batch.first])
-        tap("gathered", a)
-        index = requantize(*self.linear("pooler", a), *INDEX)
-        pooled = wide(t["pooler.tanh"])[(index + 128).long()].float()
-        tap("pooler", pooled)
-        logits = requantize(*self.linear("classifier", pooled), *INT16)
+        """Logits float64 [sentences, labels], or [rows, labels] with kind token; taps as the golden trace."""
+        y = self.embedding(batch, tap)
+        for i in range(len(self.owners)):
+            y = self.layer(i, y, batch, tap)
+        a = self.operand(self.sources[-1], y[batch.first] if self.pooled else y)
+        if self.pooled:
+            tap("gathered", a)
+            a = self.units.tanh(*self.linear("pooler", a), self.t["pooler.tanh"])
+            tap("pooler", a)
+        logits = self.units.onto_int16(*self.linear("classifier", a))
         tap("logits", logits)
         return logits

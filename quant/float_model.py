@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import gelu, layer_norm, linear
 
 from .batch import Batch
-from .checkpoint import BertWeights, Layer, Linear, Norm
+from .checkpoint import Layer, Linear, ModelWeights, Norm
 
 Tap = Callable[[str, torch.Tensor], None]
 
@@ -26,13 +26,18 @@ def apply(layer: Linear, x: torch.Tensor) -> torch.Tensor:
 
 
 def normalise(norm: Norm, x: torch.Tensor, eps: float) -> torch.Tensor:
-    """Layer norm of x [rows, hidden]."""
+    """Layer norm of x [rows, channels]."""
     return layer_norm(x, x.shape[-1:], norm.gamma, norm.beta, eps)
 
 
-def embedding_sum(weights: BertWeights, batch: Batch) -> torch.Tensor:
-    """Word, position and type embeddings added, [rows, hidden]."""
+def embedding_sum(weights: ModelWeights, batch: Batch) -> torch.Tensor:
+    """Word, position and type embeddings added, [rows, embedding]."""
     return weights.word[batch.ids] + weights.position[batch.position] + weights.type[batch.type]
+
+
+def activate(x: torch.Tensor, activation: str) -> torch.Tensor:
+    """GELU: the exact one ("gelu"), or its tanh form ("gelu_new")."""
+    return gelu(x, approximate="tanh" if activation == "gelu_new" else "none")
 
 
 def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: Batch, head_width: int) -> torch.Tensor:
@@ -46,8 +51,8 @@ def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: Batch, h
     return context
 
 
-def encoder_layer(weights: BertWeights, i: int, y: torch.Tensor, batch: Batch, tap: Tap = no_tap) -> torch.Tensor:
-    """Layer i: y [rows, hidden], the norm's output before it → the output of its last norm."""
+def encoder_layer(weights: ModelWeights, i: int, y: torch.Tensor, batch: Batch, tap: Tap = no_tap) -> torch.Tensor:
+    """Layer i: y [rows, hidden], what comes before it → the output of its last norm."""
     layer: Layer = weights.layers[i]
     eps = weights.architecture.eps
     at = f"layers.{i}"
@@ -61,7 +66,7 @@ def encoder_layer(weights: BertWeights, i: int, y: torch.Tensor, batch: Batch, t
     tap(f"{at}.attention_norm.y", y)
     z = apply(layer.ffn1, y)
     tap(f"{at}.ffn1.z", z)
-    a = gelu(z)
+    a = activate(z, weights.architecture.activation)
     tap(f"{at}.ffn1", a)
     x = apply(layer.ffn2, a) + y
     tap(f"{at}.ffn2.x", x)
@@ -70,25 +75,29 @@ def encoder_layer(weights: BertWeights, i: int, y: torch.Tensor, batch: Batch, t
     return y
 
 
-def head(weights: BertWeights, y: torch.Tensor, tap: Tap = no_tap) -> torch.Tensor:
-    """The [CLS] rows y [sentences, hidden] → logits [sentences, labels]."""
-    tap("gathered", y)
-    z = apply(weights.pooler, y)
-    tap("pooler.z", z)
-    pooled = torch.tanh(z)
-    tap("pooler", pooled)
-    logits = apply(weights.classifier, pooled)
+def head(weights: ModelWeights, y: torch.Tensor, tap: Tap = no_tap) -> torch.Tensor:
+    """y [rows, hidden] → logits [rows, labels]; the rows are the [CLS] ones, or all where every token has an answer."""
+    if weights.pooler is not None:
+        tap("gathered", y)
+        z = apply(weights.pooler, y)
+        tap("pooler.z", z)
+        y = torch.tanh(z)
+        tap("pooler", y)
+    logits = apply(weights.classifier, y)
     tap("logits", logits)
     return logits
 
 
 @torch.inference_mode()
-def forward(weights: BertWeights, batch: Batch, tap: Tap = no_tap) -> torch.Tensor:
-    """The whole model → logits [sentences, labels]."""
+def forward(weights: ModelWeights, batch: Batch, tap: Tap = no_tap) -> torch.Tensor:
+    """The whole model → logits [sentences, labels], or [rows, labels] where every token has an answer."""
     x = embedding_sum(weights, batch)
     tap("embeddings.sum", x)
     y = normalise(weights.embedding_norm, x, weights.architecture.eps)
     tap("embeddings.norm.y", y)
+    if weights.mapping is not None:
+        y = apply(weights.mapping, y)
+        tap("mapping.x", y)
     for i in range(weights.architecture.layers):
         y = encoder_layer(weights, i, y, batch, tap)
-    return head(weights, y[batch.first], tap)
+    return head(weights, y if weights.pooler is None else y[batch.first], tap)

@@ -103,7 +103,7 @@ def packed_w8_ref(w, a) -> np.ndarray:
 
 
 def embed_ref(word, position, type_) -> np.ndarray:
-    """(Q6) The embedding sum. Each argument is (q [rows, hidden] int8, m [rows], s [rows]) → x [rows, hidden] int16.
+    """(Q6) The embedding sum. Each argument is (q [rows, N] int8, m [rows], s [rows]) → x [rows, N] int16.
 
     Four-bit rows come expanded (16·nibble).
     """
@@ -213,8 +213,13 @@ def residual_ref(acc, b, m, s, y, m_r, s_r) -> np.ndarray:
     return clamp16_ref(product + clamp16_ref(round_shift_ref(_int(y) * _int(m_r), s_r)))
 
 
+def mapping_ref(acc, b, m, s) -> np.ndarray:
+    """(Q20) rq[−32767,32767]: acc [rows, hidden] of the embeddings' operand → y [rows, hidden] int16."""
+    return requantize_ref(acc, b, m, s, *INT16)
+
+
 def logits_ref(acc, b, m, s) -> np.ndarray:
-    """(Q13) rq[−32767,32767]: acc [results, labels] → int16 [results, labels]."""
+    """(Q13) rq[−32767,32767]: acc [rows, labels] → int16 [rows, labels]."""
     return requantize_ref(acc, b, m, s, *INT16)
 
 

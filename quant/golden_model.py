@@ -34,24 +34,28 @@ class GoldenModel:
         """Read the artifact in `folder`; ValueError if it is not one that this reader knows."""
         folder = Path(folder)
         self.manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        if self.manifest["format"] != "zynqbert-artifact" or self.manifest["version"] != "1.0":
-            raise ValueError(f"{folder}: not a zynqbert artifact of version 1.0")
-        architecture = self.manifest["architecture"]
+        if self.manifest["format"] != "zynqbert-artifact" or self.manifest["version"] != "2.0":
+            raise ValueError(f"{folder}: not a zynqbert artifact of version 2.0")
+        architecture, kind = self.manifest["architecture"], self.manifest["task"]["kind"]
+        if architecture["family"] not in ("bert", "albert") or kind not in ("sequence", "token"):
+            raise ValueError(f"{folder}: family {architecture['family']!r}, kind {kind!r}: not known")
+        self.mapped, self.per_token = architecture["family"] == "albert", kind == "token"
         self.layers, self.hidden = architecture["layers"], architecture["hidden"]
         self.heads, self.head_width = architecture["heads"], architecture["head_width"]
         self.normalized = {"numerator": False, "normalized": True}[self.manifest["softmax"]]
         self.tensors = t = load_file(folder / "model.safetensors")
         if architecture["word_bits"] == 4:
-            t["embeddings.word.q"] = unpack_nibbles(t["embeddings.word.q"], self.hidden) * np.int8(16)
-        before = "embeddings.norm"
-        for i in range(self.layers):
+            t["embeddings.word.q"] = unpack_nibbles(t["embeddings.word.q"], architecture["embedding"]) * np.int8(16)
+        before = "mapping" if self.mapped else "embeddings.norm"
+        for i, owner in enumerate(architecture["weights"]):
             layer = f"layers.{i}"
             inputs = {name: int(t[f"{before}.entries"].sum()) for name in "qkv"}
             inputs["o"] = self.hidden
             inputs["ffn1"] = int(t[f"{layer}.attention_norm.entries"].sum())
             inputs["ffn2"] = t[f"{layer}.ffn1.bias"].shape[0]
             for name, k in inputs.items():
-                t[f"{layer}.{name}.weight"] = unpack_nibbles(t[f"{layer}.{name}.weight"], k)
+                shared = t[f"layers.{owner}.{name}.weight"]  # unpacked already if it is another layer's
+                t[f"{layer}.{name}.weight"] = unpack_nibbles(shared, k) if owner == i else shared
             before = f"{layer}.ffn_norm"
 
     def _linear(self, name: str, operand: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -66,7 +70,7 @@ class GoldenModel:
         return tuple(self.tensors[f"embeddings.{field}.{part}"][ids] for part in "qms")
 
     def _entries(self, norm: str, y: np.ndarray) -> np.ndarray:
-        """The operand that a layer norm's output becomes (Q9)."""
+        """The operand that the output of a layer norm, or of the mapping, becomes (Q9)."""
         return golden.entries_ref(y, self.tensors[f"{norm}.entries"], *self.tensors[f"{norm}.operand"])
 
     def _norm(self, norm: str, x: np.ndarray, trace: dict) -> tuple[np.ndarray, np.ndarray]:
@@ -96,12 +100,13 @@ class GoldenModel:
         return trace[f"{layer}.context"]
 
     def forward(
-        self, token_ids, position, type, begin, end, result_rows, trace: dict[str, np.ndarray] | None = None
+        self, token_ids, position, type, begin, end, result_rows=(), trace: dict[str, np.ndarray] | None = None
     ) -> np.ndarray:
-        """One pass of at most 128 rows → logits int64 [results, labels].
+        """One pass of at most 128 rows → logits int64 [results, labels]; [rows, labels] with one answer a token.
 
         token_ids, position, type, begin, end [rows]: row i sees the keys begin_i .. end_i − 1 (rows of this pass);
-        padding rows have word, position and type 0 and an empty range. result_rows [results]: the [CLS] rows.
+        padding rows have word, position and type 0 and an empty range. result_rows [results]: the [CLS] rows, of no
+        use with one answer a token. ValueError if the pass is too long, or a range or result row is outside of it.
         Every buffer is left in `trace` by name, [rows, channels] but for numerators [heads, rows, keys].
         """
         trace = {} if trace is None else trace
@@ -116,6 +121,9 @@ class GoldenModel:
         trace["embeddings.sum"] = x = golden.embed_ref(*(self._rows(field, ids) for field, ids in fields))
         norm = "embeddings.norm"
         y, operand = self._norm(norm, x, trace)
+        if self.mapped:
+            trace["mapping.x"] = y = golden.mapping_ref(*self._linear("mapping", operand))
+            trace["mapping.operand"] = operand = self._entries("mapping", y)
         for i in range(self.layers):
             layer = f"layers.{i}"
             context = self._attention(layer, operand, begin, end, trace)
@@ -130,13 +138,18 @@ class GoldenModel:
             trace[f"{layer}.ffn2.x"] = x
             norm = f"{layer}.ffn_norm"
             y, operand = self._norm(norm, x, trace)
-        trace["gathered"] = gathered = self._entries(norm, y[result_rows])
-        trace["pooler"] = pooled = golden.pooler_ref(*self._linear("pooler", gathered), t["pooler.tanh"])
-        trace["logits"] = golden.logits_ref(*self._linear("classifier", pooled))
+        if not self.per_token:
+            trace["gathered"] = gathered = self._entries(norm, y[result_rows])
+            trace["pooler"] = operand = golden.pooler_ref(*self._linear("pooler", gathered), t["pooler.tanh"])
+        trace["logits"] = golden.logits_ref(*self._linear("classifier", operand))
         return trace["logits"]
 
     def forward_sentence(self, ids, types=None, length: int | None = None, trace: dict | None = None) -> np.ndarray:
-        """One sentence in a pass of `length` rows (its own length if None) → logits int64 [labels]."""
+        """One sentence in a pass of `length` rows (its own length if None) → logits int64 [labels].
+
+        [tokens, labels] with one answer a token. types: the segment of each token, 0 if None. ValueError where it does
+        not fit.
+        """
         n = len(ids)
         length = n if length is None else length
         if not 1 <= n <= length:
@@ -144,4 +157,5 @@ class GoldenModel:
         pad = [0] * (length - n)
         types = [0] * n if types is None else list(types)
         columns = ([*ids, *pad], [*range(n), *pad], types + pad, [0] * length, [n] * n + pad)
-        return self.forward(*columns, [0], trace)[0]
+        logits = self.forward(*columns, [0], trace)
+        return logits[:n] if self.per_token else logits[0]

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from tokenizers import Tokenizer
 
 from .artifact import save_artifact
 from .calibrate import calibrate
 from .checkpoint import Architecture, load_checkpoint
 from .compare import compare
 from .quantize import Options, quantize, steps
+from .tokens import Texts, encode
 from .vocabulary import drop_unused_words
 
 SENTENCES = 512  # calibrated on
@@ -26,7 +26,7 @@ Advance = Callable[[str, int, int], None]
 
 def quantize_checkpoint(
     source: str | Path,
-    calibration_texts: Sequence[str],
+    calibration_texts: Sequence[Texts],
     out: str | Path,
     *,
     word_bits: int = 8,
@@ -38,10 +38,10 @@ def quantize_checkpoint(
 ) -> dict:
     """Quantize the classifier `source` (folder or hub name) to the artifact folder `out`; returns the report.
 
-    The first 512 of `calibration_texts` (from a train split) calibrate; the next 128, where there are so many, are what
-    the report compares float and integer answers on. `progress(step, done, total)` replaces the bar that is otherwise
-    drawn on stderr; `metrics` joins the report in the manifest. Raises UnsupportedModel, ValueError, ArtifactError or
-    OSError; `out` then stays as it was.
+    The first 512 of `calibration_texts` (texts, or pairs of them, from a train split) calibrate; the next 128, where
+    there are so many, are what the report compares float and integer answers on. `progress(step, done, total)` replaces
+    the bar that is otherwise drawn on stderr; `metrics` joins the report in the manifest. Raises UnsupportedModel,
+    ValueError, ArtifactError or OSError; `out` then stays as it was.
     """
     begun = time.monotonic()
     if word_bits not in (4, 8):
@@ -63,7 +63,7 @@ def quantize_checkpoint(
         on_step("calibration")
         calibration = calibrate(weights, sentences[:SENTENCES])
         quantized = quantize(
-            weights, calibration, labels=checkpoint.labels, max_length=max_length, options=options, on_step=on_step
+            weights, calibration, task=checkpoint.task, max_length=max_length, options=options, on_step=on_step
         )
         on_step("comparison")
         report = {
@@ -82,20 +82,13 @@ def quantize_checkpoint(
     return report
 
 
-def encode(tokenizer_json: str, texts: Sequence[str], max_length: int) -> list[list[int]]:
-    """Token ids of each text, cut to max_length."""
-    tokenizer = Tokenizer.from_str(tokenizer_json)
-    tokenizer.enable_truncation(max_length)
-    return [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
-
-
 def encoder_sizes(architecture: Architecture, tensors: dict) -> dict:
     """Bytes of the encoder's weight matrices, in float32 and as stored (split columns included), and their ratio.
 
-    Biases, scales and layer norms are not counted on either side.
+    Matrices that layers share count once; biases, scales and layer norms are not counted on either side.
     """
     a = architecture
-    in_float = 4 * a.layers * (4 * a.hidden * a.hidden + 2 * a.hidden * a.ffn)
+    in_float = 4 * len(set(a.weights)) * (4 * a.hidden * a.hidden + 2 * a.hidden * a.ffn)
     stored = sum(t.nbytes for name, t in tensors.items() if name.startswith("layers.") and name.endswith(".weight"))
     return {"float_bytes": in_float, "stored_bytes": stored, "ratio": in_float / stored}
 

@@ -62,6 +62,7 @@ struct vector_command {
   uint<5> s = 0;
   uint<1> normalized = 0;
   uint<1> item_slot = 0;  // attention: slot of P and of the reciprocals
+  uint<1> plain = 0;      // kNorm: y = x
 };
 
 struct store_command {

@@ -56,7 +56,7 @@ constexpr int kCommandDepth = 64;
 constexpr int kTokenDepth = 16;
 
 // Program.
-constexpr int kProgramVersion = 1;
+constexpr int kProgramVersion = 2;
 constexpr int kInstructionBeats = 4;
 constexpr unsigned kEngineId = 0x5A51u << 16 | kProgramVersion << 8 | kColumns;
 

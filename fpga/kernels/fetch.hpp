@@ -159,6 +159,7 @@ fetch_norm_blocks:
     v.address = uint<15>(i.word[4] + rb * i.word[5]);
     v.m = uint<8>(i.word[6]);
     v.s = uint<5>(i.word[7]);
+    v.plain = uint<1>(i.flag(17) ? 1 : 0);
     v.pop_parameters = uint<1>(rb == 0 ? 1 : 0);
     v.push_parameters_free = uint<1>(rb == blocks - 1 ? 1 : 0);
     v.push_data = uint<1>(rb == blocks - 1 && i.signal() ? 1 : 0);

@@ -3,6 +3,7 @@
 //      every D is 0, so z = 0 whatever r.
 // (Q8) 1/sqrt(V) as 16-bit mantissa r and shift h: table of the interval's midpoint and one Newton step.
 // (Q9) operand entries: q = rs(y*m, s); each entry takes clamp(q, -127, 127) and leaves the rest to the next.
+// (Q20) plain: y = x, of the parameters only `continues` counts.
 #pragma once
 #include "root_table.hpp"
 #include "vector_state.hpp"
@@ -46,6 +47,7 @@ inline void vector_norm(const vector_command& c, const uint<64> parameters[kSlot
   const int entries = c.words.to_int();
   const int base = c.address.to_int();
   const uint<11> width = c.width;
+  const bool plain = c.plain == 1;
   lanes<inverse_root, kLanes> root;
 norm_statistics:
   for (int t = 0; t < kLanes; ++t) {
@@ -73,12 +75,15 @@ norm_apply:
   norm_lanes:
     for (int t = 0; t < kLanes; ++t) {
 #pragma HLS UNROLL
-      const sint<27> centred = width * x[t] - state.sum[rb][t];
-      const sint<18> z = sint<18>(round_shift<44>(sint<44>(centred * root[t].r), 12 + root[t].h.to_int()));
-      const sint<26> shaped = z * p.gamma;
+      y[t] = x[t];
+      if (!plain) {
+        const sint<27> centred = width * x[t] - state.sum[rb][t];
+        const sint<18> z = sint<18>(round_shift<44>(sint<44>(centred * root[t].r), 12 + root[t].h.to_int()));
+        const sint<26> shaped = z * p.gamma;
 #pragma HLS BIND_OP variable = shaped op = mul impl = fabric
-      const sint<33> scaled = round_shift<26>(shaped, p.gamma_shift);
-      y[t] = clamp_half<34>(sint<34>(scaled + (sint<17>(p.beta) << p.beta_shift)));
+        const sint<33> scaled = round_shift<26>(shaped, p.gamma_shift);
+        y[t] = clamp_half<34>(sint<34>(scaled + (sint<17>(p.beta) << p.beta_shift)));
+      }
       const sint<25> operand = y[t] * c.m;
 #pragma HLS BIND_OP variable = operand op = mul impl = fabric
       if (!p.continues) rest[t] = sint<25>(round_shift<25>(operand, c.s.to_int()));

@@ -32,6 +32,7 @@ zq::vector_command vector_command_of(const int64_t* f) {
   c.s = zq::uint<5>(f[17]);
   c.normalized = zq::uint<1>(f[18]);
   c.item_slot = zq::uint<1>(f[19]);
+  c.plain = zq::uint<1>(f[20]);
   return c;
 }
 
@@ -121,7 +122,7 @@ int zq_vector(void* e, const int64_t* f, const int64_t* acc, int acc_words, int6
 
 // The commands that fetch makes of a program, unit 0 load, 1 array, 2 vector, 3 store: their fields in rows of kFields.
 // Returns how many there are; regions as in zq_run.
-constexpr int kFields = 11;
+constexpr int kFields = 12;
 
 int zq_fetch(const uint64_t* regions, int count, uint64_t program, uint32_t instructions, uint32_t row_blocks, int unit,
              int64_t* out, int capacity) {
@@ -155,7 +156,7 @@ int zq_fetch(const uint64_t* regions, int count, uint64_t program, uint32_t inst
       const zq::vector_command c = s.vector.read();
       row({c.kind.to_int(), c.words.to_int(), c.slot.to_int(), c.row_block.to_int(), c.width.to_int(),
            c.first_tile.to_int(), c.normalized.to_int(), c.tee.to_int(), c.pop_parameters.to_int(),
-           c.push_parameters_free.to_int(), c.push_data.to_int()});
+           c.push_parameters_free.to_int(), c.push_data.to_int(), c.plain.to_int()});
     }
   if (unit == 3)
     while (!s.store.empty()) {

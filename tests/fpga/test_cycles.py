@@ -124,6 +124,11 @@ def test_accumulators_hold_back_the_array():
     assert timing.cycles > bare(replace(traced, trace=isa.NO_TRACE), row_blocks=4).cycles
 
 
+def test_a_plain_norm_takes_as_long_as_any():
+    norm = isa.Norm(width=96, entries=100, dst_stride=100)
+    assert bare(replace(norm, plain=True), row_blocks=3) == bare(norm, row_blocks=3)
+
+
 def test_traces_slow_down_what_makes_them():
     norm = isa.Norm(width=96, entries=100, dst_stride=100, trace=4096)
     timing = bare(norm)
@@ -204,6 +209,12 @@ def test_traffic_takes_its_time(bert):
     assert weights < bert.ddr_bytes_read < 1.1 * weights
 
 
+def test_shared_matrices_save_memory_not_traffic(bert, board):
+    albert = simulate(plan(ModelShape.named("albert-base"), board).instructions, 4, board, 250)
+    assert 0.99 < albert.ddr_bytes_read / bert.ddr_bytes_read < 1
+    assert 0.99 < albert.cycles / bert.cycles < 1
+
+
 def test_shares_sum_to_the_pass(bert):
     assert sum(share.cycles for share in bert.shares.values()) == bert.cycles
     for unit, busy in bert.busy.items():
@@ -244,7 +255,8 @@ def test_whatever_gets_slower_the_pass_gets_longer(slower, bert, board):
 
 
 def test_more_rows_more_layers_and_traces_take_longer(board):
-    shapes = [replace(ModelShape.named("minilm-l6"), layers=(LayerShape(384, 1536, 384),) * n) for n in (1, 2)]
+    layer, mini = LayerShape(384, 1536, 384), ModelShape.named("minilm-l6")
+    shapes = [replace(mini, layers=(layer,) * n, weights=tuple(range(n))) for n in (1, 2)]
     one, two = (plan(shape, board).instructions for shape in shapes)
     passes = [simulate(one, blocks, board, 250).cycles for blocks in (1, 2, 3, 4)]
     assert passes == sorted(set(passes))
@@ -265,17 +277,22 @@ def test_a_faster_clock_saves_time_but_not_cycles(bert, board):
 @pytest.mark.parametrize("row_blocks", [1, 2, 4])
 @pytest.mark.parametrize("traced", [False, True])
 @pytest.mark.parametrize("normalized", [False, True])
-def test_trips_equal_the_kernels(board, row_blocks, traced, normalized):
+@pytest.mark.parametrize("albert", [False, True])
+def test_trips_equal_the_kernels(board, row_blocks, traced, normalized, albert):
     """Every pipelined loop runs in the simulated kernels as often as the model says."""
-    shape = ModelShape(
-        "small", 160, 5, 32, 416, 3, 2, 2, 3, 4 if traced else 8, normalized, 170, (LayerShape(160, 421, 163),)
-    )
+    sizes = dict(hidden=160, embedding=160, heads=5, head_width=32, ffn=416, vocab=3, positions=2, types=2, labels=3)
+    entries = dict(embedding_norm=170, mapping=None, layers=(LayerShape(160, 421, 163),), weights=(0,))
+    bits = 4 if traced else 8
+    shape = ModelShape(name="small", kind="sequence", word_bits=bits, normalized=normalized, **sizes, **entries)
+    if albert:
+        shape = replace(shape, embedding=96, embedding_norm=100, mapping=163, kind="token")
     made = plan(shape, board, trace=traced)
     program = np.frombuffer(encode(made.instructions), dtype=np.uint8).copy()
     image = np.full(made.image_bytes, 1, dtype=np.uint8)  # every m and s is 1: no shift is out of range
-    for norm in ("embeddings.norm", "layers.0.attention_norm", "layers.0.ffn_norm"):
+    norms = {"embeddings.norm": shape.embedding, "layers.0.attention_norm": 160, "layers.0.ffn_norm": 160}
+    for norm, width in (norms | ({"mapping": 160} if albert else {})).items():
         words = image[made.regions[norm].offset :][: made.regions[norm].bytes].reshape(-1, 8)
-        words[shape.hidden :, 3] |= 0x10  # the entries beyond the channels continue the last one
+        words[width:, 3] |= 0x10  # the entries beyond the channels continue the last one
     io = np.zeros(made.io.bytes, dtype=np.uint8)
     simulator = Simulator("native", board.columns)
     memory = [(0x1000_0000, program), (0x2000_0000, image), (0x3000_0000, io)]

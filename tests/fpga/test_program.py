@@ -5,6 +5,7 @@ import re
 import struct
 from collections import Counter
 from dataclasses import fields, replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ EXAMPLES = (
     isa.Rows(io=0x40),
     isa.Table(image=0x100, table=2),
     isa.Embed(image=0x200, row_bytes=80, width=64, field=1, trace=0x60, first=True),
-    isa.Norm(image=0x300, width=64, entries=70, dst=3, dst_stride=80, m=255, s=31, signal=True),
+    isa.Norm(image=0x300, width=64, entries=70, dst=3, dst_stride=80, m=255, s=31, plain=True, signal=True),
     GEMM,
     ATTENTION,
     isa.Gather(image=0x400, width=64, entries=70, dst=9, m=128, s=1, trace=0x70),
@@ -44,9 +45,14 @@ def random_example(kind, rng):
 
 
 def small_shape(**changes):
-    layers = (LayerShape(70, 100, 65),) * 2
-    shape = ModelShape("small", 64, 2, 32, 96, 50, 40, 2, 3, 8, False, 66, layers)
+    sizes = dict(hidden=64, embedding=64, heads=2, head_width=32, ffn=96, vocab=50, positions=40, types=2, labels=3)
+    entries = dict(embedding_norm=66, mapping=None, layers=(LayerShape(70, 100, 65),) * 2, weights=(0, 1))
+    shape = ModelShape(name="small", kind="sequence", word_bits=8, normalized=False, **sizes, **entries)
     return replace(shape, **changes)
+
+
+ALBERT = dict(embedding=40, embedding_norm=41, mapping=65, weights=(0, 0))
+SHAPES = {"bert": {}, "albert": ALBERT, "tokens": dict(kind="token", labels=70)}
 
 
 class TestEncoding:
@@ -59,6 +65,10 @@ class TestEncoding:
         flags = 6 | 1 << 8 | 1 << 16 | 1 << 17
         words = [flags, 0x10, 3, 32, 11, 96, 400, 700, 97, 0x40, 0x50, 0, 0, 0, 0, 0]
         assert ATTENTION.encode() == struct.pack("<16I", *words)
+
+    def test_norm_word_by_word(self):
+        flags = 4 | 1 << 16 | 1 << 17
+        assert EXAMPLES[4].encode() == struct.pack("<16I", flags, 0x300, 64, 70, 3, 80, 255, 31, 0xFFFFFFFF, *[0] * 7)
 
     def test_gather_leaves_word_5_out(self):
         words = [7, 0x400, 64, 70, 9, 0, 128, 1, 0x70, *[0] * 7]
@@ -192,10 +202,10 @@ def test_limits_and_opcodes_are_the_kernels():
 
 
 class TestExpansion:
-    @pytest.fixture(params=[(board, blocks) for board in BOARDS for blocks in (1, 2, 3, 4)], ids=str)
+    @pytest.fixture(params=list(product(BOARDS, (1, 2, 3, 4), SHAPES)), ids=str)
     def compiled(self, request):
-        board, blocks = request.param
-        compiled = plan(small_shape(), BOARDS[board])
+        board, blocks, shape = request.param
+        compiled = plan(small_shape(**SHAPES[shape]), BOARDS[board])
         return compiled, blocks, expand(compiled.instructions, blocks, BOARDS[board].columns)
 
     def test_tokens_balance(self, compiled):
@@ -222,10 +232,13 @@ class TestExpansion:
         others = [c.pop_parameters_free for c in e.load if c.kind not in (Load.WEIGHTS, Load.DRAIN)]
         assert others == [0, 0] + [1] * (len(others) - 2)
 
-    def test_weights_of_the_image_are_read_once(self, compiled):
+    def test_weights_are_read_once_a_place(self, compiled):
+        """Of the image once, but for shared ones: layer 1 reads those of layer 0 again."""
         compiled_plan, _, e = compiled
-        weights = sum(r.bytes for name, r in compiled_plan.regions.items() if name.endswith(".weight"))
-        assert sum(c.bytes for c in e.load if c.kind is Load.WEIGHTS) == weights
+        weights = {name: r.bytes for name, r in compiled_plan.regions.items() if name.endswith(".weight")}
+        again = sum(n for name, n in weights.items() if name.startswith("layers."))
+        shared = compiled_plan.shape.weights == (0, 0)
+        assert sum(c.bytes for c in e.load if c.kind is Load.WEIGHTS) == sum(weights.values()) + shared * again
 
     def test_gemm_goes_column_tiles_outer(self):
         gemm = isa.Gemm(k=40, n=200, src_stride=40, dst=1000, dst_stride=200, wait=1, signal=True)
@@ -254,8 +267,9 @@ class TestExpansion:
         assert [c.pop_parameters for c in e.vector if c.kind is Vector.SCORES] == [True, False, False, False] * 2
         assert Counter(c.kind for c in e.load)[Load.PARAMETERS] == 2
 
-    def test_traces_reach_store(self):
-        shape = small_shape()
+    @pytest.mark.parametrize("name", SHAPES)
+    def test_traces_reach_store(self, name):
+        shape = small_shape(**SHAPES[name])
         for blocks in (1, 4):
             traced = plan(shape, BOARDS["zcu102"], trace=True)
             e = expand(traced.instructions, blocks, 128)
@@ -263,6 +277,7 @@ class TestExpansion:
             assert stored == sum(t.bytes(blocks) for t in traced.io.traces.values())
 
     def test_untraced_programs_store_the_logits_alone(self, compiled):
-        compiled_plan, _, e = compiled
-        assert sum(c.bytes for c in e.store) == compiled_plan.shape.labels * 64
+        compiled_plan, blocks, e = compiled
+        answers = blocks if compiled_plan.shape.kind == "token" else 1
+        assert sum(c.bytes for c in e.store) == answers * compiled_plan.shape.labels * 64
         assert e.store[-1].end

@@ -40,7 +40,7 @@ def test_wizard_has_the_vendors_offsets():
 
 
 def test_ids_tell_boards_apart():
-    assert registers.engine_id(128) == 0x5A510180
+    assert registers.engine_id(128) == 0x5A510280
     assert len({registers.engine_id(board.columns) for board in BOARDS.values()}) == len(BOARDS)
 
 

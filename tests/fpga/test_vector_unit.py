@@ -174,6 +174,25 @@ def test_layer_norm_at_full_width(units):
     np.testing.assert_array_equal(teed, golden.layer_norm_ref(x, gamma, gamma_shift, beta, beta_shift))
 
 
+@pytest.mark.parametrize(("m", "s"), [(255, 1), (200, 9), (128, 31), (0, 1)])
+@pytest.mark.parametrize("n", [1, 96, 129])
+def test_plain_norm(units, n, m, s):
+    """(Q20) y = x whatever the parameters say, and its entries; the residual stays."""
+    rng = np.random.default_rng(n + m)
+    x = rng.integers(-32767, 32768, (LANES, n))
+    x[0], x[1], x[2] = 32767, -32767, 0
+    x[3] = rng.integers(-3, 4, n)
+    gamma, gamma_shift, beta, beta_shift, entries = norm_case(rng, n, 1 + n // 8)
+    write_rows(units, x, rb=2)
+    for words in (norm_words(gamma, gamma_shift, beta, beta_shift, entries), norm_words(*np.zeros((4, n)), entries)):
+        units.put_parameters(words)
+        teed = units.vector("norm", words=entries.sum(), width=n, row_block=2, address=600, m=m, s=s, plain=1)
+        np.testing.assert_array_equal(teed, x)
+        np.testing.assert_array_equal(units.get_residual(n, rb=2), x)
+        got = signed(units.get_activation(600, int(entries.sum())))
+        np.testing.assert_array_equal(got, golden.entries_ref(x, entries, m, s))
+
+
 def test_inverse_root(units):
     rng = np.random.default_rng(3)
     v = {1, 2, 3, 2**50 - 1}

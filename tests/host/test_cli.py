@@ -9,12 +9,15 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from random_artifact import make_random_artifact
 from safetensors.numpy import load_file, save
 from zynqbert.host import bench, cli, demo, verify
+from zynqbert.host.model_shape import ARCHITECTURES
 from zynqbert.quant import datasets
 from zynqbert.quant.artifact import load_artifact, save_artifact
 
@@ -33,6 +36,18 @@ def sentiment(artifact, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sentiment") / "model"
     save_artifact(folder, manifest, model.tensors, model.tokenizer_path.read_text(encoding="utf-8"))
     return str(folder)
+
+
+@pytest.fixture(scope="module")
+def tagger(tmp_path_factory):
+    """A model that labels tokens."""
+    return str(make_random_artifact(tmp_path_factory.mktemp("tagger"), seed=5, kind="token", labels=3))
+
+
+@pytest.fixture(scope="module")
+def regression(tmp_path_factory):
+    """A model that gives one value."""
+    return str(make_random_artifact(tmp_path_factory.mktemp("regression"), seed=5, scores="none", labels=1))
 
 
 @pytest.fixture
@@ -110,6 +125,21 @@ class TestBadInput:
         assert outcome[0] == 2 and outcome[1].count("\n") == 1  # the sentence before it was answered
         refused((2, "", outcome[2]), "latin.txt, line 2: not UTF-8")
 
+    @pytest.mark.parametrize(("line", "tabs"), [("w4 w5", 0), ("w4\tw5\tw6", 2), ("", 0)])
+    def test_a_pair_without_just_one_tab(self, call, artifact, tmp_path, line, tabs):
+        (tmp_path / "pairs.tsv").write_text(f"w4\tw5\n{line}\n")
+        file = str(tmp_path / "pairs.tsv")
+        outcome = call("run", "--pairs", "--file", file, "--device", "emulated", "--artifact", artifact)
+        assert outcome[0] == 2 and outcome[1].count("\n") == 1  # the pair before it was answered
+        refused((2, "", outcome[2]), f"pairs.tsv, line 2: {tabs} tabs, --pairs takes two texts parted by one")
+        refused(call("run", "w4\tw5", line, "--pairs", "--artifact", artifact), f"argument 2: {tabs} tabs, --pairs")
+        refused(call("verify", line, "--pairs", "--artifact", artifact), f"argument 1: {tabs} tabs, --pairs")
+
+    def test_pairs_of_nothing(self, call, artifact, tmp_path):
+        refused(call("verify", "--pairs", "--artifact", artifact), "give sentences as arguments, or --file")
+        outcome = call("quantize", str(tmp_path), "--out", str(tmp_path / "out"), "--pairs")
+        refused(outcome, "--pairs is about the lines of a file: give it with --calibrate F")
+
     def test_strict(self, call, artifact):
         outcome = call("run", "w4 " * 80, "--strict", "--device", "emulated", "--artifact", artifact)
         refused(outcome, "sentence of 82 tokens, the model takes 64")
@@ -164,6 +194,79 @@ class TestRun:
         answer, row = json.loads(lines), next(csv.DictReader(io.StringIO(table)))
         assert answer["label"] == row["label"] and answer["confidence"] == float(row["confidence"])
 
+    def test_pairs(self, call, artifact, tmp_path):
+        (tmp_path / "pairs.tsv").write_bytes("\ufeffw4 w5\tw6\r\n\tw7\n".encode())
+        arguments = ("--pairs", "--format", "jsonl", "--artifact", artifact)
+        code, lines, _ = call("run", "--file", str(tmp_path / "pairs.tsv"), *arguments)
+        _, given, _ = call("run", "w4 w5\tw6", "\tw7", *arguments)
+        answers = [json.loads(line) for line in lines.splitlines()]
+        assert code == 0 and lines == given
+        assert [(answer["text"], answer["pair"]) for answer in answers] == [("w4 w5", "w6"), ("", "w7")]
+        assert answers[0]["scores"][answers[0]["label"]] == answers[0]["confidence"]
+        _, text, _ = call("run", "w4 w5\tw6", "--pairs", "--artifact", artifact)
+        assert text.endswith("w4 w5  |  w6\n")
+
+    def test_without_pairs_a_tab_is_text(self, call, artifact):
+        code, out, _ = call("run", "w4\tw5", "--format", "jsonl", "--artifact", artifact)
+        answer = json.loads(out)
+        assert code == 0 and (answer["text"], answer["pair"]) == ("w4\tw5", None)
+
+    def test_a_column_for_each_label(self, call, artifact):
+        _, lines, _ = call("run", "w4\tw5", "--pairs", "--format", "jsonl", "--artifact", artifact)
+        _, table, _ = call("run", "w4\tw5", "--pairs", "--format", "csv", "--artifact", artifact)
+        answer, row = json.loads(lines), next(csv.DictReader(io.StringIO(table)))
+        assert (row["text"], row["pair"], row["value"]) == ("w4", "w5", "")
+        assert {name: float(row[f"score:{name}"]) for name in ("label0", "label1")} == answer["scores"]
+
+    def test_a_regression(self, call, regression):
+        arguments = ("run", "w4 w5", "--device", "emulated", "--artifact", regression)
+        answer = json.loads(call(*arguments, "--format", "jsonl")[1])
+        assert answer["label"] is answer["confidence"] is None
+        row = next(csv.DictReader(io.StringIO(call(*arguments, "--format", "csv")[1])))
+        assert float(row["value"]) == float(row["score:label0"]) == answer["value"]
+        assert (row["label"], row["confidence"]) == ("", "")
+        assert call(*arguments)[1].startswith(f"label0 = {answer['value']:.4g}  ")
+
+    def test_labels_that_hold_at_once(self, call, tmp_path):
+        folder = str(make_random_artifact(tmp_path / "artifact", seed=1, scores="sigmoid", labels=6))
+        texts = [f"w{4 + i} w{5 + i}" for i in range(12)]
+        arguments = ("run", *texts, "--device", "emulated", "--artifact", folder)
+        answers = [json.loads(line) for line in call(*arguments, "--format", "jsonl")[1].splitlines()]
+        shown = []
+        for answer, line in zip(answers, call(*arguments)[1].splitlines(), strict=True):
+            holding = [name for name, score in answer["scores"].items() if score >= 0.5] or [answer["label"]]
+            expected = "  ".join(f"{name}  {answer['scores'][name]:.3f}" for name in holding)
+            assert line.startswith(expected + f"  {answer['latency_ms']:.3f} ms")
+            shown.append(len(holding))
+        assert len(set(shown)) > 1
+
+    def test_tokens(self, call, tagger):
+        texts = ("w5, w4", "", 'zz "é"')
+        arguments = ("run", *texts, "--device", "emulated", "--artifact", tagger)
+        answers = [json.loads(line) for line in call(*arguments, "--format", "jsonl")[1].splitlines()]
+        tokens = [(n, token) for n, answer in enumerate(answers, 1) for token in answer["tokens"]]
+        assert [(n, token["text"]) for n, token in tokens] == [(1, "w5,"), (1, "w4"), (3, "zz"), (3, '"é"')]
+        rows = list(csv.DictReader(io.StringIO(call(*arguments, "--format", "csv")[1])))
+        assert list(rows[0]) == ["sentence", "token", "start", "end", "label", "confidence", "in_pair"]
+        for (number, token), row in zip(tokens, rows, strict=True):
+            assert (int(row["sentence"]), row["token"], row["label"]) == (number, token["text"], token["label"])
+            assert (int(row["start"]), int(row["end"])) == (token["start"], token["end"])
+            assert float(row["confidence"]) == token["confidence"] and row["in_pair"] == "False"
+        lines = call(*arguments)[1].splitlines()
+        assert len(lines) == len(texts) + len(tokens)
+        assert lines[0].endswith("[modelled, 250 MHz]  w5, w4")
+        assert lines[2] == f"    {tokens[1][1]['label']}  {tokens[1][1]['confidence']:.3f}  w4  [4..6]"
+
+    def test_tokens_of_a_pair(self, call, tagger):
+        arguments = ("run", "w5\tw4 w6", "--pairs", "--device", "emulated", "--artifact", tagger)
+        rows = list(csv.DictReader(io.StringIO(call(*arguments, "--format", "csv")[1])))
+        assert [(row["token"], row["start"], row["in_pair"]) for row in rows] == [
+            ("w5", "0", "False"),
+            ("w4", "0", "True"),
+            ("w6", "3", "True"),
+        ]
+        assert call(*arguments)[1].endswith("w6  [3..5 of the second]\n")
+
     def test_file_line_by_line(self, call, artifact, tmp_path):
         (tmp_path / "in.txt").write_bytes("\ufeffw4 w5\r\n\nw6".encode())
         code, out, _ = call("run", "--file", str(tmp_path / "in.txt"), "--format", "jsonl", "--artifact", artifact)
@@ -209,6 +312,61 @@ class TestRun:
         assert "sentences" in shown
 
 
+class TestQuantize:
+    """What is handed to the quantizer, which is a stub here, and what is said of its report."""
+
+    REPORT: ClassVar = {"bytes": {"model": 12_340_000}, "encoder": {"ratio": 7.911}, "compared_sentences": 128}
+
+    @pytest.fixture
+    def given(self, monkeypatch):
+        """Texts that the quantizer was given; its report has what is put in `given.report`."""
+        found = SimpleNamespace(texts=None, report={})
+
+        def quantize_checkpoint(source, texts, out, **_):
+            found.texts = texts
+            return self.REPORT | found.report
+
+        module = SimpleNamespace(quantize_checkpoint=quantize_checkpoint)
+        monkeypatch.setitem(sys.modules, "zynqbert.quant.pipeline", module)
+        return found
+
+    def test_sentences_of_a_file(self, call, given, tmp_path):
+        (tmp_path / "in.txt").write_text("w4\tw5\n\nw6\n")
+        outcome = call("quantize", "model", "--out", "folder", "--calibrate", str(tmp_path / "in.txt"))
+        assert outcome == (0, "folder: 12.3 MB, encoder weights 7.91 times smaller than in float\n", "")
+        assert given.texts == ["w4\tw5", "", "w6"]
+
+    def test_pairs_of_a_file(self, call, given, tmp_path):
+        (tmp_path / "in.tsv").write_text("w4\tw5\n\tw6\n")
+        code, _, err = call("quantize", "model", "--out", "folder", "--calibrate", str(tmp_path / "in.tsv"), "--pairs")
+        assert (code, err) == (0, "") and given.texts == [("w4", "w5"), ("", "w6")]
+        (tmp_path / "in.tsv").write_text("w4\n")
+        outcome = call("quantize", "model", "--out", "folder", "--calibrate", str(tmp_path / "in.tsv"), "--pairs")
+        refused(outcome, "in.tsv, line 1: 0 tabs")
+
+    def test_what_it_calibrates_on_without_a_file(self, call, given, monkeypatch):
+        monkeypatch.setattr(datasets, "movie_reviews", lambda split: [datasets.Example(f"{split} w4", 0)])
+        code, _, err = call("quantize", "model", "--out", "folder")
+        assert (code, given.texts) == (0, ["train w4"])
+        assert err == "zynqbert: calibrating on movie reviews; --calibrate F takes texts of your own task\n"
+
+    @pytest.mark.parametrize(
+        ("report", "said"),
+        [
+            ({"agreement": 0.9765}, "97.7% of the answers to 128 further texts as in float"),
+            (
+                {"mean_absolute_error": 0.05},
+                "values of 128 further texts off float by 0.050 of their spread",
+            ),
+        ],
+    )
+    def test_distance_from_float(self, call, given, report, said, tmp_path):
+        (tmp_path / "in.txt").write_text("w4\n")
+        given.report = report
+        _, out, _ = call("quantize", "model", "--out", "folder", "--calibrate", str(tmp_path / "in.txt"))
+        assert out.endswith(f" than in float, {said}\n")
+
+
 class TestVerify:
     def test_equal(self, call, artifact):
         code, out, _ = call("verify", "w4 w5", "w6 " * 40, "--no-csim", "--artifact", artifact)
@@ -219,6 +377,11 @@ class TestVerify:
         code, out, _ = call("verify", "w4 w5", "--artifact", artifact, "--board", "zcu111")
         assert code == 0
         assert "golden = native" in out and "golden = csim" in out
+
+    def test_pairs_and_tokens(self, call, tagger):
+        code, out, _ = call("verify", "w4 w5\tw6", "--pairs", "--artifact", tagger)
+        assert code == 0
+        assert "golden = native" in out and "golden = csim" in out and "w6" in out
 
     def test_own_sentences_where_none_are_given(self, call, artifact):
         code, out, _ = call("verify", "--artifact", artifact)
@@ -275,6 +438,12 @@ class TestEstimate:
         asked = {"clock_mhz", "peak_macs_per_cycle"}
         assert all(lines[name].endswith("modelled") for name in set(self.FIELDS) - asked)
         assert "FQ-BERT" in out and "published" in out
+
+    def test_every_model_is_in_the_help(self, call):
+        help_text = " ".join(call("estimate", "--help")[1].split())
+        for name in ARCHITECTURES:
+            assert name in help_text
+            assert call("estimate", "--model", name, "--json")[0] == 0
 
     def test_of_an_artifact(self, call, artifact):
         code, out, _ = call("estimate", "--artifact", artifact, "--seq", "20", "--json")
@@ -342,10 +511,10 @@ class TestDemo:
         low, high = demo.Accuracy(80, 100).interval()
         assert (round(low, 3), round(high, 3)) == (0.711, 0.867)  # Wilson, 95 %
 
-    def test_without_torch_and_golden(self, sentiment, tmp_path):
+    def test_without_torch_and_golden(self, sentiment, tagger, tmp_path):
         """In a process where torch, transformers and the golden model cannot be imported."""
         reviews = b"".join(b"%d\t%d\tw%d w%d\r\n" % (i, 1 - 2 * (i % 2), 4 + i % 30, 5 + i % 40) for i in range(1, 400))
-        archive = tmp_path / datasets.ARCHIVE
+        archive = tmp_path / datasets.REVIEWS_ARCHIVE.file
         tar = io.BytesIO()
         with tarfile.open(fileobj=tar, mode="w:gz") as inner:
             member = tarfile.TarInfo(datasets._REVIEWS)
@@ -354,12 +523,14 @@ class TestDemo:
         with zipfile.ZipFile(archive, "w") as outer:
             outer.writestr(datasets._TAR, tar.getvalue())
         script = (
-            "import sys, hashlib, pathlib\n"
+            "import sys, dataclasses, hashlib, pathlib\n"
             "blocked = ('torch', 'transformers', 'zynqbert.quant.golden', 'zynqbert.quant.golden_model')\n"
             "for name in blocked: sys.modules[name] = None\n"
             "from zynqbert.quant import datasets\n"
-            f"datasets.ARCHIVE_SHA256 = hashlib.sha256(pathlib.Path({str(archive)!r}).read_bytes()).hexdigest()\n"
+            f"sha256 = hashlib.sha256(pathlib.Path({str(archive)!r}).read_bytes()).hexdigest()\n"
+            "datasets.REVIEWS_ARCHIVE = dataclasses.replace(datasets.REVIEWS_ARCHIVE, sha256=sha256)\n"
             "from zynqbert.host import cli\n"
+            f"assert cli.call(['run', 'w4\\tw5', '--pairs', '--device', 'emulated', '--artifact', {tagger!r}]) == 0\n"
             f"sys.exit(cli.call(['demo', '--sentences', '20', '--artifact', {sentiment!r}]))\n"
         )
         environment = {**os.environ, "ZYNQBERT_DATA": str(tmp_path)}

@@ -34,8 +34,18 @@ def packed(artifact):
     return {name: (compiled, memory_image(compiled, artifact)) for name, compiled in plans.items()}
 
 
+@pytest.fixture(scope="module")
+def albert(tmp_path_factory):
+    """Two layers that share, and a third one of its own."""
+    folder = tmp_path_factory.mktemp("albert")
+    return read_artifact(make_random_artifact(folder, layers=3, family="albert", embedding=40, weights=[0, 0, 2]))
+
+
 def shape_of(**changes):
-    return replace(ModelShape.named("minilm-l6"), **changes)
+    """MiniLM with `changes`; unless they say otherwise layers have their own matrices and embeddings no mapping."""
+    shape = replace(ModelShape.named("minilm-l6"), **changes)
+    width, own = changes.get("embedding", shape.hidden), tuple(range(len(shape.layers)))
+    return replace(shape, embedding=width, weights=changes.get("weights", own))
 
 
 class TestPlan:
@@ -55,6 +65,16 @@ class TestPlan:
         assert shape.dense_macs(128) == linear + attention + head
         assert round(linear / 1e9, 2) == 10.87 and round(attention / 1e9, 2) == 0.30
 
+    def test_macs_of_albert_base_are_bert_bases_and_the_mapping(self):
+        bert, albert = ModelShape.named("bert-base"), ModelShape.named("albert-base")
+        assert albert.dense_macs(100) == bert.dense_macs(100) + 100 * 128 * 768
+
+    def test_macs_of_a_head_a_token(self):
+        one = ModelShape.named("minilm-l6")
+        many = replace(one, kind="token", labels=9)
+        pooled = 384 * 384 + 384 * 2
+        assert many.dense_macs(33) == one.dense_macs(33) - pooled + 33 * 384 * 9
+
     @BOTH
     def test_image_regions_are_aligned_and_apart(self, board):
         compiled = plan(shape_of(vocab=77, labels=5), board)
@@ -63,9 +83,10 @@ class TestPlan:
         assert all(a.offset + a.bytes <= b.offset for a, b in pairwise(regions))
         assert regions[-1].offset + regions[-1].bytes <= compiled.image_bytes
 
-    def test_io_pieces_are_aligned_and_apart(self):
-        io = plan(shape_of(labels=5), BOARDS["zcu102"], trace=True).io
-        pieces = [(io.header, 16 * (2 + 128)), (io.results, 5 * 64)]
+    @pytest.mark.parametrize("kind", ["sequence", "token"])
+    def test_io_pieces_are_aligned_and_apart(self, kind):
+        io = plan(shape_of(labels=5, kind=kind), BOARDS["zcu102"], trace=True).io
+        pieces = [(io.header, 16 * (2 + 128)), (io.results, 5 * 64 * (4 if kind == "token" else 1))]
         pieces += [(t.offset, t.bytes()) for name, t in io.traces.items() if name != "logits"]
         pieces.sort()
         assert all(at % 16 == 0 for at, _ in pieces)
@@ -80,7 +101,7 @@ class TestPlan:
 
     def test_no_instruction_reads_what_it_writes(self):
         """The vector unit may overwrite a region only once the array has read it: docs/program.md."""
-        for instruction in plan(ModelShape.named("bert-base"), BOARDS["zcu111"]).instructions:
+        for instruction in plan(ModelShape.named("albert-base"), BOARDS["zcu111"]).instructions:
             if isinstance(instruction, isa.Gemm) and instruction.destination == isa.TO_ACTIVATION:
                 reads = range(instruction.src, instruction.src + 3 * instruction.src_stride + instruction.k)
                 writes = range(instruction.dst, instruction.dst + 3 * instruction.dst_stride + instruction.n)
@@ -108,6 +129,97 @@ class TestPlan:
         assert set(compiled.io.traces) == {*names, "gathered", "pooler", "logits"}
         assert not plan(shape_of(), BOARDS["zcu102"]).io.traces
 
+    def test_traces_of_albert_and_of_tokens(self):
+        names = list(plan(ModelShape.named("albert-base"), BOARDS["zcu102"], trace=True).io.traces)
+        assert names[:4] == ["embeddings.sum", "embeddings.norm.y", "mapping.x", "layers.0.q"]
+        tokens = list(plan(shape_of(kind="token"), BOARDS["zcu102"], trace=True).io.traces)
+        assert tokens[-2:] == ["layers.5.ffn_norm.y", "logits"]
+
+
+class TestAlbert:
+    """The embeddings' own width, the mapping, shared matrices (docs/program.md)."""
+
+    @BOTH
+    def test_weights_take_a_twelfth_of_bert_bases(self, board):
+        bert, albert = (plan(ModelShape.named(name), board) for name in ("bert-base", "albert-base"))
+
+        def weights(compiled):
+            encoder = (name for name in compiled.regions if name.startswith("layers.") and name.endswith(".weight"))
+            return sum(compiled.regions[name].bytes for name in encoder)
+
+        assert weights(bert) == 12 * weights(albert) > 0
+        assert 7 * albert.image_bytes < bert.image_bytes
+
+    def test_the_front_instruction_by_instruction(self):
+        compiled = plan(ModelShape.named("albert-base"), BOARDS["zcu102"])
+        kinds = (isa.Embed, isa.Norm, isa.Gemm)
+        embed, _, _, norm, mapping, plain, q = [i for i in compiled.instructions if isinstance(i, kinds)][:7]
+        assert (embed.width, embed.row_bytes) == (128, 144)
+        assert (norm.width, norm.entries, norm.plain, norm.signal) == (128, 128, False, True)
+        assert (mapping.k, mapping.n, mapping.w8, mapping.wait) == (128, 768, True, 1)
+        assert (mapping.destination, mapping.residual_m, mapping.residual_s) == (isa.TO_RESIDUAL, 0, 1)
+        assert (mapping.src, mapping.src_stride) == (norm.dst, norm.dst_stride)
+        assert (plain.width, plain.entries, plain.plain, plain.signal) == (768, 768, True, True)
+        assert (q.k, q.src, q.src_stride, q.wait) == (768, plain.dst, plain.dst_stride, 1)
+
+    def test_layers_that_share_name_one_region_and_parameters_of_their_own(self, albert):
+        compiled = plan(ModelShape.of_manifest(albert.manifest), BOARDS["zcu102"], artifact=albert)
+        linears = {name: (owner, gemm) for gemm, name, owner in linear_layers(compiled)}
+        for matrix in ("q", "k", "v", "o", "ffn1", "ffn2"):
+            owners = [linears[f"layers.{i}.{matrix}"][0] for i in range(3)]
+            assert owners == [f"layers.{i}.{matrix}" for i in (0, 0, 2)]
+            assert f"layers.1.{matrix}.weight" not in compiled.regions
+            assert len({linears[f"layers.{i}.{matrix}"][1].parameters for i in range(3)}) == 3
+        assert linears["mapping"][0] == "mapping" and linears["pooler"][0] == "pooler"
+
+    def test_factors_of_every_place_are_its_own(self, albert):
+        compiled = plan(ModelShape.of_manifest(albert.manifest), BOARDS["zcu102"], artifact=albert)
+        image = memory_image(compiled, albert)
+        for i in range(3):
+            at = compiled.regions[f"layers.{i}.ffn2.parameters"].offset
+            words = image[at : at + 96 * 8].view(np.uint64)
+            bias = (words & np.uint64(0xFFFFFFFF)).astype(np.uint32).view(np.int32)
+            np.testing.assert_array_equal(bias, albert.tensors[f"layers.{i}.ffn2.bias"])
+
+    def test_parameters_of_the_mapping_say_how_channels_continue(self, albert):
+        compiled = plan(ModelShape.of_manifest(albert.manifest), BOARDS["zcu102"], artifact=albert)
+        entries = albert.tensors["mapping.entries"]
+        at = compiled.regions["mapping"].offset
+        words = memory_image(compiled, albert)[at : at + 8 * int(entries.sum())].view(np.uint64)
+        expected = [int(j > 0) << 28 for count in entries for j in range(count)]
+        assert words.tolist() == expected and sum(expected) > 0
+
+    def test_the_mappings_entries_take_its_own_factor(self, albert):
+        compiled = plan(ModelShape.of_manifest(albert.manifest), BOARDS["zcu102"], artifact=albert)
+        plain = next(i for i in compiled.instructions if isinstance(i, isa.Norm) and i.plain)
+        assert [plain.m, plain.s] == albert.tensors["mapping.operand"].tolist()
+
+
+class TestTokens:
+    """One answer a row: the classifier reads the last norm's entries."""
+
+    def test_nothing_is_gathered_and_nothing_pooled(self):
+        compiled = plan(shape_of(kind="token", labels=9), BOARDS["zcu102"])
+        assert not any(isinstance(i, isa.Gather) for i in compiled.instructions)
+        assert not any(name.startswith("pooler") for name in compiled.regions)
+        norm, classifier, _ = compiled.instructions[-3:]
+        assert isinstance(norm, isa.Norm) and norm.signal
+        assert (classifier.wait, classifier.w8, classifier.result_block) == (1, True, False)
+        assert (classifier.k, classifier.src, classifier.src_stride) == (norm.entries, norm.dst, norm.dst_stride)
+        assert (classifier.destination, classifier.dst) == (isa.TO_IO, compiled.io.results)
+
+    @pytest.mark.parametrize("labels", [1, 3])
+    def test_logits_are_read_row_by_row(self, labels):
+        io = plan(shape_of(kind="token", labels=labels), BOARDS["zcu102"]).io
+        data = np.zeros(io.bytes, np.uint8)
+        words = np.arange(2 * labels * 32, dtype=np.int16).reshape(2, labels, 32)  # [row block][label][lane]
+        data[io.results :][: words.nbytes] = words.reshape(-1).view(np.uint8)
+        logits = io.token_logits(data, row_blocks=2)
+        assert logits.shape == (64, labels)
+        for row, label in ((0, 0), (31, labels - 1), (33, 0), (63, labels - 1)):
+            assert logits[row, label] == words[row // 32, label, row % 32]
+        assert not np.shares_memory(logits, data)
+
 
 class TestRefusals:
     LAYER = LayerShape(384, 1536, 384)
@@ -118,13 +230,28 @@ class TestRefusals:
         (dict(heads=11), "architecture.heads x head_width is not architecture.hidden = 384"),
         (dict(labels=1025), "task.labels is 1025, the engine takes 1 to 1024"),
         (dict(embedding_norm=1281), "entries.embedding_norm is 1281, the engine takes 1 to 1280"),
-        (dict(embedding_norm=383), "entries.embedding_norm is 383, less than architecture.hidden = 384"),
+        (dict(embedding_norm=383), "entries.embedding_norm is 383, less than architecture.embedding = 384"),
+        (dict(embedding=1025, mapping=384), "architecture.embedding is 1025, the engine takes 1 to 1024"),
+        (dict(embedding=128), "architecture.embedding is 128, and no mapping leads to 384"),
+        (dict(embedding=40, mapping=384, word_bits=4),
+         "architecture.embedding is 40, 4-bit words take a multiple of 32"),
+        (dict(mapping=383), "entries.mapping is 383, less than architecture.hidden = 384"),
+        (dict(mapping=1281), "entries.mapping is 1281, the engine takes 1 to 1280"),
+        (dict(weights=(0,)), "architecture.weights names 1 layers, there are 6"),
+        (dict(layers=(LAYER,) * 2, weights=(0, 2)),
+         "architecture.weights[1] is 2, no layer up to 1 with matrices of its own"),
+        (dict(layers=(LAYER,) * 3, weights=(0, 0, 1)),
+         "architecture.weights[2] is 1, no layer up to 2 with matrices of its own"),
+        (dict(layers=(LAYER, LayerShape(384, 9, 384)), weights=(0, 0)),
+         "architecture.weights[1] is 0, of entries (384, 384, 1536), not (384, 384, 9)"),
+        (dict(layers=(LayerShape(384, 9, 385), LayerShape(384, 9, 384)), weights=(0, 0)),
+         "architecture.weights[1] is 0, of entries (384, 384, 9), not (385, 384, 9)"),
         (dict(layers=(LayerShape(2000, 1, 384),)), "entries.attention_norm[0] is 2000, the engine takes 1 to 1280"),
         (dict(layers=(LAYER, LayerShape(384, 1, 1281))), "entries.ffn_norm[1] is 1281, the engine takes 1 to 1280"),
         (dict(layers=(LAYER, LayerShape(384, 4609, 384))), "entries.ffn[1] is 4609, the engine takes 1 to 4608"),
     )  # fmt: skip
 
-    @pytest.mark.parametrize(("changes", "message"), TOO_MUCH, ids=[m.split(" is ")[0] for _, m in TOO_MUCH])
+    @pytest.mark.parametrize(("changes", "message"), TOO_MUCH, ids=[m[:40] for _, m in TOO_MUCH])
     def test_named_by_field(self, changes, message):
         with pytest.raises(CompileError) as caught:
             plan(shape_of(**changes), BOARDS["zcu102"])
@@ -147,7 +274,7 @@ class TestImage:
         compiled, image = packed[board.name]
         rng = np.random.default_rng(0)
         ports = board.columns // 32
-        for gemm, name in linear_layers(compiled):
+        for gemm, name, _ in linear_layers(compiled):
             if gemm.w8:
                 continue
             nibbles = images.unpack_nibbles(name, artifact.tensors[f"{name}.weight"], gemm.k)
@@ -162,7 +289,7 @@ class TestImage:
     @BOTH
     def test_w8_weights(self, artifact, packed, board):
         compiled, image = packed[board.name]
-        for gemm, name in linear_layers(compiled):
+        for gemm, name, _ in linear_layers(compiled):
             if not gemm.w8:
                 continue
             weight = artifact.tensors[f"{name}.weight"]
@@ -265,6 +392,12 @@ class TestPackingRefuses:
         with pytest.raises(PackError, match=r"layers\.0\.q: channel 3 could reach \d+ in its accumulator"):
             self.packs(artifact, **{"layers.0.q.bias": bias})
 
+    def test_the_bias_of_a_place_that_shares_its_matrix(self, albert):
+        bias = albert.tensors["layers.1.q.bias"].copy()
+        bias[3] = 1 << 26
+        with pytest.raises(PackError, match=r"layers\.1\.q: channel 3 could reach \d+ in its accumulator"):
+            self.packs(albert, **{"layers.1.q.bias": bias})
+
     def test_low_field_of_w4_even_columns(self):
         k = 4719  # 127 * 7 * 4719 > 2^22 > 127 * 7 * 4718
         nibbles = np.zeros((2, k), np.uint8)
@@ -290,7 +423,7 @@ class TestPackingRefuses:
     def test_unsigned_operands_count_255(self, artifact):
         """ffn2 reads uint8: its packing check must use 255."""
         compiled = plan(ModelShape.of_manifest(artifact.manifest), BOARDS["zcu102"], artifact=artifact)
-        unsigned = {name for gemm, name in linear_layers(compiled) if gemm.operand_unsigned}
+        unsigned = {name for gemm, name, _ in linear_layers(compiled) if gemm.operand_unsigned}
         assert unsigned == {"layers.0.ffn2", "layers.1.ffn2"}
         bias = artifact.tensors["layers.0.ffn2.bias"].copy()
         nibbles = images.unpack_nibbles("w", artifact.tensors["layers.0.ffn2.weight"], 208)

@@ -132,11 +132,11 @@ class TestEngine:
             engine.run(0x10, 8, 0, 1, 1)
 
     def test_identify_runs_an_empty_program_first(self, device, engine):
-        with device.expect(*EMPTY, DONE, FINE, ("R", 0x70, 0x5A51_01C0)):
+        with device.expect(*EMPTY, DONE, FINE, ("R", 0x70, 0x5A51_02C0)):
             assert engine.identify() == 192
 
     @pytest.mark.parametrize(
-        ("value", "message"), [(0, "0x00000000: this is no zynqbert engine"), (0x5A51_0280, "program version 2, this")]
+        ("value", "message"), [(0, "0x00000000: this is no zynqbert engine"), (0x5A51_0380, "program version 3, this")]
     )
     def test_identify_refuses_another_block(self, device, engine, value, message):
         with device.expect(*EMPTY, DONE, FINE, ("R", 0x70, value)), pytest.raises(EngineMismatch, match=message):

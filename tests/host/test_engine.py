@@ -2,6 +2,7 @@
 """The engine as a user has it: answers equal the golden model's, choices of device, and what is left behind."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from zynqbert.host.errors import EngineMismatch, TargetError
 from zynqbert.host.meter import BoardMeter
 from zynqbert.host.packing import TooLong
 from zynqbert.host.rails import find_rails
+from zynqbert.host.result import scores_of
 from zynqbert.host.target import Target, emulated
 from zynqbert.quant.golden_model import GoldenModel
 
@@ -58,6 +60,120 @@ class TestAnswers:
                 assert result.fps_per_w == pytest.approx(1e3 / result.latency_ms / result.power_w)
                 assert (result.source, result.clock_mhz) == ("modelled", 200)
         assert short.latency_ms < long.latency_ms
+
+
+class TestPairs:
+    def test_logits_are_the_goldens_with_both_segments(self, artifact):
+        golden = GoldenModel(artifact)
+        with open_emulated(artifact) as engine:
+            for given in (("w4 w5", "w6 w7 w8"), ("", "w9"), (" ".join(["w4"] * 30), " ".join(["w5"] * 25))):
+                (result,) = engine.stream([given])
+                sentence = engine.encoder.encode(given)
+                assert set(sentence.types) == {0, 1}
+                length = -(-len(sentence.ids) // 32) * 32
+                assert list(result.logits) == golden.forward_sentence(sentence.ids, sentence.types, length).tolist()
+                assert (result.text, result.pair) == given
+
+    def test_a_model_takes_either(self, artifact):
+        with open_emulated(artifact) as engine:
+            alone, paired, again = engine.stream(["w4 w5", ("w4 w5", "w6"), "w4 w5"])
+        assert (alone.pair, paired.pair) == (None, "w6")
+        assert alone.logits == again.logits != paired.logits
+
+    def test_the_longer_text_is_cut_and_marked_or_refused(self, artifact):
+        pair = ("w4", "w5 " * 70)
+        with open_emulated(artifact) as engine:
+            cut, whole = engine.stream([pair, ("w4", "w5 " * 60)])  # 64 tokens with the special ones
+            assert cut.truncated and not whole.truncated and cut.logits == whole.logits
+            with pytest.raises(TooLong, match="74 tokens, the model takes 64"):
+                next(engine.stream([pair], strict=True))
+
+
+class TestScores:
+    """What a model's logits become, by the manifest's task.scores."""
+
+    @pytest.fixture
+    def answers(self, tmp_path):
+        """Results of the texts, and x = logits * scale of each."""
+
+        def found(**kinds):
+            folder = make_random_artifact(tmp_path / "artifact", seed=6, **kinds)
+            scale = json.loads((folder / "manifest.json").read_text())["scales"]["logits"]
+            with open_emulated(folder) as engine:
+                results = list(engine.stream(TEXTS))
+            return [(result, [logit * scale for logit in result.logits]) for result in results]
+
+        return found
+
+    @pytest.mark.parametrize("labels", [1, 4])
+    def test_sigmoid_of_each(self, answers, labels):
+        for result, x in answers(scores="sigmoid", labels=labels):
+            expected = {f"label{i}": 1 / (1 + math.exp(-v)) for i, v in enumerate(x)}
+            assert result.scores == pytest.approx(expected)
+            assert result.label == max(expected, key=expected.get)
+            assert result.confidence == result.scores[result.label]
+            assert result.value is None
+
+    def test_softmax(self, answers):
+        for result, x in answers(scores="softmax", labels=3):
+            total = sum(map(math.exp, x))
+            assert result.scores == pytest.approx({f"label{i}": math.exp(v) / total for i, v in enumerate(x)})
+            assert result.confidence == result.scores[result.label] and result.value is None
+
+    def test_a_regression_gives_its_value(self, answers):
+        for result, (x,) in answers(scores="none", labels=1):
+            assert result.value == pytest.approx(x) and result.scores == {"label0": result.value}
+            assert result.label is None and result.confidence is None
+
+    def test_a_regression_of_several_gives_them_by_name(self, answers):
+        for result, x in answers(scores="none", labels=2):
+            assert result.scores == pytest.approx({"label0": x[0], "label1": x[1]})
+            assert result.label is result.confidence is result.value is None
+
+    def test_far_logits_do_not_overflow(self):
+        x = np.array([-5e4, 5e4])
+        with np.errstate(all="raise", under="ignore"):
+            assert scores_of(x, "sigmoid").tolist() == scores_of(x, "softmax").tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("family", ["bert", "albert"])
+class TestTokens:
+    @pytest.fixture
+    def artifact(self, tmp_path, family):
+        return make_random_artifact(tmp_path / "artifact", layers=2, labels=5, seed=8, kind="token", family=family)
+
+    @pytest.mark.parametrize("board", BOARDS)
+    def test_labels_are_the_goldens(self, artifact, board):
+        golden = GoldenModel(artifact)
+        scale = golden.manifest["scales"]["logits"]
+        with open_emulated(artifact, board) as engine:
+            for given in (*TEXTS, ("w4 w5", "w6")):
+                (result,) = engine.stream([given])
+                sentence = engine.encoder.encode(given)
+                rows = golden.forward_sentence(sentence.ids, sentence.types, -(-len(sentence.ids) // 32) * 32)
+                words = [i for i, token in enumerate(sentence.ids) if token not in (2, 3)]  # [CLS], [SEP]
+                assert len(words) == len(result.tokens)
+                assert np.array_equal(np.reshape(result.logits, (-1, 5)), rows[words])
+                for token, logits in zip(result.tokens, rows[words], strict=True):
+                    e = np.exp((logits - logits.max()) * scale)
+                    assert token.label == f"label{logits.argmax()}"
+                    assert token.confidence == pytest.approx(1 / e.sum())
+                assert result.label is result.confidence is result.value is None and result.scores == {}
+
+    def test_places_are_those_in_the_text(self, artifact):
+        with open_emulated(artifact) as engine:
+            (result,) = engine.stream([(" w5  wörter", "w6")])
+        assert [(t.text, t.start, t.end, t.in_pair) for t in result.tokens] == [
+            ("w5", 1, 3, False),
+            ("wörter", 5, 11, False),
+            ("w6", 0, 2, True),
+        ]
+
+    def test_what_is_cut_has_no_label(self, artifact):
+        with open_emulated(artifact) as engine:
+            cut, none = engine.stream(["w4 " * 80, ""])
+        assert cut.truncated and len(cut.tokens) == 62
+        assert none.tokens == none.logits == ()
 
 
 class TestStream:

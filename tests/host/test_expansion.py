@@ -2,6 +2,7 @@
 """What fetch makes of a program is what the cycle model times: command for command, tokens and slots included."""
 
 import ctypes
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from zynqbert.fpga.simulator import Simulator
 from zynqbert.host.compiler import plan
 from zynqbert.host.model_shape import ModelShape
 
-FIELDS = 11
+FIELDS = 12
 PROGRAM = 0x1000
 LOADS, VECTORS = list(Load), list(Vector)
 
@@ -58,6 +59,7 @@ def expected(plan, row_blocks: int, unit: int) -> list[tuple[int, ...]]:
             "pop_parameters",
             "push_parameters_free",
             "push_data",
+            "plain",
         ),
         ("words", "wide", "end"),
     )[unit]
@@ -73,13 +75,15 @@ def expected(plan, row_blocks: int, unit: int) -> list[tuple[int, ...]]:
 @pytest.mark.parametrize("trace", [False, True])
 @pytest.mark.parametrize("row_blocks", [1, 3, 4])
 @pytest.mark.parametrize("board", BOARDS)
-@pytest.mark.parametrize("model", ["minilm-l6", "bert-base"])
-def test_commands_of_fetch_are_the_expansion(model, board, row_blocks, trace, unit):
-    compiled = plan(ModelShape.named(model), BOARDS[board], trace=trace)
+@pytest.mark.parametrize("kind", ["sequence", "token"])
+@pytest.mark.parametrize("model", ["minilm-l6", "albert-base"])
+def test_commands_of_fetch_are_the_expansion(model, kind, board, row_blocks, trace, unit):
+    compiled = plan(replace(ModelShape.named(model), kind=kind, labels=9), BOARDS[board], trace=trace)
     np.testing.assert_array_equal(fetched(compiled, row_blocks, unit), expected(compiled, row_blocks, unit))
 
 
 def test_there_is_something_to_compare():
-    compiled = plan(ModelShape.named("minilm-l6"), BOARDS["zcu102"])
+    compiled = plan(ModelShape.named("albert-base"), BOARDS["zcu102"])
     assert any(getattr(i, "destination", None) == TO_RESIDUAL for i in compiled.instructions)
     assert all(len(expected(compiled, 2, unit)) > 1 for unit in range(3))
+    assert [row[-1] for row in expected(compiled, 2, 2)].count(1) == 2  # the plain norm, a command a row block

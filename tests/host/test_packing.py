@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sentences to token rows: truncation, several a pass, and the header byte by byte."""
+"""Sentences and pairs to token rows: truncation, several a pass, and the header byte by byte."""
 
 import struct
 
@@ -47,6 +47,47 @@ class TestEncoder:
         with pytest.raises(TooLong, match="sentence of 22 tokens, the model takes 8"):
             e.encode("w4 " * 20, strict=True)
         assert not e.encode("w4").truncated
+
+    def test_a_pair_takes_the_tokenizers_pair_template(self, tokenizer):
+        found = encoder(tokenizer).encode(("w5 w4", "w6"))
+        assert found.ids.tolist() == [2, 5, 4, 3, 6, 3]  # [CLS] w5 w4 [SEP] w6 [SEP]
+        assert found.types.tolist() == [0, 0, 0, 0, 1, 1]
+
+    @pytest.mark.parametrize(
+        ("pair", "ids", "types"),
+        [
+            (("w4 w5 w6 w7 w8 w9", "w10"), [2, 4, 5, 6, 7, 3, 10, 3], [0, 0, 0, 0, 0, 0, 1, 1]),
+            (("w4", "w5 w6 w7 w8 w9 w10"), [2, 4, 3, 5, 6, 7, 8, 3], [0, 0, 0, 1, 1, 1, 1, 1]),
+            (("w4 w5 w6 w7 w8", "w9 w10 w11 w12 w13"), [2, 4, 5, 3, 9, 10, 11, 3], [0, 0, 0, 0, 1, 1, 1, 1]),
+        ],
+        ids=["first", "second", "both"],
+    )
+    def test_the_longer_text_of_a_pair_is_cut(self, tokenizer, pair, ids, types):
+        e = encoder(tokenizer)
+        found = e.encode(pair)
+        assert (found.ids.tolist(), found.types.tolist(), found.truncated) == (ids, types, True)
+        with pytest.raises(TooLong, match="the model takes 8: 'w4"):
+            e.encode(pair, strict=True)
+
+    def test_too_short_a_model_for_the_special_tokens(self, tokenizer):
+        e = encoder(tokenizer, max_tokens=2)
+        assert e.encode("w4 w5").ids.tolist() == [2, 3]
+        with pytest.raises(TooLong, match="the special tokens alone are more than the 2"):
+            e.encode(("w4", "w5"))
+
+    @pytest.mark.parametrize("given", [("a",), ("a", "b", "c"), ("a", 1), ["a", "b"], None], ids=str)
+    def test_neither_a_text_nor_a_pair(self, tokenizer, given):
+        with pytest.raises(ValueError, match="a text, or a tuple of two, is needed"):
+            encoder(tokenizer).encode(given)
+
+    def test_spans_name_characters_and_leave_out_special_tokens(self, tokenizer):
+        text, pair = " w5  wörter", "w6 w7"
+        found = encoder(tokenizer).encode((text, pair)).spans
+        assert found == ((1, 1, 3, False), (2, 5, 11, False), (4, 0, 2, True), (5, 3, 5, True))
+        assert text[5:11] == "wörter"
+
+    def test_what_is_cut_has_no_span(self, tokenizer):
+        assert [span.row for span in encoder(tokenizer).encode("w4 " * 20).spans] == [1, 2, 3, 4, 5, 6]
 
     def test_a_token_without_an_embedding(self, tokenizer):
         e = encoder(tokenizer, vocab=20)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zynqbert.host
-from pass_runner import PassRunner, compare, pass_of, sentence_rows
+from pass_runner import PassRunner, albert_base_artifact, compare, pass_of, sentence_rows
 from random_artifact import make_random_artifact
 from tokenizers import Tokenizer
 from zynqbert.quant.datasets import LABELS, DataUnavailable, movie_reviews
@@ -44,6 +44,13 @@ def test_bert_base_at_128_tokens_stays_within_its_widths(tmp_path):
     )
     rows, results = pass_of(np.random.default_rng(0), [128])
     compare(folder, PassRunner(folder, "checked"), rows, results)
+
+
+@pytest.mark.parametrize("build", ["csim", "checked"])
+def test_albert_base_under_exact_and_checked_widths(tmp_path, build):
+    folder = albert_base_artifact(tmp_path / "albert")
+    rows, results = pass_of(np.random.default_rng(0), [12, 5])
+    compare(folder, PassRunner(folder, build), rows, results)
 
 
 @pytest.mark.parametrize(("build", "n"), [("checked", 12), ("native", 40)])

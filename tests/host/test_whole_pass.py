@@ -3,7 +3,7 @@
 
 import numpy as np
 import pytest
-from pass_runner import PassRunner, compare, pass_of
+from pass_runner import PassRunner, albert_base_artifact, compare, pass_of
 from random_artifact import make_random_artifact
 from zynqbert.fpga.cycles import simulate
 
@@ -12,7 +12,16 @@ SHAPES = {
     "wide-heads": dict(layers=1, hidden=192, heads=3, head_width=64, ffn=131, labels=5),
     "four-bit": dict(layers=1, hidden=128, heads=2, head_width=64, ffn=96, labels=2, word_bits=4, extra_entries=0),
     "normalized": dict(layers=1, hidden=64, heads=2, head_width=32, ffn=64, labels=2, softmax="normalized"),
-}
+    # One that shares and one of its own; embeddings that fill no beat.
+    "albert": dict(layers=3, hidden=96, heads=3, ffn=140, family="albert", embedding=40, weights=[0, 0, 2]),
+    "albert-wide-embedding": dict(layers=2, hidden=64, heads=2, ffn=70, family="albert", embedding=90, extra_entries=9),
+    # Two column tiles of labels on either board.
+    "albert-four-bit-tokens": dict(
+        layers=2, hidden=128, heads=2, head_width=64, ffn=131, family="albert", embedding=32, word_bits=4,
+        labels=100, kind="token",
+    ),
+    "tokens": dict(layers=1, hidden=96, heads=3, ffn=64, labels=1, kind="token"),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -40,16 +49,29 @@ def test_pass_under_ap_int_equals_golden(artifacts, board, shape):
 
 
 @pytest.mark.parametrize("seed", range(1, 9))
-def test_any_legal_schedule_gives_the_same(artifacts, seed):
+@pytest.mark.parametrize("shape", ["two-layers", "albert-four-bit-tokens"])
+def test_any_legal_schedule_gives_the_same(artifacts, shape, seed):
     rows, results = pass_of(np.random.default_rng(2), [40, 50])
-    compare(artifacts["two-layers"], PassRunner(artifacts["two-layers"], "native"), rows, results, seed=seed)
+    compare(artifacts[shape], PassRunner(artifacts[shape], "native"), rows, results, seed=seed)
 
 
-def test_chip_state_does_not_leak_between_passes(artifacts):
-    runner = PassRunner(artifacts["two-layers"], "native")
+@pytest.mark.parametrize("shape", ["two-layers", "albert"])
+def test_chip_state_does_not_leak_between_passes(artifacts, shape):
+    runner = PassRunner(artifacts[shape], "native")
     for lengths in ([128], [3], [40, 40]):
         rows, results = pass_of(np.random.default_rng(sum(lengths)), lengths)
-        compare(artifacts["two-layers"], runner, rows, results)
+        compare(artifacts[shape], runner, rows, results)
+
+
+@pytest.fixture(scope="module")
+def albert_base(tmp_path_factory):
+    return albert_base_artifact(tmp_path_factory.mktemp("albert-base"))
+
+
+@pytest.mark.parametrize("board", ["zcu102", "zcu111"])
+def test_albert_base_equals_golden(albert_base, board):
+    rows, results = pass_of(np.random.default_rng(4), [12, 5, 12])
+    compare(albert_base, PassRunner(albert_base, "native", board), rows, results)
 
 
 def test_sanitized_build_finds_nothing(artifacts, tmp_path):
@@ -63,9 +85,10 @@ def test_sanitized_build_finds_nothing(artifacts, tmp_path):
         "import sys, numpy as np; from pathlib import Path\n"
         f"sys.path.insert(0, {str(Path(__file__).parents[1] / 'support')!r})\n"
         "from pass_runner import PassRunner, sentence_rows\n"
-        f"runner = PassRunner(Path({str(artifacts['two-layers'])!r}), 'native', sanitize=True)\n"
-        "status, _, _ = runner.run(sentence_rows(range(1, 41)), [0])\n"
-        "assert status.name == 'ok', status\n"
+        f"for folder in {[str(artifacts[name]) for name in ('two-layers', 'albert-four-bit-tokens')]}:\n"
+        "    runner = PassRunner(Path(folder), 'native', sanitize=True)\n"
+        "    status, _, _ = runner.run(sentence_rows(range(1, 41)), [0])\n"
+        "    assert status.name == 'ok', status\n"
     )
     asan = subprocess.run(
         ["g++", "-print-file-name=libasan.so"], capture_output=True, text=True, check=True

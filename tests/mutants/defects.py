@@ -53,6 +53,14 @@ DEFECTS = (
     Defect("entries repeat the whole value", KERNELS + "layer_norm.hpp", "      const sint<9> entry = clamp<9>(rest[t], -127, 127);\n      rest[t] = sint<25>(rest[t] - entry);\n      out[t] = to_byte(entry);\n    }\n    activations[base + n] = out;\n    if (!p.continues) {", "      const sint<9> entry = clamp<9>(rest[t], -127, 127);\n      out[t] = to_byte(entry);\n    }\n    activations[base + n] = out;\n    if (!p.continues) {", VECTOR),
     Defect("sums not cleared", KERNELS + "linear.hpp", "if (c.first_tile == 1) clear_sums(state, rb);", "", VECTOR),
     Defect("gather takes the next row", KERNELS + "layer_norm.hpp", "[channel][row % kLanes]", "[channel][(row + 1) % kLanes]", VECTOR),
+    # ALBERT's embedding (Q20), shared matrices, one answer a token.
+    Defect("plain ignored by the vector unit", KERNELS + "layer_norm.hpp", "const bool plain = c.plain == 1;", "const bool plain = c.plain == 1 && width == 0;", VECTOR + " and plain"),
+    Defect("gamma applied in plain mode", KERNELS + "layer_norm.hpp", "y[t] = x[t];", "y[t] = clamp_half<24>(sint<24>(x[t] * p.gamma));", VECTOR + " and plain"),
+    Defect("plain dropped by fetch", KERNELS + "fetch.hpp", "v.plain = uint<1>(i.flag(17) ? 1 : 0);", "v.plain = uint<1>(0);", PASS + "-albert"),
+    Defect("mapping adds the embedding's norm", "host/compiler.py", '"mapping", k, (0, 1)', '"mapping", k, (128, 8)', PASS + "-albert"),
+    Defect("every layer uses layer 0's matrices", "host/compiler.py", 'f"{self.owner[layer]}.{matrix}.weight"', 'f"layers.0.{matrix}.weight"', PASS + "-albert"),
+    Defect("bias of the owner in every place", "host/memory_image.py", 'bias = t[f"{name}.bias"]', 'bias = t[f"{owner}.bias"]', PASS + "-albert"),
+    Defect("answers of all row blocks in one place", KERNELS + "fetch.hpp", "uint64_t(rb) * n + first", "uint64_t(rb - rb) * n + first", PASS + "-tokens"),
     # Memories and movement.
     Defect("corner turn reads the plane being written", KERNELS + "linear.hpp", "plane[1 - phase][j]", "plane[phase][j]", VECTOR),
     Defect("keys of a row block in the wrong group", KERNELS + "linear.hpp", "key_value[rb % kGroups][key_base", "key_value[(rb + 1) % kGroups][key_base", VECTOR),

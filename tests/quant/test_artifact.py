@@ -31,9 +31,32 @@ def original(tmp_path_factory):
     )
 
 
+@pytest.fixture(scope="module")
+def original_albert(tmp_path_factory):
+    return make_random_artifact(
+        tmp_path_factory.mktemp("albert"),
+        family="albert",
+        layers=4,
+        hidden=64,
+        heads=2,
+        ffn=41,
+        vocab=30,
+        embedding=25,
+        weights=[0, 1, 0, 1],
+        kind="token",
+        word_bits=4,
+        extra_entries=1,
+    )
+
+
 @pytest.fixture
 def folder(original, tmp_path):
     return shutil.copytree(original, tmp_path / "artifact")
+
+
+@pytest.fixture
+def albert(original_albert, tmp_path):
+    return shutil.copytree(original_albert, tmp_path / "albert")
 
 
 def parts(folder):
@@ -100,8 +123,9 @@ def refused(folder, file: str, field: str) -> str:
     return message
 
 
-def test_what_is_saved_is_loaded(original, tmp_path):
-    manifest, tensors, tokenizer = parts(original)
+@pytest.mark.parametrize("which", ["original", "original_albert"])
+def test_what_is_saved_is_loaded(request, tmp_path, which):
+    manifest, tensors, tokenizer = parts(request.getfixturevalue(which))
     path = save_artifact(tmp_path / "new" / "artifact", manifest, tensors, tokenizer)
     read = load_artifact(path)
     assert read.tensors.keys() == tensors.keys()
@@ -112,6 +136,24 @@ def test_what_is_saved_is_loaded(original, tmp_path):
     assert read.tokenizer_path.read_text() == tokenizer
     assert not next(iter(read.tensors.values())).flags.writeable
     assert [p.name for p in path.parent.iterdir()] == ["artifact"]
+
+
+@pytest.mark.parametrize("scores", ["softmax", "sigmoid", "none"])
+@pytest.mark.parametrize("kind", ["sequence", "token"])
+@pytest.mark.parametrize("family", ["bert", "albert"])
+def test_every_kind_of_model_loads(tmp_path, family, kind, scores):
+    path = make_random_artifact(tmp_path / "a", family=family, kind=kind, scores=scores, layers=2, labels=3)
+    artifact = load_artifact(path)
+    assert artifact.manifest["task"]["scores"] == scores
+    assert ("pooler.weight" in artifact.tensors) == ("pooler.tanh" in artifact.tensors) == (kind == "sequence")
+    assert ("mapping.weight" in artifact.tensors) == (family == "albert")
+    assert ("layers.1.q.weight" in artifact.tensors) == (family == "bert")
+    assert {"layers.1.q.bias", "layers.1.q.m", "layers.1.gelu"} <= artifact.tensors.keys()
+
+
+def test_bert_may_share_matrices_too(tmp_path):
+    path = make_random_artifact(tmp_path / "a", layers=3, weights=[0, 1, 1])
+    assert "layers.2.q.weight" not in load_artifact(path).tensors
 
 
 def test_importing_it_needs_no_torch():
@@ -183,11 +225,11 @@ def test_saving_refuses_a_number_that_is_none(original, tmp_path):
 MANIFEST_EDITS = [
     ("format", "other", "format"),
     ("format", ..., "format"),
-    ("version", "2.0", "version: 2.0 is newer than 1.0"),
-    ("version", "1.1", "version: 1.1 is newer than 1.0; remedy: update zynqbert"),
-    ("version", "0.9", "version: 0.9 is older"),
-    ("version", 1.0, "version"),
-    ("version", "1.0.0", "version"),
+    ("version", "3.0", "version: 3.0 is newer than 2.0"),
+    ("version", "2.1", "version: 2.1 is newer than 2.0; remedy: update zynqbert"),
+    ("version", "1.0", "version: 1.0 is older than 2.0; remedy: quantize the model again"),
+    ("version", 2.0, "version"),
+    ("version", "2.0.0", "version"),
     ("task", ..., "task: missing"),
     ("extra", 1, "extra: unknown field"),
     ("softmax", "sparse", "softmax"),
@@ -199,9 +241,11 @@ MANIFEST_EDITS = [
     ("architecture/layers", 10**9, "architecture.layers"),
     ("architecture/layers", 2.0, "architecture.layers"),
     ("architecture/layers", "2", "architecture.layers"),
-    ("architecture/layers", 3, "entries.attention_norm"),
+    ("architecture/layers", 3, "architecture.weights"),
     ("architecture/hidden", 96, "architecture.hidden"),
     ("architecture/hidden", 2048, "architecture.hidden"),
+    ("architecture/embedding", 32, "architecture.embedding: 32 is not hidden = 64"),
+    ("architecture/embedding", ..., "architecture.embedding: missing"),
     ("architecture/heads", True, "architecture.heads"),
     ("architecture/head_width", 48, "architecture.head_width"),
     ("architecture/ffn", 5000, "architecture.ffn"),
@@ -214,7 +258,19 @@ MANIFEST_EDITS = [
     ("architecture/word_bits", 8, "tensors.embeddings.word.q.dtype"),
     ("architecture/word_bits", True, "architecture.word_bits"),
     ("architecture/depth", 2, "architecture.depth: unknown field"),
+    ("architecture/weights", ..., "architecture.weights: missing"),
+    ("architecture/weights", 0, "architecture.weights"),
+    ("architecture/weights", [0], "architecture.weights"),
+    ("architecture/weights", [0, 2], "architecture.weights"),
+    ("architecture/weights", [0, -1], "architecture.weights"),
+    ("architecture/weights", [False, True], "architecture.weights"),
+    ("architecture/weights", [1, 1], "architecture.weights"),
+    ("architecture/weights", [0, 0], "tensors.layers.1.ffn1.weight: unknown field"),
     ("task/kind", "regression", "task.kind"),
+    ("task/kind", "token", "tensors.pooler"),
+    ("task/scores", "argmax", "task.scores"),
+    ("task/scores", None, "task.scores"),
+    ("task/scores", ..., "task.scores: missing"),
     ("task/labels", [], "task.labels"),
     ("task/labels", ["a", "a"], "task.labels"),
     ("task/labels", ["a", 1], "task.labels"),
@@ -224,6 +280,8 @@ MANIFEST_EDITS = [
     ("entries/embedding_norm", 65, "entries.embedding_norm"),
     ("entries/embedding_norm", [63], "entries.embedding_norm"),
     ("entries/embedding_norm", [64], "tensors.layers.0.q"),
+    ("entries/mapping", ..., "entries.mapping: missing"),
+    ("entries/mapping", [65], "entries.mapping"),
     ("entries/ffn_norm", [64, 1300], "entries.ffn_norm"),
     ("entries/attention_norm", [65], "entries.attention_norm"),
     ("entries/ffn", [41, 4609], "entries.ffn"),
@@ -253,6 +311,47 @@ def test_a_manifest_field_that_is_wrong(folder, path, value, field):
     else:
         edit_manifest(folder, path, value)
     refused(folder, "manifest.json", field)
+
+
+ALBERT_MANIFEST_EDITS = [
+    ("architecture/family", "bert", "architecture.embedding: 25 is not hidden = 64"),
+    ("architecture/activation", "gelu_fast", "architecture.activation"),
+    ("architecture/embedding", 7, "architecture.embedding"),
+    ("architecture/embedding", 1025, "architecture.embedding"),
+    ("architecture/embedding", 25.0, "architecture.embedding"),
+    ("architecture/embedding", 23, "tensors.embeddings.word.q.shape"),
+    ("architecture/embedding", 27, "entries.embedding_norm"),
+    ("architecture/weights", [0, 1, 0, 2], "architecture.weights"),
+    ("architecture/weights", [0, 0, 1, 1], "architecture.weights"),
+    ("architecture/weights", [0, 1, 3, 3], "architecture.weights"),
+    ("architecture/weights", [0, 1, 0, 1, 0], "architecture.weights"),
+    ("architecture/weights", [0, 0, 0, 0], "tensors.layers.1.ffn1.weight: unknown field"),
+    ("architecture/weights", [0, 1, 2, 1], "tensors.layers.2.q.weight: missing"),
+    ("entries/mapping", [], "entries.mapping"),
+    ("entries/mapping", [65, 65], "entries.mapping"),
+    ("entries/mapping", [63], "entries.mapping"),
+    ("entries/mapping", [1281], "entries.mapping"),
+    ("entries/mapping", 65, "entries.mapping"),
+    ("entries/mapping", [66], "layers 0 and 2, which share matrices"),
+    ("entries/ffn_norm", [65, 65, 66, 65], "layers 1 and 3, which share matrices"),
+    ("entries/ffn_norm", [65, 66, 65, 65], "entries.ffn_norm"),
+    ("entries/ffn_norm", [65, 65, 65, 67], "tensors.classifier.weight.shape"),
+    ("entries/attention_norm", [65, 65, 66, 65], "entries.attention_norm: [65, 65, 66, 65] is not such that layers 0"),
+    ("entries/ffn", [42, 42, 42, 43], "entries.ffn: [42, 42, 42, 43] is not such that layers 1 and 3"),
+    ("entries/embedding_norm", [24], "entries.embedding_norm"),
+    ("entries/embedding_norm", [30], "tensors.mapping.weight.shape"),
+    ("tensors/mapping.entries/shape", [25], "tensors.mapping.entries.shape"),
+    ("tensors/embeddings.norm.gamma/shape", [64], "tensors.embeddings.norm.gamma.shape"),
+    ("tensors/layers.2.q.weight", {}, "tensors.layers.2.q.weight: unknown field"),
+    ("tensors/pooler.tanh", {}, "tensors.pooler.tanh: unknown field"),
+    ("task/kind", "sequence", "tensors.pooler"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "field"), ALBERT_MANIFEST_EDITS)
+def test_a_manifest_field_of_albert_that_is_wrong(albert, path, value, field):
+    edit_manifest(albert, path, value)
+    refused(albert, "manifest.json", field)
 
 
 @pytest.mark.parametrize(
@@ -423,6 +522,41 @@ TENSOR_EDITS = [
 def test_a_value_out_of_range(folder, name, edit, field):
     edit_tensor(folder, name, edit)
     refused(folder, "model.safetensors", field)
+
+
+ALBERT_TENSOR_EDITS = [
+    ("mapping.weight", put(5, 6, -128), "mapping.weight[5, 6]: -128"),
+    ("mapping.m", put(7, 100), "mapping.m[7]: 100"),
+    ("mapping.s", put(7, 0), "mapping.s[7]"),
+    ("mapping.bias", put(3, 2**26), "mapping, channel 3"),
+    ("mapping.entries", put(4, 0), "mapping.entries[4]"),
+    ("mapping.entries", swap_entries, "mapping.entries: sum 67 is not the manifest's 65"),
+    ("mapping.operand", put(0, 5), "mapping.operand[0]"),
+    ("mapping.operand", put(1, 0), "mapping.operand[1]"),
+    ("embeddings.norm.entries", swap_entries, "embeddings.norm.entries: sum 28"),
+    ("embeddings.word.q", put(6, 12, 0x10), "embeddings.word.q: int4: the nibble that pads"),
+    ("layers.1.v.weight", put(3, 5, 0x80), "layers.1.v.weight: int4: nibble 0x8 at row 3, column 11"),
+    ("layers.3.v.m", put(2, 1), "layers.3.v.m[2]"),
+    ("layers.2.ffn_norm.gamma", put(0, -128), "layers.2.ffn_norm.gamma[0]"),
+]
+
+
+@pytest.mark.parametrize(("name", "edit", "field"), ALBERT_TENSOR_EDITS)
+def test_a_value_of_albert_out_of_range(albert, name, edit, field):
+    edit_tensor(albert, name, edit)
+    refused(albert, "model.safetensors", field)
+
+
+@pytest.mark.parametrize(("name", "amax"), [("q", 127), ("ffn2", 255)])
+def test_every_place_keeps_the_accumulator_bound_with_the_matrix_it_shares(albert, name, amax):
+    """The largest bias of layer 2 that layer 0's weights leave room for, and one more."""
+    packed = load_artifact(albert).tensors[f"layers.0.{name}.weight"]
+    nibbles = np.stack([packed & 15, packed >> 4]).astype(int)
+    room = 2**26 - amax * np.abs((nibbles ^ 8) - 8).sum(axis=(0, 2))  # [N]
+    edit_tensor(albert, f"layers.2.{name}.bias", put(5, room[5] - 1))
+    load_artifact(albert)
+    edit_tensor(albert, f"layers.2.{name}.bias", put(5, room[5]))
+    refused(albert, "model.safetensors", f"layers.2.{name}: layers.2.{name}, channel 5")
 
 
 def test_eight_bit_words_load(tmp_path):

@@ -371,7 +371,7 @@ def test_entries_add_up(rng):
     np.testing.assert_array_equal(np.add.reduceat(a, np.cumsum(e) - e, axis=1), np.clip(q, -127 * e, 127 * e))
 
 
-# ---- Q10 to Q13 ----
+# ---- Q10 to Q13, Q20 ----
 
 
 def test_linear_outputs_against_scalar(rng):
@@ -386,6 +386,8 @@ def test_linear_outputs_against_scalar(rng):
     int8, int16 = (-127, 127), (-32767, 32767)
     assert_equal(golden.int8_ref(acc, b, m, s), each(lambda *q: rq(*q[:4], *int8)))
     assert_equal(golden.logits_ref(acc, b, m, s), each(lambda *q: rq(*q[:4], *int16)))
+    assert_equal(golden.mapping_ref(acc, b, m, s), each(lambda *q: rq(*q[:4], *int16)))
+    assert_equal(golden.mapping_ref(acc, b, m, s), golden.residual_ref(acc, b, m, s, y, 0, 1))
     for unsigned, of_table, direct in [(True, table, (0, 255)), (False, signed_table, int8)]:
 
         def activation(*q, of_table=of_table, direct=direct):

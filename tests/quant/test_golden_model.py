@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from random_artifact import make_random_artifact, pack_nibbles
+from random_artifact import MATRICES, make_random_artifact, pack_nibbles
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 from zynqbert.quant import golden
@@ -17,6 +17,9 @@ CONFIGURATIONS = {
     "two layers": dict(layers=2, labels=2, extra_entries=3),
     "wide heads": dict(hidden=128, heads=2, head_width=64, labels=5, word_bits=4, extra_entries=0, seed=1),
     "normalized": dict(layers=2, labels=3, softmax="normalized", word_bits=4, extra_entries=8, seed=2),
+    "albert": dict(family="albert", layers=3, embedding=41, word_bits=4, labels=1, scores="none", seed=3),
+    "albert tokens": dict(family="albert", layers=4, weights=[0, 1, 0, 1], labels=5, kind="token", seed=4),
+    "tokens": dict(labels=9, kind="token", scores="sigmoid", extra_entries=5, seed=5),
 }
 
 
@@ -34,6 +37,12 @@ def model(folder):
 def artifact(tmp_path_factory):
     """The first configuration, for tests that copy and damage it."""
     return make_random_artifact(tmp_path_factory.mktemp("artifact"), **CONFIGURATIONS["two layers"])
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """An ALBERT with two sets of matrices and an answer a token."""
+    return make_random_artifact(tmp_path_factory.mktemp("artifact"), **CONFIGURATIONS["albert tokens"])
 
 
 def sentences(*lengths: int) -> list[tuple[list[int], list[int]]]:
@@ -54,20 +63,33 @@ def packed(batch, rows: int) -> list[np.ndarray]:
     return [*(np.array(column) for column in zip(*columns, strict=True)), np.array(cls)]
 
 
+def answers(model, batch, logits) -> list[np.ndarray]:
+    """The logits of each sentence, packed side by side in this order: [1, labels], or [tokens, labels]."""
+    ends = np.cumsum([len(ids) for ids, _ in batch])
+    return np.split(logits[: ends[-1]], ends[:-1]) if model.per_token else np.split(logits, len(batch))
+
+
+def assert_same(found, expected) -> None:
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_packing_equals_one_by_one(model):
     batch = sentences(17, 1, 40, 33, 2)
-    together = model.forward(*packed(batch, 96))
-    alone = [model.forward_sentence(ids, types) for ids, types in batch]
-    np.testing.assert_array_equal(together, alone)
-    assert len({tuple(x) for x in together.tolist()}) == len(batch)  # the logits do depend on the sentence
+    together = answers(model, batch, model.forward(*packed(batch, 96)))
+    assert_same(together, [np.atleast_2d(model.forward_sentence(ids, types)) for ids, types in batch])
+    every = np.concatenate(together).tolist()
+    assert len({tuple(x) for x in every}) == len(every)  # the logits do depend on the sentence, and on the token
 
 
 def test_order_of_sentences_and_results(model):
     batch = sentences(5, 30, 12)
     *columns, cls = packed(batch, 64)
-    forward = model.forward(*columns, cls)
-    np.testing.assert_array_equal(model.forward(*columns, cls[::-1]), forward[::-1])
-    np.testing.assert_array_equal(model.forward(*packed(batch[::-1], 64)), forward[::-1])
+    logits = model.forward(*columns, cls)
+    turned = model.forward(*columns, cls[::-1])  # of no use to tokens, which are all answered in their own order
+    np.testing.assert_array_equal(turned, logits if model.per_token else logits[::-1])
+    turned = model.forward(*packed(batch[::-1], 64))
+    assert_same(answers(model, batch[::-1], turned), answers(model, batch, logits)[::-1])
 
 
 @pytest.mark.parametrize("rows", [32, 64, 96, 128])
@@ -87,11 +109,16 @@ def test_padding_to_row_blocks(model, rows):
 def test_padding_rows_do_not_matter(model):
     batch = sentences(9, 20)
     columns = packed(batch, 64)
-    clean = model.forward(*columns)
+    clean = answers(model, batch, model.forward(*columns))
     rng = np.random.default_rng(3)
     for column, top in zip(columns[:3], (50, 128, 2), strict=True):
         column[29:] = rng.integers(0, top, 35)
-    np.testing.assert_array_equal(model.forward(*columns), clean)
+    assert_same(answers(model, batch, model.forward(*columns)), clean)
+
+
+def test_segments_matter(model):
+    [(ids, types)] = sentences(20)
+    assert (model.forward_sentence(ids, types) != model.forward_sentence(ids)).any()
 
 
 def test_a_padding_row_has_no_context(model):
@@ -105,13 +132,15 @@ def test_trace_names_shapes_and_ranges(folder, model):
     logits = model.forward(*packed(sentences(30, 34), 64), trace)
     manifest = json.loads((folder / "manifest.json").read_text())
     architecture, entries = manifest["architecture"], manifest["entries"]
-    hidden, heads = architecture["hidden"], architecture["heads"]
+    hidden, heads, embedding = architecture["hidden"], architecture["heads"], architecture["embedding"]
     int16, int8 = (-32767, 32767), (-127, 127)
     expected = {
-        "embeddings.sum": ((64, hidden), int16),
-        "embeddings.norm.y": ((64, hidden), int16),
+        "embeddings.sum": ((64, embedding), int16),
+        "embeddings.norm.y": ((64, embedding), int16),
         "embeddings.norm.operand": ((64, entries["embedding_norm"][0]), int8),
     }
+    if architecture["family"] == "albert":
+        expected |= {"mapping.x": ((64, hidden), int16), "mapping.operand": ((64, entries["mapping"][0]), int8)}
     for i in range(architecture["layers"]):
         layer = f"layers.{i}"
         expected |= {f"{layer}.{name}": ((64, hidden), int8) for name in "qkv"}
@@ -126,12 +155,9 @@ def test_trace_names_shapes_and_ranges(folder, model):
             f"{layer}.ffn_norm.y": ((64, hidden), int16),
             f"{layer}.ffn_norm.operand": ((64, entries["ffn_norm"][i]), int8),
         }
-    labels = len(manifest["task"]["labels"])
-    expected |= {
-        "gathered": ((2, entries["ffn_norm"][-1]), int8),
-        "pooler": ((2, hidden), int8),
-        "logits": ((2, labels), int16),
-    }
+    if manifest["task"]["kind"] == "sequence":
+        expected |= {"gathered": ((2, entries["ffn_norm"][-1]), int8), "pooler": ((2, hidden), int8)}
+    expected["logits"] = ((64 if model.per_token else 2, len(manifest["task"]["labels"])), int16)
     assert list(trace) == list(expected)
     for name, (shape, (lo, hi)) in expected.items():
         assert trace[name].shape == shape and trace[name].dtype == np.int64, name
@@ -157,11 +183,98 @@ def test_activations_are_alive(model):
             assert len(np.unique(value)) > 50, name
         elif name == "pooler":
             assert 60 < value.std() < 100 and (np.abs(value) > 125).mean() < 0.1
+        elif model.per_token:
+            assert name == "logits" and 1500 < value.std() < 6000
+
+
+# ---- ALBERT, and an answer a token: against the equations, worked out here ----
+
+
+def rounded(product: np.ndarray, s: np.ndarray, limit: int) -> np.ndarray:
+    """clamp(rs(product, s)) to ±limit, in numbers of any size."""
+    s = np.asarray(s).astype(object)
+    return np.clip((product + 2 ** (s - 1)) // 2**s, -limit, limit)
+
+
+def product(tensors, name: str, operand: np.ndarray) -> np.ndarray:
+    """(Q12) rq[−32767,32767] of a linear layer with int8 weights [N, K]; operand [rows, K] → [rows, N]."""
+    w, b, m, s = (tensors[f"{name}.{part}"].astype(object) for part in ("weight", "bias", "m", "s"))
+    return rounded((operand.astype(object) @ w.T + b) * m, s, 32767)
+
+
+def test_mapping_to_the_hidden_width(shared):
+    tensors, trace = load_file(shared / "model.safetensors"), {}
+    model = GoldenModel(shared)
+    model.forward(*packed(sentences(30, 20), 64), trace)
+    y = product(tensors, "mapping", trace["embeddings.norm.operand"])
+    np.testing.assert_array_equal(trace["mapping.x"], y)
+    assert not trace["mapping.x"][:, 1].any()  # the dead channel
+    # a channel's entries add up to its value; only the last of them is not ±127 where it needs more than one
+    e = tensors["mapping.entries"].astype(int)
+    m, s = tensors["mapping.operand"].tolist()
+    first = np.cumsum(e) - e
+    q = rounded(y * m, s, 10**9)
+    operand = trace["mapping.operand"]
+    np.testing.assert_array_equal(np.add.reduceat(operand, first, axis=1), np.clip(q, -127 * e, 127 * e))
+    np.testing.assert_array_equal(operand[:, first], np.clip(q, -127, 127))
+    # and y is the residual that o of layer 0 meets
+    m_r, s_r = tensors["layers.0.o.residual"].tolist()
+    w = unpack_nibbles(tensors["layers.0.o.weight"], model.hidden)
+    o = product({**tensors, "layers.0.o.weight": w}, "layers.0.o", trace["layers.0.context"])
+    np.testing.assert_array_equal(trace["layers.0.o.x"], np.clip(o + rounded(y * m_r, s_r, 32767), -32767, 32767))
+
+
+def test_every_token_has_its_answer(shared):
+    """The classifier on each row's entries, padding rows too; one sentence gets the rows of its tokens."""
+    tensors, trace = load_file(shared / "model.safetensors"), {}
+    model, [(ids, types)] = GoldenModel(shared), sentences(21)
+    alone = model.forward_sentence(ids, types, 32, trace)
+    expected = product(tensors, "classifier", trace["layers.3.ffn_norm.operand"])
+    assert expected.shape == (32, 5)
+    np.testing.assert_array_equal(trace["logits"], expected)
+    np.testing.assert_array_equal(alone, expected[:21])
+
+
+def test_shared_matrices_are_as_good_as_copies(shared, tmp_path):
+    tensors = load_file(shared / "model.safetensors")
+    manifest = json.loads((shared / "manifest.json").read_text())
+    assert manifest["architecture"]["weights"] == [0, 1, 0, 1]
+    for i, owner in enumerate(manifest["architecture"]["weights"]):
+        for name in MATRICES:
+            assert (f"layers.{i}.{name}.weight" in tensors) == (owner == i)
+            tensors[f"layers.{i}.{name}.weight"] = tensors[f"layers.{owner}.{name}.weight"]
+    manifest["architecture"]["weights"] = [0, 1, 2, 3]
+    save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    once, copied = {}, {}
+    for folder, trace in ((shared, once), (tmp_path, copied)):
+        GoldenModel(folder).forward(*packed(sentences(30, 34), 64), trace)
+    assert once.keys() == copied.keys()
+    for name in once:
+        np.testing.assert_array_equal(once[name], copied[name], name)
+    # the places do differ, or sharing would show nothing
+    assert (once["layers.0.q"] != once["layers.2.q"]).any() and (once["layers.0.q"] != once["layers.1.q"]).any()
+
+
+def test_a_layer_reads_the_matrices_it_names(shared, tmp_path):
+    """With other weights named, the layers before are as they were, and this one is not."""
+    manifest = json.loads((shared / "manifest.json").read_text())
+    manifest["architecture"]["weights"] = [0, 1, 1, 1]
+    (tmp_path / "model.safetensors").write_bytes((shared / "model.safetensors").read_bytes())
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    traces = {}, {}
+    for folder, trace in zip((shared, tmp_path), traces, strict=True):
+        GoldenModel(folder).forward(*packed(sentences(30), 32), trace)
+    np.testing.assert_array_equal(traces[0]["layers.1.ffn_norm.operand"], traces[1]["layers.1.ffn_norm.operand"])
+    assert (traces[0]["layers.2.q"] != traces[1]["layers.2.q"]).any()
 
 
 def linears(model, trace):
     """(name, weights, operand, largest operand, bias) of every linear layer."""
     t, before = model.tensors, "embeddings.norm.operand"
+    if model.mapped:
+        yield "mapping", t["mapping.weight"], trace[before], 127, t["mapping.bias"]
+        before = "mapping.operand"
     for i in range(model.layers):
         layer = f"layers.{i}"
         operands = dict.fromkeys((f"{layer}.q", f"{layer}.k", f"{layer}.v"), before)
@@ -172,7 +285,8 @@ def linears(model, trace):
             amax = 255 if name.endswith("ffn2") else 127
             yield name, t[f"{name}.weight"], trace[operand], amax, t[f"{name}.bias"]
         before = f"{layer}.ffn_norm.operand"
-    for name, operand in [("pooler", "gathered"), ("classifier", "pooler")]:
+    head = [("classifier", before)] if model.per_token else [("pooler", "gathered"), ("classifier", "pooler")]
+    for name, operand in head:
         yield name, t[f"{name}.weight"], trace[operand], 127, t[f"{name}.bias"]
 
 
@@ -248,11 +362,20 @@ def test_padding_nibble_and_width_are_refused(artifact, tmp_path):
         GoldenModel(tmp_path)
 
 
-@pytest.mark.parametrize("change", [{"format": "other"}, {"version": "2.0"}, {"version": "1.1"}])
+@pytest.mark.parametrize("change", [{"format": "other"}, {"version": "1.0"}, {"version": "2.1"}])
 def test_unknown_format_is_refused(artifact, tmp_path, change):
     manifest = json.loads((artifact / "manifest.json").read_text()) | change
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(ValueError):
+        GoldenModel(tmp_path)
+
+
+@pytest.mark.parametrize(("part", "field"), [("architecture", "family"), ("task", "kind")])
+def test_unknown_model_is_refused(artifact, tmp_path, part, field):
+    manifest = json.loads((artifact / "manifest.json").read_text())
+    manifest[part][field] = "other"
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=f"{field} 'other'"):
         GoldenModel(tmp_path)
 
 
@@ -285,6 +408,23 @@ def test_artifact_has_the_awkward_cases(artifact):
     assert (0 < (table == 0).sum() < len(table) and table[-1] == 1) or table[0] == 1
     assert tensors["layers.0.q.m"][1] == 0 and tensors["embeddings.word.m"][-1] == 0
     assert tensors["embeddings.norm.entries"].sum() % 2 == 1
+
+
+def test_places_that_share_matrices_differ_in_the_rest(shared):
+    """Equal entries, as the one matrix asks for; biases, factors, tables, norms and scales of their own."""
+    tensors = load_file(shared / "model.safetensors")
+    same = [
+        ("mapping.entries", "layers.1.ffn_norm.entries"),
+        ("layers.0.ffn_norm.entries", "layers.2.ffn_norm.entries"),
+    ]
+    same += [
+        (f"layers.{i}.{n}", f"layers.{i + 2}.{n}") for i in (0, 1) for n in ("attention_norm.entries", "ffn1.table")
+    ]
+    for a, b in same:
+        np.testing.assert_array_equal(tensors[a], tensors[b], a)
+    for name in (*(f"{n}.bias" for n in MATRICES), *(f"{n}.m" for n in MATRICES), "ffn_norm.gamma", "ffn_norm.beta"):
+        assert (tensors[f"layers.0.{name}"] != tensors[f"layers.2.{name}"]).any(), name
+    assert (tensors["mapping.entries"] != tensors["layers.0.ffn_norm.entries"]).any()
 
 
 def test_minilm_takes_seconds(tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from random_artifact import make_random_artifact
 from safetensors.numpy import load_file
 from zynqbert.fpga.boards import BOARDS
 from zynqbert.fpga.simulator import Simulator
@@ -47,19 +48,23 @@ class PassRunner:
         return blocks
 
     def run(self, rows, results, *, seed: int = 0):
-        """Returns (status, trace by name for the padded rows, logits int64 [results, labels])."""
+        """Returns (status, traces by name, padded, logits int64 [results, labels], if token [rows, labels])."""
         blocks = self.header(rows, results)
         memory = [(PROGRAM, self.program), (IMAGE, self.image), (IO, self.io)]
         n = len(self.plan.instructions)
         status = self.simulator.run(memory, PROGRAM, IMAGE, IO, n, blocks, seed)
         traces = {name: t.read(self.io, blocks).astype(np.int64) for name, t in self.plan.io.traces.items()}
-        logits = np.stack([self.plan.io.logits(self.io, lane) for lane in range(len(results))]).astype(np.int64)
-        return status, traces, logits
+        if self.plan.shape.kind == "token":
+            logits = self.plan.io.token_logits(self.io, blocks)
+        else:
+            logits = np.stack([self.plan.io.logits(self.io, lane) for lane in range(len(results))])
+        return status, traces, logits.astype(np.int64)
 
 
-def sentence_rows(ids, first: int = 0):
-    """Rows of one sentence that begins at row `first` of the pass."""
-    return [(int(t), i, 0, first, first + len(ids)) for i, t in enumerate(ids)]
+def sentence_rows(ids, first: int = 0, one: int = 0):
+    """Rows of one sentence, its last `one` of type 1, that begins at row `first` of the pass."""
+    n = len(ids)
+    return [(int(t), i, int(i >= n - one), first, first + n) for i, t in enumerate(ids)]
 
 
 def pad(rows, blocks: int):
@@ -82,10 +87,19 @@ def compare(folder, runner, rows, results, seed=0):
     assert set(traces) >= set(expected) - {n for n in expected if n.endswith(".operand")}
 
 
+def albert_base_artifact(folder: Path) -> Path:
+    """A random ALBERT-base, but for few words and positions (sentences of at most 12 tokens)."""
+    shape = ModelShape.named("albert-base")
+    sizes = {name: getattr(shape, name) for name in ("hidden", "embedding", "heads", "head_width", "ffn", "weights")}
+    layers = len(shape.layers)
+    few = {"vocab": 300, "positions": 12}
+    return make_random_artifact(folder, family="albert", layers=layers, **sizes, **few, seed=5, extra_entries=12)
+
+
 def pass_of(rng, lengths):
-    """Rows and result rows of a pass of random sentences of these lengths."""
+    """Rows and result rows of a pass of random sentences, or pairs, of these lengths."""
     rows, results = [], []
     for n in lengths:
         results.append(len(rows))
-        rows += sentence_rows(rng.integers(1, 50, n), len(rows))
+        rows += sentence_rows(rng.integers(1, 50, n), len(rows), one=int(rng.integers(0, n)))
     return rows, results

@@ -7,7 +7,8 @@ activations fill their ranges without saturating throughout.
 
 import hashlib
 import json
-from math import erf, exp, log, sqrt, tanh
+from collections.abc import Sequence
+from math import erf, exp, log, pi, sqrt, tanh
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from zynqbert.quant import golden
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]  # then w4, w5, …
+MATRICES = ("q", "k", "v", "o", "ffn1", "ffn2")
+GELU = {
+    "gelu": lambda x: x * (1 + erf(x / sqrt(2))) / 2,
+    "gelu_new": lambda x: x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))) / 2,
+}
 
 
 def encode_factor(f: float) -> tuple[int, int]:
@@ -45,10 +51,12 @@ def _rms(x: np.ndarray) -> np.ndarray:
 class _Builder:
     """Draws tensors, keeps them by name, and carries the activations of the calibration pass along."""
 
-    def __init__(self, seed: int, extra_entries: int):
+    def __init__(self, seed: int, extra_entries: int, weights: Sequence[int]):
         self.rng = np.random.default_rng(seed)
         self.extra = extra_entries
         self.tensors: dict[str, np.ndarray] = {}
+        self.owners = {f"layers.{i}.{name}": f"layers.{j}.{name}" for i, j in enumerate(weights) for name in MATRICES}
+        self.matrices: dict[str, np.ndarray] = {}  # by owner
 
     def put(self, name: str, values, dtype) -> np.ndarray:
         values = np.asarray(values)
@@ -64,10 +72,10 @@ class _Builder:
             m[1], s[1] = 0, 1
         return self.put(f"{name}m", m, np.uint8), self.put(f"{name}s", s, np.uint8)
 
-    def embedding(self, field: str, n: int, hidden: int, std: float, four_bit: bool) -> tuple[np.ndarray, ...]:
+    def embedding(self, field: str, n: int, width: int, std: float, four_bit: bool) -> tuple[np.ndarray, ...]:
         name = f"embeddings.{field}."
         top = 7 if four_bit else 127
-        q = np.clip(np.rint(self.rng.normal(0, top / 2.5, (n, hidden))), -top, top).astype(np.int64)
+        q = np.clip(np.rint(self.rng.normal(0, top / 2.5, (n, width))), -top, top).astype(np.int64)
         q[n - 1] = 0  # one row of zeros, m = 0
         if four_bit:
             self.put(name + "q", pack_nibbles(q), np.uint8)
@@ -78,33 +86,45 @@ class _Builder:
         m[n - 1] = 0
         return q, self.put(name + "m", m, np.uint8), s
 
-    def norm(self, name: str, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Draw a layer norm and its entries; x [rows, hidden] → y, operand, e."""
+    def split(self, hidden: int) -> np.ndarray:
+        """e [hidden] of Q9: the extra entries on random channels."""
+        return 1 + np.bincount(self.rng.integers(0, hidden, self.extra), minlength=hidden)
+
+    def entries(self, name: str, y: np.ndarray, e: np.ndarray) -> np.ndarray:
+        """Keep e and (m, s) of Q9 as NAME; y [rows, N] → operand."""
+        self.put(f"{name}.entries", e, np.uint8)
+        operand = self.put(f"{name}.operand", encode_factor(40 / y[:, e == 1].std()), np.int32)
+        return golden.entries_ref(y, e, *operand)
+
+    def norm(self, name: str, x: np.ndarray, e: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Draw a layer norm, and its entries unless given; x [rows, hidden] → y, operand, e."""
         rng, hidden = self.rng, x.shape[1]
-        e = 1 + np.bincount(rng.integers(0, hidden, self.extra), minlength=hidden)
+        e = self.split(hidden) if e is None else e
         gamma = rng.integers(40, 128, hidden) * rng.choice([1, 1, 1, -1], hidden)
         gamma_shift = np.where(e > 1, 5, rng.integers(6, 8, hidden))  # outlier channels are larger
         beta, beta_shift = rng.integers(-127, 128, hidden), rng.integers(0, 4, hidden)
         parts = [("gamma", gamma, np.int8), ("gamma_shift", gamma_shift, np.uint8)]
         parts += [("beta", beta, np.int8), ("beta_shift", beta_shift, np.uint8)]
         y = golden.layer_norm_ref(x, *(self.put(f"{name}.{part}", v, dtype) for part, v, dtype in parts))
-        self.put(f"{name}.entries", e, np.uint8)
-        operand = self.put(f"{name}.operand", encode_factor(40 / y[:, e == 1].std()), np.int32)
-        return y, golden.entries_ref(y, e, *operand), e
+        return y, self.entries(name, y, e), e
 
     def weight(self, name: str, n: int, k: int, repeat=None, rows=None, bits: int = 4) -> np.ndarray:
-        """Random weights [n, k], columns repeated as the entries say, rows picked by `rows`."""
+        """Random weights [n, k], columns repeated as the entries say, rows picked by `rows`; shared ones as drawn."""
+        owner = self.owners.get(name, name)
+        if owner in self.matrices:
+            return self.matrices[owner]
         top = {4: 7, 8: 127}[bits]
         w = np.clip(np.rint(self.rng.normal(0, top / 2.5, (n, k))), -top, top).astype(np.int64)
         w[0, : min(k // 2, 500)] = top  # one row of extremes, few enough for the packing check
         w[0, k - min(k // 2, 500) :] = -top
         w = w if repeat is None else np.repeat(w, repeat, axis=1)
         w = w if rows is None else w[rows]
-        self.put(f"{name}.weight", *((pack_nibbles(w), np.uint8) if bits == 4 else (w, np.int8)))
+        self.put(f"{owner}.weight", *((pack_nibbles(w), np.uint8) if bits == 4 else (w, np.int8)))
+        self.matrices[owner] = w
         return w
 
-    def linear(self, name: str, w: np.ndarray, a: np.ndarray, std: float, offset=0, dead: bool = False):
-        """Bias and factors such that the output of `a` has about `std`; offset [n] is added to the bias.
+    def linear(self, name: str, w: np.ndarray, a: np.ndarray, std, offset=0, dead: bool = False):
+        """Bias and factors such that the output of `a` has about `std` (one or [n]); offset [n] is added to the bias.
 
         Returns acc, b, m, s, what the units of golden.py take.
         """
@@ -147,15 +167,24 @@ def _evr(softmax, v):
     return e, v, r, p
 
 
-def _ffn1(build: _Builder, name: str, operand, e, ffn: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """ffn1 with `extra` direct channels (Q11) → codes, source channel, table flag [N] each, and zp."""
+def _mapping(build: _Builder, operand, e, hidden: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """ALBERT's way to the hidden width (Q20): operand [rows, K], e [embedding] → y [rows, hidden], operand, its e."""
+    w = build.weight("mapping", hidden, len(e), e, bits=8)
+    e = build.split(hidden)
+    std = np.where(e > 1, 5000, 2000)  # outlier channels are larger
+    y = golden.mapping_ref(*build.linear("mapping", w, operand, std, dead=True))
+    return y, build.entries("mapping", y, e), e
+
+
+def _ffn1(build: _Builder, name: str, operand, e, source: np.ndarray, gelu) -> tuple[np.ndarray, np.ndarray, int]:
+    """ffn1 with a table channel and perhaps direct ones for each source channel (Q11) → codes, table flag [N], zp."""
     x_lo, x_hi = -4.0, 1.5
     s_out = (x_hi + 0.17) / 255
     zp = round(0.17 / s_out)
     xs = [x_lo + i * (x_hi - x_lo) / 255 for i in range(256)]
-    gelu = [min(255, max(0, round(x * (1 + erf(x / sqrt(2))) / 2 / s_out) + zp)) for x in xs]
-    build.put(f"{name[:-4]}gelu", gelu, np.uint8)
-    source = np.sort(np.concatenate([np.arange(ffn), build.rng.integers(0, ffn, build.extra)]))
+    table = [min(255, max(0, round(gelu(x) / s_out) + zp)) for x in xs]
+    build.put(f"{name[:-4]}gelu", table, np.uint8)
+    ffn = source[-1] + 1
     first = np.searchsorted(source, source)  # index of the channel's table entry
     entry = np.arange(len(source)) - first  # 0: table
     w = build.weight(name, ffn, len(e), e, rows=source)
@@ -167,7 +196,7 @@ def _ffn1(build: _Builder, name: str, operand, e, ffn: int) -> tuple[np.ndarray,
     b = build.put(f"{name}.bias", np.rint(x0 / step), np.int32)
     m, s = build.factors(f"{name}.", np.where(entry == 0, index, step / s_out))
     flags = build.put(f"{name}.table", (entry == 0).astype(np.int64), np.uint8)
-    return golden.activation_ref(acc, b, m, s, gelu, flags, unsigned=True), source, flags, zp
+    return golden.activation_ref(acc, b, m, s, table, flags, unsigned=True), flags, zp
 
 
 def _tokenizer(vocab: int) -> Tokenizer:
@@ -199,18 +228,34 @@ def make_random_artifact(
     extra_entries: int = 3,
     softmax: str = "numerator",
     positions: int = 128,
+    family: str = "bert",
+    embedding: int | None = None,
+    weights: Sequence[int] | None = None,
+    kind: str = "sequence",
+    scores: str = "softmax",
 ) -> Path:
     """Write an artifact folder at `path` and return it. The same arguments give the same bytes.
 
     `extra_entries` entries are added to random channels of every norm (Q9), and as many direct channels to every ffn1
     (Q11). The [PAD] word is a row like any other; the last word, position and type are rows of zeros with m = 0;
-    channel 1 of q, k, v, o and ffn2 is dead (m = 0).
+    channel 1 of q, k, v, o, ffn2 and mapping is dead (m = 0).
+    `embedding` is the width of the embeddings, for albert alone, 40 if not given. `weights` says
+    whose matrices each layer uses: for bert its own, for albert those of layer 0 if not given. Layers that share
+    matrices have the same entries, all else of their own, fitted to the operands they meet.
     """
     if hidden != heads * head_width or vocab <= len(WORDS) + 1:
         raise ValueError("hidden is heads × head_width, and the vocabulary holds the special words and two more")
+    albert = {"bert": False, "albert": True}[family]
+    activation = "gelu_new" if albert else "gelu"
+    if embedding and not albert:
+        raise ValueError("bert's embeddings have the hidden width")
+    embedding = embedding or (40 if albert else hidden)
+    weights = list(weights or ([0] * layers if albert else range(layers)))
+    if len(weights) != layers or any(j > i or weights[j] != j for i, j in enumerate(weights)):
+        raise ValueError("weights holds one layer each: itself, or an earlier one that uses its own")
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    build = _Builder(seed, extra_entries)
+    build = _Builder(seed, extra_entries, weights)
     normalized = {"numerator": False, "normalized": True}[softmax]
     exp_table = build.put("softmax.exp", golden.exp_table_ref(), np.uint8)
     assert exp_table[1] == round(255 * exp(-log(510) / 255))
@@ -227,56 +272,73 @@ def make_random_artifact(
     sizes = {"word": (vocab, 2500.0), "position": (positions, 1500.0), "type": (2, 500.0)}
     terms = []
     for field, (n, std) in sizes.items():
-        table = build.embedding(field, n, hidden, std, four_bit=field == "word" and word_bits == 4)
+        table = build.embedding(field, n, embedding, std, four_bit=field == "word" and word_bits == 4)
         terms.append(tuple(part[index[field]] for part in table))
     x = golden.embed_ref(*terms)
     y, operand, e = build.norm("embeddings.norm", x)
-    widths = {"embedding_norm": [int(e.sum())], "attention_norm": [], "ffn_norm": [], "ffn": []}
-    for i in range(layers):
+    widths = {"embedding_norm": [int(e.sum())], "mapping": [], "attention_norm": [], "ffn_norm": [], "ffn": []}
+    if albert:
+        y, operand, e = _mapping(build, operand, e, hidden)
+        widths["mapping"].append(int(e.sum()))
+    before, between, sources = [], [], []  # of each layer: e of its operand, e of its attention norm, source of ffn1
+    for i, owner in enumerate(weights):
         layer = f"layers.{i}"
+        before.append(e)
         context = _attention(build, layer, operand, e, heads, head_width, (begin, end), normalized)
         w = build.weight(f"{layer}.o", hidden, hidden)
         m_r, s_r = build.put(f"{layer}.o.residual", encode_factor(0.8), np.int32)
         x = golden.residual_ref(*build.linear(f"{layer}.o", w, context, 1500, dead=True), y, m_r, s_r)
-        y, operand, e = build.norm(f"{layer}.attention_norm", x)
+        y, operand, e = build.norm(f"{layer}.attention_norm", x, between[owner] if owner < i else None)
+        between.append(e)
         widths["attention_norm"].append(int(e.sum()))
-        codes, source, flags, zp = _ffn1(build, f"{layer}.ffn1", operand, e, ffn)
+        if owner == i:
+            sources.append(np.sort(np.concatenate([np.arange(ffn), build.rng.integers(0, ffn, build.extra)])))
+        else:
+            sources.append(sources[owner])
+        source = sources[i]
+        codes, flags, zp = _ffn1(build, f"{layer}.ffn1", operand, e, source, GELU[activation])
         widths["ffn"].append(len(source))
         w = build.weight(f"{layer}.ffn2", hidden, ffn, np.bincount(source))
         m_r, s_r = build.put(f"{layer}.ffn2.residual", encode_factor(1.3), np.int32)
         zero = -zp * (w * flags).sum(axis=1)  # only table entries carry the zero point
         x = golden.residual_ref(*build.linear(f"{layer}.ffn2", w, codes, 1500, zero, dead=True), y, m_r, s_r)
-        y, operand, e = build.norm(f"{layer}.ffn_norm", x)
+        reader = weights[i + 1] if i + 1 < layers else layers
+        y, operand, e = build.norm(f"{layer}.ffn_norm", x, before[reader] if reader <= i else None)
         widths["ffn_norm"].append(int(e.sum()))
 
     # the head is calibrated on every row, not only on the few [CLS] ones
-    table = build.put("pooler.tanh", [round(127 * tanh(-3 + 6 * i / 255)) for i in range(256)], np.int8)
-    w = build.weight("pooler", hidden, hidden, e, bits=8)
-    pooled = golden.pooler_ref(*build.linear("pooler", w, operand, 42.5), table)
-    w = build.weight("classifier", labels, hidden, bits=8)
-    build.linear("classifier", w, pooled, 3000)
+    if kind == "sequence":
+        table = build.put("pooler.tanh", [round(127 * tanh(-3 + 6 * i / 255)) for i in range(256)], np.int8)
+        w = build.weight("pooler", hidden, hidden, e, bits=8)
+        operand = golden.pooler_ref(*build.linear("pooler", w, operand, 42.5), table)
+        e = np.ones(hidden, np.int64)
+    w = build.weight("classifier", labels, len(e), e, bits=8)
+    build.linear("classifier", w, operand, 3000)
 
     tensors = dict(sorted(build.tensors.items()))
     save_file(tensors, path / "model.safetensors")
     _tokenizer(vocab).save(str(path / "tokenizer.json"))
     manifest = {
         "format": "zynqbert-artifact",
-        "version": "1.0",
+        "version": "2.0",
         "architecture": {
-            "family": "bert",
+            "family": family,
             "layers": layers,
             "hidden": hidden,
+            "embedding": embedding,
             "heads": heads,
             "head_width": head_width,
             "ffn": ffn,
             "vocab": vocab,
             "positions": positions,
             "types": 2,
-            "activation": "gelu",
+            "activation": activation,
             "word_bits": word_bits,
+            "weights": weights,
         },
         "task": {
-            "kind": "classification",
+            "kind": kind,
+            "scores": scores,
             "labels": [f"label{i}" for i in range(labels)],
             "max_length": min(64, positions),
         },

@@ -1,10 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small random BERT classifiers on disk, with a WordPiece tokenizer, for the tests."""
+"""Small random BERT and ALBERT classifiers on disk, with a WordPiece tokenizer, for the tests."""
 
 import json
 
 import torch
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import (
+    AlbertConfig,
+    AlbertForSequenceClassification,
+    AlbertForTokenClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    PreTrainedModel,
+)
 
 WORDS = ["[PAD]", "[unused0]", "[UNK]", "[unused1]", "[CLS]", "[SEP]", "a", "gem", ".", "##s", "[unused2]"]
 CONFIG = dict(
@@ -16,13 +24,20 @@ CONFIG = dict(
     max_position_embeddings=140,
     num_labels=3,
 )
+_MODELS = {
+    ("bert", "sequence"): BertForSequenceClassification,
+    ("bert", "token"): BertForTokenClassification,
+    ("albert", "sequence"): AlbertForSequenceClassification,
+    ("albert", "token"): AlbertForTokenClassification,
+}
 
 
 def tokenizer_json() -> str:
     special = [{"id": WORDS.index(w), "content": w, "special": True, "single_word": False, "lstrip": False,
                 "rstrip": False, "normalized": False} for w in ("[PAD]", "[UNK]", "[CLS]", "[SEP]")]  # fmt: skip
-    piece = [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
-             {"SpecialToken": {"id": "[SEP]", "type_id": 0}}]  # fmt: skip
+    single = [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+              {"SpecialToken": {"id": "[SEP]", "type_id": 0}}]  # fmt: skip
+    pair = [*single, {"Sequence": {"id": "B", "type_id": 1}}, {"SpecialToken": {"id": "[SEP]", "type_id": 1}}]
     return json.dumps({
         "version": "1.0",
         "truncation": {"max_length": 8, "strategy": "LongestFirst", "stride": 0, "direction": "Right"},
@@ -32,7 +47,7 @@ def tokenizer_json() -> str:
         "normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True,
                        "strip_accents": None, "lowercase": True},
         "pre_tokenizer": {"type": "BertPreTokenizer"},
-        "post_processor": {"type": "TemplateProcessing", "single": piece, "pair": piece, "special_tokens": {
+        "post_processor": {"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": {
             w: {"id": w, "ids": [WORDS.index(w)], "tokens": [w]} for w in ("[CLS]", "[SEP]")}},
         "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
         "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
@@ -40,17 +55,36 @@ def tokenizer_json() -> str:
     })  # fmt: skip
 
 
-def random_classifier(path, **changes):
-    """A random classifier whose activations are of trained models' size, two outlier channels in its norms included."""
+def save_tokenizer(path) -> None:
+    """The tokenizer's files, as transformers' AutoTokenizer and pipelines read them for either family."""
+    (path / "tokenizer.json").write_text(tokenizer_json())
+    named = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep")}
+    (path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **named}))
+
+
+def random_model(*, family: str = "bert", kind: str = "sequence", **changes) -> PreTrainedModel:
+    """A random classifier whose activations are of trained models' size, two outlier channels in its norms included.
+
+    `changes` are fields of its configuration; an ALBERT's embeddings are 48 wide unless they say otherwise.
+    """
     torch.manual_seed(0)
-    model = BertForSequenceClassification(BertConfig(**{**CONFIG, "vocab_size": 200, **changes})).eval()
+    config = {"bert": BertConfig, "albert": AlbertConfig}[family]
+    sizes = {**CONFIG, "vocab_size": 200} | ({"embedding_size": 48} if family == "albert" else {})
+    model = _MODELS[family, kind](config(**{**sizes, **changes})).eval()
     for name, parameter in model.named_parameters():
-        if name.endswith("LayerNorm.weight"):
+        if name.lower().endswith(("layernorm.weight", "layer_norm.weight")):
             parameter.data = 1 + 0.2 * torch.randn_like(parameter)
             parameter.data[[3, 40]] = torch.tensor([8.0, -5.0])
         elif name.endswith("bias"):
             parameter.data = 0.2 * torch.randn_like(parameter)
         elif "embeddings" not in name:
             parameter.data = torch.randn_like(parameter) * (1.3 / parameter.shape[1] ** 0.5)
+    return model
+
+
+def random_classifier(path, **options) -> PreTrainedModel:
+    """`random_model(**options)`, saved in the folder `path` with its tokenizer."""
+    model = random_model(**options)
     model.save_pretrained(path)
-    (path / "tokenizer.json").write_text(tokenizer_json())
+    save_tokenizer(path)
+    return model

@@ -30,6 +30,7 @@ VECTOR_FIELDS = [
     "s",
     "normalized",
     "item_slot",
+    "plain",
 ]
 
 

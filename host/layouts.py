@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a compiled model's data lie: memory image, io buffer, activation memory (docs/program.md)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..fpga import instructions as isa
+
+
+@dataclass(frozen=True)
+class Region:
+    """`bytes` bytes of the memory image from `offset`."""
+
+    offset: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Where an instruction leaves a copy of what it produced, and how to read it.
+
+    Shape of the golden's buffer: [rows, channels]; [heads, rows, keys] for numerators; [results, channels] where
+    `result_block`. `dtype` is int8, uint8 or int16.
+    """
+
+    name: str
+    offset: int
+    dtype: str
+    channels: int
+    result_block: bool = False
+    heads: int = 0  # numerators only
+
+    def bytes(self, row_blocks: int = isa.MAX_ROW_BLOCKS) -> int:
+        """Bytes taken in the io buffer by a pass of `row_blocks` row blocks."""
+        words = self.channels * (1 if self.result_block else row_blocks)
+        if self.heads:
+            words = self.heads * row_blocks * row_blocks * isa.LANES
+        return words * isa.LANES * np.dtype(self.dtype).itemsize
+
+    def read(self, io: np.ndarray, row_blocks: int) -> np.ndarray:
+        """The buffer out of `io` (uint8) after a pass of `row_blocks`, padded rows included, in the golden's shape."""
+        data = np.ascontiguousarray(io[self.offset : self.offset + self.bytes(row_blocks)]).view(self.dtype)
+        if self.heads:
+            by_key = data.reshape(self.heads, row_blocks, row_blocks * isa.LANES, isa.LANES)
+            return by_key.transpose(0, 1, 3, 2).reshape(self.heads, row_blocks * isa.LANES, -1)
+        by_channel = data.reshape(-1, self.channels, isa.LANES)
+        return by_channel.transpose(0, 2, 1).reshape(-1, self.channels)
+
+
+@dataclass(frozen=True)
+class IoLayout:
+    """The io buffer: row block header, results (int16 [label][32 lanes], for kind token once a row block), traces."""
+
+    header: int
+    results: int
+    bytes: int
+    labels: int
+    traces: Mapping[str, Trace]
+
+    def logits(self, io: np.ndarray, lane: int) -> np.ndarray:
+        """Kind sequence: int16 [labels] of result lane `lane` out of `io` (uint8)."""
+        return self.token_logits(io, 1)[lane]
+
+    def token_logits(self, io: np.ndarray, row_blocks: int) -> np.ndarray:
+        """Kind token: int16 [rows, labels] out of `io` (uint8) after a pass of `row_blocks`, padded rows included."""
+        return Trace("logits", self.results, "int16", self.labels).read(io, row_blocks).copy()
+
+
+@dataclass(frozen=True)
+class ActivationMap:
+    """Words of the activation memory: base of each region, and words a row block of the first two and the last.
+
+    x holds a norm's entries, then the context; q and p (two slots of 128 words) live during attention alone, so that
+    ffn may lie over both. The gathered rows reuse x, the pooled ones q.
+    """
+
+    x: int
+    x_stride: int
+    q: int
+    q_stride: int
+    p: int
+    ffn: int
+    ffn_stride: int

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands that make models. They need PyTorch and transformers, which a board has not."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .inputs import InputError, read_texts
+
+
+class SoftmaxName(str, Enum):
+    """Form of the softmax."""
+
+    numerator = "numerator"
+    normalized = "normalized"
+
+
+OutOption = Annotated[Path, typer.Option("--out", help="Folder for what the command makes.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on in --out where a run was cut.")]
+
+
+def quantize(
+    source: Annotated[str, typer.Argument(help="Hugging Face model: a folder, or a name on the hub.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write the quantized model to.")],
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Calibration texts, one a line; else the movie reviews' train split.")
+    ] = None,
+    pairs: Annotated[
+        bool, typer.Option("--pairs", help="Each calibration line holds two texts, parted by a tab.")
+    ] = False,
+    word_bits: Annotated[int, typer.Option(help="Bits of the word embeddings: 4 or 8.")] = 8,
+    softmax: Annotated[SoftmaxName, typer.Option(help="normalized: the paper's form.")] = SoftmaxName.numerator,
+) -> None:
+    """Quantize a float BERT, MiniLM or ALBERT model to a folder that every other command takes.
+
+    Example: zynqbert quantize ./my-classifier --out ./my-artifact --calibrate sentences.txt
+
+    Pairs: zynqbert quantize ./my-pair-classifier --out ./my-pairs-artifact --calibrate pairs.tsv --pairs
+    """
+    if word_bits not in (4, 8):
+        raise InputError(f"--word-bits {word_bits} is neither 4 nor 8")
+    if pairs and calibrate is None:
+        raise InputError("--pairs is about the lines of a file: give it with --calibrate F")
+    with needing_packages("quantize"):
+        from ..quant.pipeline import quantize_checkpoint
+    from ..quant.datasets import movie_reviews
+    from .output import quantize_summary
+
+    if calibrate is not None:
+        texts = list(read_texts(str(calibrate), pairs))
+    else:
+        print("zynqbert: calibrating on movie reviews; --calibrate F takes texts of your own task", file=sys.stderr)
+        texts = [example.text for example in movie_reviews("train")]
+    report = quantize_checkpoint(source, texts, out, word_bits=word_bits, softmax=softmax.value)
+    print(f"{out}: {quantize_summary(report)}")
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="TOML file (docs/training.md).")],
+    out: OutOption,
+    resume: ResumeOption = False,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help="In place of the recipe's.")] = None,
+) -> None:
+    """Fine-tune, quantize and train a model by a recipe, and measure what was lost.
+
+    Example: zynqbert train recipes/movie-reviews.toml --out build/movie-reviews --resume
+    """
+    with needing_packages("train"):
+        from ..quant.recipe import load_recipe
+        from ..quant.train import train as follow
+    from .output import print_training
+
+    given = load_recipe(recipe, seed)
+    with needing_packages("train"):
+        report = follow(given, recipe.parent, out, resume=resume)
+    print_training(report, out)
+
+
+def ablation(
+    source: Annotated[str, typer.Argument(help="Hugging Face classifier of the data's labels: a folder or hub name.")],
+    out: OutOption,
+    data: Annotated[str, typer.Option(help="Data set: movie-reviews or policy-pairs.")] = "movie-reviews",
+    sentences: Annotated[int | None, typer.Option(min=1, help="Of the test split; all if not given.")] = None,
+    resume: ResumeOption = False,
+) -> None:
+    """What each part of full quantization costs in accuracy, beside the paper's table; and 2, 4, 6, 8-bit weights.
+
+    Example: zynqbert ablation build/movie-reviews/float --out build/ablation
+    """
+    with needing_packages("ablation"):
+        from ..quant.ablation import ablation as study
+        from ..quant.ablation import table
+    from rich.console import Console
+
+    report = study(source, data, out, sentences=sentences, resume=resume)
+    Console().print(table(report))
+    print(f"{out}/ablation.json, {out}/ablation.svg")
+
+
+@contextmanager
+def needing_packages(command: str) -> Iterator[None]:
+    """A missing package of the workstation becomes an InputError with the remedy."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name in ("torch", "transformers", "matplotlib", "tomli"):
+            raise InputError(f"{command} needs {error.name}; remedy: pip install 'zynqbert[quant]'") from None
+        if error.name is None:  # our own, with its remedy
+            raise InputError(str(error)) from None
+        raise

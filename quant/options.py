@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Switches of the quantizer."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from .fake_quant import ENGINE, Units
+
+SOFTMAX = ("numerator", "normalized")
+WEIGHT_BITS = (2, 4, 6, 8)
+
+
+@dataclass(frozen=True)
+class Options:
+    """The defaults are those that came out best on the movie reviews' dev split."""
+
+    word_bits: int = 8
+    softmax: str = "numerator"
+    norm_entries: int | None = None  # at most so many extra entries a layer norm (Q9); a 64th of the width if None
+    gelu_entries: int | None = None  # and direct entries a GELU (Q11)
+    ridge: float = 0.1  # of the mean operand variance
+    follow: bool = True  # fit weights and norms to the quantized operand, not the float one
+    sweeps: int = 2  # of coordinate descent after the compensation
+    weight_bits: int = 4  # of the encoder's matrices; the engine runs 4, others are for comparison (ablation.py)
+    units: Units = ENGINE  # likewise
+
+    def checked(self, hidden: int) -> "Options":
+        """With the entries of a model of that width filled in; ValueError for a value that is none."""
+        if self.softmax not in SOFTMAX:
+            raise ValueError(f"softmax {self.softmax!r} is none of {', '.join(SOFTMAX)}")
+        if self.word_bits not in (4, 8):
+            raise ValueError(f"word_bits {self.word_bits} is neither 4 nor 8")
+        if self.weight_bits not in WEIGHT_BITS:
+            raise ValueError(f"weight_bits {self.weight_bits} is none of {', '.join(map(str, WEIGHT_BITS))}")
+        norm, gelu = (hidden // 64 if n is None else n for n in (self.norm_entries, self.gelu_entries))
+        return dataclasses.replace(self, norm_entries=norm, gelu_entries=gelu)
