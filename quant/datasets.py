@@ -116,20 +116,26 @@ def read_table(path: Path, labels: tuple[str, ...]) -> list[Example]:
     """
     examples = []
     try:
-        lines = path.read_text(encoding="utf-8-sig").rstrip("\n").split("\n")  # not at U+2028 and such
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 ({error}); remedy: save it as UTF-8") from error
-    for number, line in enumerate(lines, 1):
+    if not text.strip():
+        raise ValueError(f"{path}: no rows; remedy: write lines label<tab>text")
+
+    remedy = "write label<tab>text, or label<tab>text<tab>second text, in every line"
+    for number, line in enumerate(text.rstrip("\r\n").split("\n"), 1):  # not at U+2028 and such
         cells = line.rstrip("\r").split("\t")
         if len(cells) not in (2, 3) or not all(cell.strip() for cell in cells):
-            raise ValueError(f"{path}, line {number}: not label<tab>text or label<tab>text<tab>second text")
+            raise ValueError(f"{path}, line {number}: {len(cells)} cells, or an empty one; remedy: {remedy}")
         if cells[0] not in labels:
-            raise ValueError(f"{path}, line {number}: label {cells[0]!r} is none of {', '.join(labels)}")
+            raise ValueError(
+                f"{path}, line {number}: label {cells[0]!r} is none of {', '.join(labels)}; remedy: {remedy}"
+            )
         examples.append(Example(cells[1], labels.index(cells[0]), *cells[2:]))
         if len(cells) != 2 + (examples[0].pair is not None):
-            raise ValueError(f"{path}, line {number}: {len(cells) - 1} texts, other lines have another number")
-    if not examples:
-        raise ValueError(f"{path}: no rows; remedy: one line label<tab>text each")
+            raise ValueError(
+                f"{path}, line {number}: {len(cells) - 1} texts, other lines another number; remedy: {remedy}"
+            )
     return examples
 
 

@@ -6,6 +6,8 @@
 split. The test split is used in the last step alone; every choice is made on dev.
 """
 
+import hashlib
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,9 +19,10 @@ from rich.console import Console
 from safetensors import safe_open
 from transformers import AutoModelForSequenceClassification
 
-from .artifact import load_artifact, save_artifact
+from .artifact import Artifact, load_artifact, save_artifact
 from .batch import Batch, make_batch
 from .checkpoint import load_checkpoint
+from .datasets import Example
 from .distillation import Teacher, distillation_loss, feature_loss
 from .evaluate import paired_accuracy, quantized_logits
 from .finetune import fine_tune, predict, score
@@ -29,6 +32,7 @@ from .tokens import Tokens, encode
 from .trainable import TrainableModel
 from .training import (
     CLIP_NORM,
+    check_settings,
     epoch_batches,
     learning_rate,
     load_state,
@@ -63,6 +67,7 @@ def train(recipe: Recipe, folder: Path, out: Path, *, resume: bool = False, cons
     torch.set_num_threads(recipe.threads)
     device = choose_device(recipe.device)
     names, data = recipe.data.load(folder)
+    _keep_settings(out / "settings.json", recipe, names, data)
     source = recipe.checkpoint
     if source is None:
         settings = dict(max_length=recipe.data.max_length, seed=recipe.seed, device=device)
@@ -108,18 +113,29 @@ def train(recipe: Recipe, folder: Path, out: Path, *, resume: bool = False, cons
     return report
 
 
-def _calibrated(recipe: Recipe, source: str, data: dict, out: Path, console: Console):
+def _keep_settings(path: Path, recipe: Recipe, names: Sequence[str], data: dict[str, list[Example]]) -> None:
+    """Write what decides the run, or hold it against what the run was begun with. Raises ValueError naming fields."""
+    kept: dict = {"seed": recipe.seed, "checkpoint": recipe.checkpoint, "data.labels": list(names)}
+    for table in ("data", "finetune", "quantize", "train"):
+        fields = asdict(getattr(recipe, table))
+        kept |= {f"{table}.{name}": value for name, value in fields.items() if (table, name) != ("data", "labels")}
+    for split, examples in data.items():
+        kept[f"examples.{split}.sha256"] = hashlib.sha256(repr(examples).encode()).hexdigest()
+    if path.is_file():
+        check_settings(path, json.loads(path.read_text(encoding="utf-8")), kept)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, kept)
+
+
+def _calibrated(recipe: Recipe, source: str, data: dict, out: Path, console: Console) -> Artifact:
+    """The quantized but untrained model, made unless it is there already."""
     if not out.is_dir():
         console.print("calibrating")
         texts = [e.texts for e in data["train"][:CALIBRATION]]
         options = dict(word_bits=recipe.quantize.word_bits, softmax=recipe.quantize.softmax)
         quantize_checkpoint(source, texts, out, **options)  # up to 128 tokens, however short the training texts
-    found = load_artifact(out)
-    for field, wanted in (("word_bits", recipe.quantize.word_bits), ("softmax", recipe.quantize.softmax)):
-        held = found.manifest["architecture"]["word_bits"] if field == "word_bits" else found.manifest["softmax"]
-        if held != wanted:
-            raise ValueError(f"{out}: quantize.{field} was {held!r}, the recipe says {wanted!r}; remedy: another --out")
-    return found
+    return load_artifact(out)
 
 
 def train_quantized(
@@ -137,14 +153,13 @@ def train_quantized(
 ) -> tuple[dict, dict[str, np.ndarray]]:
     """Train a calibrated (manifest, tensors) on tokens["train"]; the log, and the tensors of the epoch best on dev.
 
-    `out` holds the state of the last epoch
-    and the tensors of the best; with `resume` training goes on from there.
+    `out` holds the state of the last epoch and the tensors of the best; with `resume` training goes on from there.
     """
     console = console or Console(stderr=True)
     manifest, tensors = calibrated
     last, best = out / "last.safetensors", out / "best.safetensors"
     model = TrainableModel(manifest, tensors, device)
-    optimizer = torch.optim.AdamW(list(model.parameters.values()), lr=0.0, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(model.groups(), lr=0.0, weight_decay=0.0)
     kept = {**asdict(settings), "seed": seed}
     if resume and last.is_file():
         log = load_state(last, model.parameters, optimizer, kept)
@@ -158,8 +173,9 @@ def train_quantized(
         begun, total, step = time.monotonic(), 0.0, epoch * per_epoch
         batches = epoch_batches(lengths, settings.batch, seed, epoch)
         for rows, show in watched(batches, len(batches), f"quantized, epoch {epoch + 1}/{settings.epochs}", console):
+            rate = learning_rate(step, settings.epochs * per_epoch, settings.learning_rate)
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, settings.epochs * per_epoch, settings.learning_rate)
+                group["lr"] = group["rate"] * rate
             target = torch.tensor([labels["train"][i] for i in rows], device=device)
             loss = _loss(model, teacher, make_batch([tokens["train"][i] for i in rows], device), target, settings)
             optimizer.zero_grad()
@@ -171,6 +187,7 @@ def train_quantized(
             show(loss.item())
         now = model.tensors()
         entry = {"train_loss": total / len(lengths), **_on_dev(manifest, now, tokens, labels)}
+        entry["weights_moved"] = model.moved()
         entry["seconds"] = round(time.monotonic() - begun, 1)
         if all(_rank(entry) > _rank(earlier) for earlier in log["epochs"]):
             save_tensors(best, {name: torch.from_numpy(np.array(t)) for name, t in now.items()})

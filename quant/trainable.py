@@ -14,7 +14,7 @@ import torch
 
 from . import fake_quant
 from . import straight_through as ste
-from .artifact_tensors import linears, norms, operands
+from .artifact_tensors import Place, linears, norms, operands
 from .batch import Batch
 from .packing import check_linear, pack_nibbles, unpack_nibbles
 from .scales import FACTOR_MAX, FACTOR_MIN
@@ -23,6 +23,7 @@ from .tables import GELU_MIN
 LIMIT = {4: 7, 8: 127}
 _SPREAD_CODE, _SPREAD_RESIDUAL, _SPREAD_LOGIT = 32.0, 2000.0, 5000.0  # usual size of what a bias is added to, in steps
 _MAX_BIAS = 2.0**25
+_VECTOR_RATE = 0.3
 _MAX_BETA = 127.0 * 2**8
 
 Tap = Callable[[str, torch.Tensor], None]
@@ -58,6 +59,16 @@ class TrainableModel:
             for name, _, _ in operands(manifest):
                 self._add_operand(name)
 
+    def groups(self) -> list[dict]:
+        """Parameter groups for an optimizer: matrices, and vectors at a share `rate` of the learning rate.
+
+        A weight starts on an integer, half a step from the next, and moves only where its gradient keeps its sign; a
+        vector's value counts from its first step.
+        """
+        matrices = [p for p in self.parameters.values() if p.ndim == 2]
+        vectors = [p for p in self.parameters.values() if p.ndim < 2]
+        return [{"params": matrices, "rate": 1.0}, {"params": vectors, "rate": _VECTOR_RATE}]
+
     # what stands for what ------------------------------------------------------------------------------------------
 
     def _add(self, name: str, value: torch.Tensor) -> None:
@@ -66,9 +77,8 @@ class TrainableModel:
     def _add_linear(self, name: str) -> None:
         place = self.places[name]
         if name == place.matrix:
-            weight = self.given[f"{name}.weight"]
-            q = unpack_nibbles(weight, place.k) if place.bits == 4 else weight
-            self._add(f"{name}.weight", torch.as_tensor(np.array(q)).float() / LIMIT[place.bits])
+            q = self._integers(place)
+            self._add(f"{name}.weight", torch.as_tensor(q).float() / LIMIT[place.bits])
             self._add(f"{name}.clip", torch.zeros(len(q), dtype=torch.float64))
         f = self.t[f"{name}.m"].double() * torch.exp2(-self.t[f"{name}.s"].double())
         self.factors[name] = f
@@ -79,6 +89,11 @@ class TrainableModel:
             self.centres[name] = zero * self.t[f"{at}.ffn1.table"].double()
         bias = self.t[f"{name}.bias"].double() + self._centre(name, self._matrix(name).double())
         self._add(f"{name}.bias", bias * f / self._spread(name))
+
+    def _integers(self, place: Place) -> np.ndarray:
+        """The given matrix, int8 [N, K]."""
+        weight = self.given[f"{place.matrix}.weight"]
+        return unpack_nibbles(weight, place.k) if place.bits == 4 else np.array(weight)
 
     def _add_norm(self, name: str) -> None:
         gamma = self.t[f"{name}.gamma"].double() * torch.exp2(-self.t[f"{name}.gamma_shift"].double())
@@ -91,7 +106,7 @@ class TrainableModel:
     def _add_operand(self, name: str) -> None:
         m, s = self.t[f"{name}.operand"].double()
         self.factors[f"{name}.operand"] = m * torch.exp2(-s)
-        self._add(f"{name}.clip", torch.zeros((), dtype=torch.float64))
+        self._add(f"{name}.operand_clip", torch.zeros((), dtype=torch.float64))
 
     def _spread(self, name: str) -> float:
         kind = name.rpartition(".")[2]
@@ -114,7 +129,7 @@ class TrainableModel:
         w = self._matrix(name)
         f = self.factors[name] * self.parameters[f"{self.places[name].matrix}.clip"].exp()
         if before is not None:
-            f = f * self.parameters[f"{before}.clip"].exp()
+            f = f * self.parameters[f"{before}.operand_clip"].exp()
         alive = self.factors[name] > 0
         f = torch.where(alive, f.clamp(FACTOR_MIN, FACTOR_MAX), 0.0)
         real = self.parameters[f"{name}.bias"] * self._spread(name)
@@ -128,7 +143,7 @@ class TrainableModel:
         return gamma, (self.parameters[f"{name}.beta"] * (2048 * size)).clamp(-_MAX_BETA, _MAX_BETA)
 
     def _operand_factor(self, name: str) -> tuple:
-        f = self.factors[f"{name}.operand"] * (-self.parameters[f"{name}.clip"]).exp()
+        f = self.factors[f"{name}.operand"] * (-self.parameters[f"{name}.operand_clip"]).exp()
         return ste.factor(f.clamp(FACTOR_MIN, FACTOR_MAX))
 
     # the model -----------------------------------------------------------------------------------------------------
@@ -219,6 +234,13 @@ class TrainableModel:
             _, m, s = self._operand_factor(name)
             out[f"{name}.operand"] = np.array([int(m), int(s)], np.int32)
         return out
+
+    @torch.no_grad()
+    def moved(self) -> float:
+        """Share of the matrices' integers that are no longer the given ones, 0..1."""
+        places = [place for place in self.places.values() if place.name == place.matrix]
+        others = sum(int((self._matrix(p.name).cpu() != torch.as_tensor(self._integers(p))).sum()) for p in places)
+        return others / sum(place.n * place.k for place in places)
 
     def _operands(self) -> list[tuple[str, str | None]]:
         """Every linear layer and the norm that its operand comes from, None for others."""

@@ -3,7 +3,6 @@
 
 import numpy as np
 import pytest
-import torch
 from random_artifact import make_random_artifact
 from zynqbert.quant import evaluate
 from zynqbert.quant.artifact import load_artifact
@@ -12,15 +11,6 @@ from zynqbert.quant.golden_model import GoldenModel
 from zynqbert.quant.tokens import Tokens
 
 LENGTHS = (9, 2, 40, 5, 9, 1, 21, 33, 5, 30)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """This model is too small for more."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def sentences() -> list[Tokens]:

@@ -20,15 +20,6 @@ from zynqbert.quant.tokens import encode
 NAMES = ("no gem", "gem")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """These models are too small for more."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module", params=["bert", "albert"])
 def base(request, tmp_path_factory):
     """A fresh encoder without a head."""

@@ -43,15 +43,6 @@ MADE = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """These models are too small for more."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def random_sentences(n: int, seed: int) -> list[Tokens]:
     """Every other one is a pair."""
     random = torch.Generator().manual_seed(seed)

@@ -49,7 +49,7 @@ def test_every_field_is_taken(recipe):
         '[data]\nlabels = ["no", "yes"]\ntrain = "a"\ndev = "b"\ntest = "c"\nmax_length = 9\n'
         '[finetune]\nbase = "here"\nepochs = 4\nbatch = 5\nlearning_rate = 0.5\n'
         '[quantize]\nword_bits = 8\nsoftmax = "normalized"\n'
-        "[train]\nepochs = 6\nbatch = 8\nlearning_rate = 1\ndistillation = 0\ntemperature = 3\n"
+        "[train]\nepochs = 6\nbatch = 8\nlearning_rate = 1\ndistillation = 0\ntemperature = 3\nfeatures = 0\n"
     )
     assert found == Recipe(
         data=Data(None, LABELS, "a", "b", "c", 9),
@@ -59,9 +59,17 @@ def test_every_field_is_taken(recipe):
         device="cpu",
         finetune=FineTuning("here", 4, 5, 0.5),
         quantize=Quantizing(8, "normalized"),
-        train=QuantizedTraining(6, 8, 1, 0, 3),
+        train=QuantizedTraining(6, 8, 1, 0, 3, 0),
     )
     assert recipe('checkpoint = "there"\n' + LEAST).checkpoint == "there"
+
+
+def test_another_seed(recipe, tmp_path):
+    recipe("seed = 3\n" + LEAST)
+    assert load_recipe(tmp_path / "recipe.toml", seed=0) == Recipe(data=Data(set="movie-reviews"), name="x", seed=0)
+    assert load_recipe(tmp_path / "recipe.toml").seed == 3
+    with pytest.raises(RecipeError, match=r"seed: -1 is not a whole number from 0 to 2147483647; remedy: "):
+        load_recipe(tmp_path / "recipe.toml", seed=-1)
 
 
 WRONG = {  # by field: a type and a range that it has not
@@ -87,6 +95,7 @@ WRONG = {  # by field: a type and a range that it has not
     "train.learning_rate": ["0.0", "1.001", "nan", "{}"],
     "train.distillation": ["-0.1", "1.01", "nan", '"0.7"', "true"],
     "train.temperature": ["0", "101", "-1", "inf"],
+    "train.features": ["-0.5", "1001", "nan", '"1"'],
 }
 
 
@@ -244,12 +253,12 @@ def test_only_line_ends_end_a_row(table):
     [
         ("yes\ta\nmaybe\tb\n", "line 2: label 'maybe' is none of no, yes"),
         ("Yes\ta\n", "line 1: label 'Yes' is none of no, yes"),
-        ("yes\ta\nno\n", "line 2: not label<tab>text"),
-        ("yes a\n", "line 1: not label<tab>text"),
-        ("yes\ta\tb\tc\n", "line 1: not label<tab>text"),
-        ("yes\t  \n", "line 1: not label<tab>text"),
-        ("yes\ta\t\n", "line 1: not label<tab>text"),
-        ("yes\ta\n\nno\tb\n", "line 2: not label<tab>text"),
+        ("yes\ta\nno\n", "line 2: 1 cells"),
+        ("yes a\n", "line 1: 1 cells"),
+        ("yes\ta\tb\tc\n", "line 1: 4 cells"),
+        ("yes\t  \n", "line 1: 2 cells, or an empty one"),
+        ("yes\ta\t\n", "line 1: 3 cells, or an empty one"),
+        ("yes\ta\n\nno\tb\n", "line 2: 1 cells"),
         ("yes\ta\nno\tb\tc\n", "line 2: 2 texts"),
         ("yes\ta\tb\nno\tc\n", "line 2: 1 texts"),
     ],

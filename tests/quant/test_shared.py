@@ -20,15 +20,6 @@ from zynqbert.quant.shared import groups, share
 from zynqbert.quant.tokens import Tokens
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """These models are too small for more."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def sentences(n: int) -> list[Tokens]:
     random = np.random.default_rng(0)
     lengths = random.integers(3, 30, n)

@@ -19,15 +19,6 @@ RTOL = 2e-5  # of the largest gradient: sums of some dozen products in float32
 ROWS, N = 40, 24
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """These tensors are too small for more."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def uniform(low: float, high: float, *shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * (high - low) + low
 

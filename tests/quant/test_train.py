@@ -13,32 +13,29 @@ import pytest
 import torch
 from random_artifact import make_random_artifact
 from rich.console import Console
-from tiny_bert import CONFIG, random_classifier, save_tokenizer
+from tiny_bert import CONFIG, random_classifier, random_model, save_tokenizer
 from transformers import AutoModelForSequenceClassification, BertConfig, BertModel
 from zynqbert.quant import finetune as finetune_module
+from zynqbert.quant import float_model
 from zynqbert.quant import train as train_module
-from zynqbert.quant.artifact import Artifact, load_artifact
+from zynqbert.quant.artifact import load_artifact
+from zynqbert.quant.batch import make_batch
+from zynqbert.quant.checkpoint import weights_of
+from zynqbert.quant.configuration import check_config
 from zynqbert.quant.datasets import Example, read_table
-from zynqbert.quant.evaluate import quantized_logits
+from zynqbert.quant.distillation import Teacher, distillation_loss, feature_loss
+from zynqbert.quant.fake_quant import FakeQuantModel
 from zynqbert.quant.finetune import FineTuning
 from zynqbert.quant.golden_model import GoldenModel
 from zynqbert.quant.recipe import Data, QuantizedTraining, Recipe
 from zynqbert.quant.tokens import Tokens, encode
-from zynqbert.quant.train import choose_device, distillation_loss, train, train_quantized
+from zynqbert.quant.train import choose_device, train, train_quantized
+from zynqbert.quant.trainable import TrainableModel
 
 LABELS = ("no", "yes")
 ROWS = {"train": 64, "dev": 24, "test": 24}
 BASE = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, initializer_range=0.12)  # learns fast
 SETTINGS = QuantizedTraining(epochs=2, batch=8, learning_rate=0.02, distillation=0.2)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """These models are too small for more; and a training sets the number of its own."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def quiet() -> Console:
@@ -137,15 +134,22 @@ def right(folder: Path, examples: list[Example]) -> int:
     )
 
 
+def float_logits(folder: Path, examples: list[Example]) -> torch.Tensor:
+    """Logits [examples, labels] of a Hugging Face folder, one by one."""
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokens = encode((folder / "tokenizer.json").read_text(), [e.texts for e in examples], 20)
+    with torch.inference_mode():
+        return torch.cat(
+            [model(torch.tensor([ids]), token_type_ids=torch.tensor([types])).logits for ids, types in tokens]
+        )
+
+
 def test_accuracies_are_those_of_the_artifacts(finished, project):
     report, examples = report_of(finished), read_table(project / "test.tsv", LABELS)
     for name, folder in (("calibrated", "calibrated"), ("trained", "artifact")):
         assert report["test"][name]["quantized_right"] == right(finished / folder, examples)
-    model = AutoModelForSequenceClassification.from_pretrained(finished / "float").eval()
-    tokens = encode((finished / "float" / "tokenizer.json").read_text(), [e.texts for e in examples], 20)
-    with torch.inference_mode():
-        logits = [model(torch.tensor([ids]), token_type_ids=torch.tensor([types])).logits for ids, types in tokens]
-    count = sum(int(x.argmax()) == e.label for x, e in zip(logits, examples, strict=True))
+    answers = float_logits(finished / "float", examples).argmax(dim=1).tolist()
+    count = sum(answer == e.label for answer, e in zip(answers, examples, strict=True))
     assert {report["test"][name]["float_right"] for name in ("calibrated", "trained")} == {count}
 
     dev = right(finished / "artifact", read_table(project / "dev.tsv", LABELS))
@@ -162,7 +166,22 @@ def test_what_it_reports(finished, recipe):
     assert log["settings"] == {**dataclasses.asdict(SETTINGS), "seed": 0} and len(log["epochs"]) == 2
     first, second = log["epochs"]
     assert second["train_loss"] < first["train_loss"]
+    assert second["weights_moved"] > first["weights_moved"] > 0
     assert min(first["dev_loss"], second["dev_loss"]) < log["calibrated"]["dev_loss"]
+
+
+def test_the_teacher_reads_the_tokens_of_the_quantized_model(copied, project, recipe, monkeypatch):
+    """Which are others than the float model's: unreachable words are gone."""
+    met = []
+
+    def watched(model, tokens, labels, teacher, *rest, **settings):
+        met.append(teacher(make_batch(tokens["dev"]))[0])
+        return train_quantized(model, tokens, labels, teacher, *rest, **settings)
+
+    monkeypatch.setattr(train_module, "train_quantized", watched)
+    train(recipe, project, copied, resume=True, console=quiet())
+    examples = read_table(project / "dev.tsv", LABELS)
+    np.testing.assert_allclose(met[0], float_logits(copied / "float", examples), atol=1e-4)
 
 
 def test_resuming_a_finished_run_changes_nothing(copied, project, recipe):
@@ -203,18 +222,14 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(finished, project, recipe,
 @pytest.mark.parametrize(
     "part, changes, named",
     [
-        ("train", {"epochs": 3}, r"last\.safetensors: begun with other settings of epochs: \[2\], not \[3\]"),
-        ("train", {"distillation": 0.5}, r"settings of distillation: \[0\.2\], not \[0\.5\]"),
-        (
-            "finetune",
-            {"learning_rate": 0.1},
-            r"finetune\.json: .* settings of learning_rate: \[0\.0002\], not \[0\.1\]",
-        ),
-        ("finetune", {"base": "other"}, r"finetune\.json: .* settings of base: \['.*base'\], not \['other'\]"),
-        ("data", {"max_length": 16}, r"finetune\.json: .* settings of max_length: \[20\], not \[16\]"),
-        ("quantize", {"word_bits": 8}, r"calibrated: quantize\.word_bits was 4, the recipe says 8"),
-        ("quantize", {"softmax": "normalized"}, r"quantize\.softmax was 'numerator', the recipe says 'normalized'"),
-        (None, {"seed": 1}, r"finetune\.json: .* settings of seed: \[0\], not \[1\]"),
+        ("train", {"epochs": 3}, r"settings\.json: begun with other settings of train\.epochs: \[2\], not \[3\]"),
+        ("train", {"distillation": 0.5}, r"settings of train\.distillation: \[0\.2\], not \[0\.5\]"),
+        ("finetune", {"learning_rate": 0.1}, r"settings of finetune\.learning_rate: \[0\.0002\], not \[0\.1\]"),
+        ("finetune", {"base": "other"}, r"settings of finetune\.base: \['.*base'\], not \['other'\]"),
+        ("data", {"max_length": 16}, r"settings of data\.max_length: \[20\], not \[16\]"),
+        ("quantize", {"word_bits": 8}, r"settings of quantize\.word_bits: \[4\], not \[8\]"),
+        ("quantize", {"softmax": "normalized"}, r"quantize\.softmax: \['numerator'\], not \['normalized'\]"),
+        (None, {"seed": 1}, r"settings of seed: \[0\], not \[1\]"),
     ],
 )
 def test_other_settings_are_refused_by_name(copied, project, recipe, part, changes, named):
@@ -284,7 +299,11 @@ def test_another_checkpoint_or_length_is_refused_by_name(from_checkpoint, projec
 
 @pytest.mark.parametrize(
     "labels, options",
-    [(("yes", "no"), {}), (("no", "yes", "maybe"), {}), (LABELS, {"kind": "token"})],
+    [
+        (("yes", "no"), {}),
+        (("no", "yes", "maybe"), {}),
+        (LABELS, {"kind": "token", "id2label": dict(enumerate(LABELS))}),
+    ],
     ids=["order", "number", "kind"],
 )
 def test_a_checkpoint_of_other_labels_is_refused(finished, project, recipe, tmp_path, labels, options):
@@ -319,36 +338,108 @@ def test_distillation_loss():
     assert distillation_loss(logits, target, logits, 1.0, 3.0).item() == pytest.approx(0, abs=1e-6)
 
 
+def test_feature_loss_is_a_share_of_the_teachers_variance():
+    wanted = torch.tensor([[1.0, 10.0], [3.0, 30.0]])  # variances 1 and 100
+    assert feature_loss(wanted, wanted) == 0
+    assert feature_loss(wanted + torch.tensor([[1.0, 0.0], [0.0, 0.0]]), wanted).item() == pytest.approx(1 / 4 / 50.5)
+    assert feature_loss(wanted.mean(dim=0).expand(2, 2), wanted).item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("family", ["bert", "albert"])
+def test_the_teacher_is_the_float_model(family):
+    model = random_model(family=family)
+    weights = weights_of(model, check_config(model.config.to_dict()))
+    batch, taps = make_batch([Tokens([4, 7, 6, 5], [0, 0, 1, 1]), Tokens([4, 5], [0, 0])]), {}
+    expected = float_model.forward(weights, batch, taps.__setitem__)
+    teacher = Teacher(weights)
+    logits, rows = teacher(batch)
+    assert torch.equal(logits, expected) and torch.equal(rows, taps["layers.1.ffn_norm.y"])
+    assert teacher.last == "layers.1.ffn_norm.y" and not logits.is_inference() and not rows.is_inference()
+
+
+def test_the_teacher_moves_every_tensor_and_shares_what_was_shared():
+    model = random_model(family="albert")
+    weights = weights_of(model, check_config(model.config.to_dict()))
+    moved = Teacher(weights, "meta").weights
+    assert moved.layers[0] is moved.layers[1]
+
+    def devices(value) -> set[str]:
+        if isinstance(value, torch.Tensor):
+            return {value.device.type}
+        parts = value if isinstance(value, list) else vars(value).values() if dataclasses.is_dataclass(value) else ()
+        return set().union(*map(devices, parts))
+
+    assert devices(moved) == {"meta"} and devices(weights) == {"cpu"}
+
+
 @pytest.fixture
-def small(tmp_path) -> tuple[Artifact, dict, dict]:
-    """A random artifact, and tokens and labels of both splits."""
+def small(tmp_path) -> tuple[tuple[dict, dict], dict, dict]:
+    """Manifest and tensors of a random artifact, tokens and labels of both splits."""
     artifact = load_artifact(make_random_artifact(tmp_path / "artifact", hidden=32, heads=1, ffn=40))
+    scales = {"logits": 1 / 1500, "activations": {"layers.0.ffn_norm.y": 0.002}}
+    model = {**artifact.manifest, "scales": scales}, artifact.tensors
     rng = np.random.default_rng(0)
     some = [Tokens([2, *rng.integers(0, 50, n).tolist()], [0] * (n + 1)) for n in range(3, 19)]
-    return artifact, {"train": some, "dev": some[:4]}, {"train": [i % 2 for i in range(16)], "dev": [0, 1, 0, 1]}
+    return model, {"train": some, "dev": some[:4]}, {"train": [i % 2 for i in range(16)], "dev": [0, 1, 0, 1]}
 
 
-def test_each_sentence_meets_its_own_answers(small, tmp_path, monkeypatch):
-    """Without a gradient nothing moves, so that every batch's logits are known."""
-    artifact, tokens, labels = small
-    expected = quantized_logits(artifact.manifest, artifact.tensors, tokens["train"])
+class Answers:
+    """A teacher that answers at random."""
+
+    last = "layers.0.ffn_norm.y"
+
+    def __call__(self, batch) -> tuple[torch.Tensor, torch.Tensor]:
+        random = torch.Generator().manual_seed(len(batch.ids))
+        return torch.randn(len(batch.lengths), 2, generator=random), torch.randn(len(batch.ids), 32, generator=random)
+
+
+def test_each_sentence_meets_its_own_label(small, tmp_path, monkeypatch):
+    """They are told apart by their lengths, 4 to 19; without a gradient nothing moves."""
+    model, tokens, labels = small
     met = []
 
-    def loss(logits, target, teacher, share, temperature) -> torch.Tensor:
-        rows = teacher[:, 0].long().tolist()
-        assert target.tolist() == [i % 2 for i in rows] and (share, temperature) == (0.2, 2.0)
-        np.testing.assert_allclose(logits.detach(), expected[rows], rtol=1e-6)
-        met.extend(rows)
-        return 0 * logits.sum()
+    def loss(model, teacher, batch, target, settings) -> torch.Tensor:
+        assert target.tolist() == [n % 2 for n in batch.lengths.tolist()]
+        met.extend(batch.lengths.tolist())
+        return 0 * model.forward(batch).sum()
 
-    monkeypatch.setattr(train_module, "distillation_loss", loss)
-    teacher = torch.arange(16.0)[:, None].expand(16, 2)
+    monkeypatch.setattr(train_module, "_loss", loss)
     out = tmp_path / "training"
-    _, tensors = train_quantized(
-        (artifact.manifest, artifact.tensors), tokens, labels, teacher, SETTINGS, seed=0, out=out, console=quiet()
-    )
-    assert sorted(met[:16]) == sorted(met[16:]) == list(range(16)) and met[:16] != met[16:]
-    np.testing.assert_array_equal(tensors["layers.0.q.weight"], artifact.tensors["layers.0.q.weight"])
+    settings = dataclasses.replace(SETTINGS, batch=4)
+    _, tensors = train_quantized(model, tokens, labels, Answers(), settings, seed=0, out=out, console=quiet())
+    assert sorted(met[:16]) == sorted(met[16:]) == list(range(4, 20)) and met[:16] != met[16:]
+    for name, tensor in TrainableModel(*model).tensors().items():
+        np.testing.assert_array_equal(tensors[name], tensor, err_msg=name)
+
+
+def test_rates_are_those_of_the_schedule(small, tmp_path, monkeypatch):
+    model, tokens, labels = small
+    asked = []
+
+    def rate(*given) -> float:
+        asked.append(given)
+        return 0.0
+
+    monkeypatch.setattr(train_module, "learning_rate", rate)
+    out = tmp_path / "training"
+    _, tensors = train_quantized(model, tokens, labels, Answers(), SETTINGS, seed=0, out=out, console=quiet())
+    assert asked == [(step, 4, 0.02) for step in range(4)]
+    for name, tensor in TrainableModel(*model).tensors().items():
+        np.testing.assert_array_equal(tensors[name], tensor, err_msg=name)
+
+
+def test_the_loss_is_of_answers_and_of_rows(small):
+    """In real units: logits and the last norm's output times the scales of the manifest."""
+    (manifest, tensors), tokens, _ = small
+    batch, target, taps = make_batch(tokens["train"][:5]), torch.tensor([0, 1, 1, 0, 1]), {}
+    logits = FakeQuantModel(manifest, tensors).forward(batch, taps.__setitem__) * manifest["scales"]["logits"]
+    answers, rows = Answers()(batch)
+    answered = distillation_loss(logits.float(), target, answers, 0.2, 2.0)
+    missed = feature_loss(taps["layers.0.ffn_norm.y"] * 0.002, rows)
+    for features in (0.0, 1.0, 2.5):
+        settings = dataclasses.replace(SETTINGS, features=features)
+        found = train_module._loss(TrainableModel(manifest, tensors), Answers(), batch, target, settings)
+        assert found.item() == pytest.approx(float(answered + features * missed), rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -361,7 +452,7 @@ def test_each_sentence_meets_its_own_answers(small, tmp_path, monkeypatch):
     ids=["accuracy", "then loss", "then the earlier"],
 )
 def test_the_epoch_best_on_dev_is_kept(small, tmp_path, monkeypatch, found, best):
-    artifact, tokens, labels = small
+    model, tokens, labels = small
     seen = []
 
     def on_dev(manifest, tensors, tokens, labels) -> dict:
@@ -371,8 +462,8 @@ def test_the_epoch_best_on_dev_is_kept(small, tmp_path, monkeypatch, found, best
 
     monkeypatch.setattr(train_module, "_on_dev", on_dev)
     log, tensors = train_quantized(
-        (artifact.manifest, artifact.tensors), tokens, labels, torch.zeros(16, 2),
-        dataclasses.replace(SETTINGS, epochs=3), seed=0, out=tmp_path / "training", console=quiet(),
+        model, tokens, labels, Answers(), dataclasses.replace(SETTINGS, epochs=3), seed=0,
+        out=tmp_path / "training", console=quiet(),
     )  # fmt: skip
     assert log["best_epoch"] == best and [e["dev_loss"] for e in log["epochs"]] == [loss for _, loss in found]
     for epoch in (1, 2, 3):

@@ -28,15 +28,6 @@ GELU_STEP = (1.5 + 0.17) / 255  # of the random artifacts' codes
 FILLED_IN = ("format", "version", "tensors", "files")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """These models are too small for more."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def sentences(*lengths: int) -> list[Tokens]:
     rng = np.random.default_rng(7)
     return [Tokens([2, *rng.integers(0, 50, n - 1).tolist()], rng.integers(0, 2, n).tolist()) for n in lengths]
@@ -162,7 +153,9 @@ def test_trained_it_is_the_artifact_it_writes(folder, artifact, tmp_path):
     some = sentences(*LENGTHS)
     batch = make_batch(some)
     model = TrainableModel(artifact.manifest, artifact.tensors)
+    assert model.moved() == 0
     step_at_random(model, batch, steps=6, rate=0.02)
+    assert model.moved() > 0.1
     logits, taps = run(model, batch)
     tensors = model.tensors()
     assert_golden(save(tmp_path / "trained", artifact.manifest, tensors, folder), some, logits, taps)
@@ -175,6 +168,14 @@ def test_trained_it_is_the_artifact_it_writes(folder, artifact, tmp_path):
     changed = {kind: np.mean(x) for kind, x in shares.items()}
     assert all(changed[kind] > 0.1 for kind in ("weight", "bias", "m", "gamma", "beta", "operand")), changed
     assert np.abs(logits - run(FakeQuantModel(artifact.manifest, artifact.tensors), batch)[0]).max() > 100
+
+
+def test_matrices_learn_faster_than_vectors(artifact):
+    model = TrainableModel(artifact.manifest, artifact.tensors)
+    matrices, vectors = model.groups()
+    assert matrices["rate"] == 1 > vectors["rate"] > 0
+    assert all(p.ndim == 2 for p in matrices["params"]) and all(p.ndim < 2 for p in vectors["params"])
+    assert len(matrices["params"]) + len(vectors["params"]) == len(model.parameters)
 
 
 def test_what_is_not_trained_stays(artifact):
