@@ -2,7 +2,7 @@
 """Matrices that several layers share (ALBERT): their integers and their operands' entries, fitted once to every use.
 
 The operands are those of the float model, rounded as each layer will round its own: scales, biases and all else that
-belongs to one layer alone is left to the walk (quantize.py), which meets the operands as they really are.
+belongs to one layer alone is left to the walk (walk.py), which meets the operands as they really are.
 """
 
 from dataclasses import dataclass

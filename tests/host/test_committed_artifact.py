@@ -40,6 +40,17 @@ def test_accuracy_is_recorded_on_enough_sentences():
     assert report["quantized_accuracy"] == report["quantized_right"] / report["sentences"]
 
 
+@pytest.mark.parametrize("name", ["movie-reviews", "policy-pairs"])
+def test_nothing_is_lost_from_float_to_integers(name):
+    """As recorded by the training: at most one point of accuracy, on 2,000 or more examples."""
+    report = json.loads((FOLDER.parent / f"{name}.train.json").read_text())
+    found, epochs = report["test"]["trained"], report["training"]["epochs"]
+    assert report["recipe"]["data"]["set"] == name and found["sentences"] >= 2000
+    assert 100 * (found["float_right"] - found["quantized_right"]) / found["sentences"] <= 1.0
+    assert found["difference_interval_points"][0] <= found["difference_points"] <= found["difference_interval_points"][1]
+    assert len(epochs) == report["recipe"]["train"]["epochs"]
+
+
 @pytest.mark.parametrize("board", BOARDS)
 def test_whole_sentences_equal_golden(board):
     tokenizer = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
