@@ -58,7 +58,7 @@ class QuantizedTraining:
 
     epochs: int = 2
     batch: int = 32
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
     distillation: float = 0.7
     temperature: float = 2.0
     features: float = 1.0

@@ -158,8 +158,8 @@ def train_quantized(
     console = console or Console(stderr=True)
     manifest, tensors = calibrated
     last, best = out / "last.safetensors", out / "best.safetensors"
-    model = TrainableModel(manifest, tensors, device)
-    optimizer = torch.optim.AdamW(model.groups(), lr=0.0, weight_decay=0.0)
+    model = TrainableModel(manifest, tensors, device, seed)
+    optimizer = torch.optim.AdamW(list(model.parameters.values()), lr=0.0, weight_decay=0.0)
     kept = {**asdict(settings), "seed": seed}
     if resume and last.is_file():
         log = load_state(last, model.parameters, optimizer, kept)
@@ -173,9 +173,8 @@ def train_quantized(
         begun, total, step = time.monotonic(), 0.0, epoch * per_epoch
         batches = epoch_batches(lengths, settings.batch, seed, epoch)
         for rows, show in watched(batches, len(batches), f"quantized, epoch {epoch + 1}/{settings.epochs}", console):
-            rate = learning_rate(step, settings.epochs * per_epoch, settings.learning_rate)
             for group in optimizer.param_groups:
-                group["lr"] = group["rate"] * rate
+                group["lr"] = learning_rate(step, settings.epochs * per_epoch, settings.learning_rate)
             target = torch.tensor([labels["train"][i] for i in rows], device=device)
             loss = _loss(model, teacher, make_batch([tokens["train"][i] for i in rows], device), target, settings)
             optimizer.zero_grad()

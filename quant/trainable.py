@@ -23,7 +23,7 @@ from .tables import GELU_MIN
 LIMIT = {4: 7, 8: 127}
 _SPREAD_CODE, _SPREAD_RESIDUAL, _SPREAD_LOGIT = 32.0, 2000.0, 5000.0  # usual size of what a bias is added to, in steps
 _MAX_BIAS = 2.0**25
-_VECTOR_RATE = 0.3
+_WITHIN = 0.98  # of a step
 _MAX_BETA = 127.0 * 2**8
 
 Tap = Callable[[str, torch.Tensor], None]
@@ -32,8 +32,18 @@ Tap = Callable[[str, torch.Tensor], None]
 class TrainableModel:
     """An artifact's tensors as parameters (`parameters`: name → Parameter, all of about unit size)."""
 
-    def __init__(self, manifest: Mapping, tensors: Mapping[str, np.ndarray], device: torch.device | str = "cpu"):
-        """manifest and tensors as of an artifact of kind "sequence"; they are copied. ValueError for another kind."""
+    def __init__(
+        self,
+        manifest: Mapping,
+        tensors: Mapping[str, np.ndarray],
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+    ):
+        """manifest and tensors as of an artifact of kind "sequence"; they are copied. ValueError for another kind.
+
+        An integer weight says no more of its real value than that it rounds there, so each starts at a place of its
+        step drawn by `seed`: at the middle all would be half a step from any change.
+        """
         if manifest["task"]["kind"] != "sequence":
             raise ValueError(f"task.kind is {manifest['task']['kind']!r}: only sequence classifiers are trained here")
         a = manifest["architecture"]
@@ -41,6 +51,7 @@ class TrainableModel:
         self.layers = a["layers"]
         self.normalized = manifest["softmax"] == "normalized"
         self.given = dict(tensors)
+        self.random = torch.Generator().manual_seed(seed)
         self.parameters: dict[str, torch.nn.Parameter] = {}
         self.t = {name: torch.as_tensor(np.array(t), device=device) for name, t in tensors.items()}
         if a["word_bits"] == 4:
@@ -59,16 +70,6 @@ class TrainableModel:
             for name, _, _ in operands(manifest):
                 self._add_operand(name)
 
-    def groups(self) -> list[dict]:
-        """Parameter groups for an optimizer: matrices, and vectors at a share `rate` of the learning rate.
-
-        A weight starts on an integer, half a step from the next, and moves only where its gradient keeps its sign; a
-        vector's value counts from its first step.
-        """
-        matrices = [p for p in self.parameters.values() if p.ndim == 2]
-        vectors = [p for p in self.parameters.values() if p.ndim < 2]
-        return [{"params": matrices, "rate": 1.0}, {"params": vectors, "rate": _VECTOR_RATE}]
-
     # what stands for what ------------------------------------------------------------------------------------------
 
     def _add(self, name: str, value: torch.Tensor) -> None:
@@ -78,7 +79,8 @@ class TrainableModel:
         place = self.places[name]
         if name == place.matrix:
             q = self._integers(place)
-            self._add(f"{name}.weight", torch.as_tensor(q).float() / LIMIT[place.bits])
+            within = torch.rand(q.shape, generator=self.random) - 0.5
+            self._add(f"{name}.weight", (torch.as_tensor(q) + _WITHIN * within) / LIMIT[place.bits])
             self._add(f"{name}.clip", torch.zeros(len(q), dtype=torch.float64))
         f = self.t[f"{name}.m"].double() * torch.exp2(-self.t[f"{name}.s"].double())
         self.factors[name] = f

@@ -47,7 +47,9 @@ def test_nothing_is_lost_from_float_to_integers(name):
     found, epochs = report["test"]["trained"], report["training"]["epochs"]
     assert report["recipe"]["data"]["set"] == name and found["sentences"] >= 2000
     assert 100 * (found["float_right"] - found["quantized_right"]) / found["sentences"] <= 1.0
-    assert found["difference_interval_points"][0] <= found["difference_points"] <= found["difference_interval_points"][1]
+    assert (
+        found["difference_interval_points"][0] <= found["difference_points"] <= found["difference_interval_points"][1]
+    )
     assert len(epochs) == report["recipe"]["train"]["epochs"]
 
 
