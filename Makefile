@@ -27,7 +27,7 @@ mutants: .venv/ready
 	.venv/bin/python tests/mutants/run.py
 
 artifact: .venv/ready
-	.venv/bin/zynqbert train recipes/movie-reviews.toml --out build/movie-reviews --resume
+	.venv/bin/zynqbert train recipes/movie-reviews.toml --resume
 	.venv/bin/python benchmarks/accuracy.py --float build/movie-reviews/float --artifact build/movie-reviews/artifact --split test --out artifacts/movie-reviews.accuracy.json
 	rm -rf artifacts/movie-reviews
 	cp -r build/movie-reviews/artifact artifacts/movie-reviews

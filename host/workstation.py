@@ -20,8 +20,7 @@ class SoftmaxName(str, Enum):
     normalized = "normalized"
 
 
-OutOption = Annotated[Path, typer.Option("--out", help="Folder for what the command makes.")]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on in --out where a run was cut.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on in the folder where a run was cut.")]
 
 
 def quantize(
@@ -62,13 +61,15 @@ def quantize(
 
 def train(
     recipe: Annotated[Path, typer.Argument(help="TOML file (docs/training.md).")],
-    out: OutOption,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the run; build/NAME of the recipe if none.")
+    ] = None,
     resume: ResumeOption = False,
     seed: Annotated[int | None, typer.Option(min=0, max=2**31 - 1, help="In place of the recipe's.")] = None,
 ) -> None:
     """Fine-tune, quantize and train a model by a recipe, and measure what was lost.
 
-    Example: zynqbert train recipes/movie-reviews.toml --out build/movie-reviews --resume
+    Example: zynqbert train recipes/movie-reviews.toml --resume
     """
     with needing_packages("train"):
         from ..quant.recipe import load_recipe
@@ -76,6 +77,7 @@ def train(
     from .output import print_training
 
     given = load_recipe(recipe, seed)
+    out = out or Path("build") / given.name
     with needing_packages("train"):
         report = follow(given, recipe.parent, out, resume=resume)
     print_training(report, out)
@@ -83,14 +85,14 @@ def train(
 
 def ablation(
     source: Annotated[str, typer.Argument(help="Hugging Face classifier of the data's labels: a folder or hub name.")],
-    out: OutOption,
+    out: Annotated[Path, typer.Option("--out", help="Folder of the study.")] = Path("build/ablation"),
     data: Annotated[str, typer.Option(help="Data set: movie-reviews or policy-pairs.")] = "movie-reviews",
     sentences: Annotated[int | None, typer.Option(min=1, help="Of the test split; all if not given.")] = None,
     resume: ResumeOption = False,
 ) -> None:
     """What each part of full quantization costs in accuracy, beside the paper's table; and 2, 4, 6, 8-bit weights.
 
-    Example: zynqbert ablation build/movie-reviews/float --out build/ablation
+    Example: zynqbert ablation build/movie-reviews/float --resume
     """
     with needing_packages("ablation"):
         from ..quant.ablation import ablation as study

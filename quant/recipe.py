@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training's recipe: one TOML file, every field checked and named where it is wrong (docs/training.md)."""
 
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
@@ -124,7 +125,10 @@ CHECKS: dict[type, dict[str, Check]] = {
         "features": _real(0, 1000, closed=True),
     },
     Recipe: {
-        "name": _TEXT,
+        "name": (
+            lambda x: isinstance(x, str) and re.fullmatch(r"\w[\w.-]*", x) is not None,
+            "letters, digits, - and .",
+        ),
         "seed": _whole(0, 2**31 - 1),
         "threads": _whole(1, 1024),
         "device": _choice("auto", "cpu", "cuda"),

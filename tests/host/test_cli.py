@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 from random_artifact import make_random_artifact
 from safetensors.numpy import load_file, save
-from zynqbert.host import bench, cli, demo, verify
+from zynqbert.host import bench, cli, demo, output, verify
 from zynqbert.host.model_shape import ARCHITECTURES
 from zynqbert.quant import datasets
 from zynqbert.quant.artifact import load_artifact, save_artifact
@@ -72,7 +73,10 @@ def refused(outcome, *parts):
 
 
 class TestHelp:
-    COMMANDS = (["demo"], ["quantize"], ["run"], ["estimate"], ["verify"], ["bench", "emulator"])
+    COMMANDS = (
+        *(["demo"], ["quantize"], ["train"], ["ablation"], ["run"], ["estimate"], ["verify"]),
+        ["bench", "emulator"],
+    )
 
     @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
     def test_every_command_has_an_example(self, call, command):
@@ -104,6 +108,21 @@ class TestBadInput:
     def test_missing_files(self, call, artifact, tmp_path):
         refused(call("run", "--file", str(tmp_path / "none.txt"), "--artifact", artifact), "none.txt: no such file")
         refused(call("run", "a", "--device", "emulated", "--artifact", str(tmp_path / "none")), "none")
+
+    def test_recipes(self, call, tmp_path):
+        (tmp_path / "bad.toml").write_text('name = "x"\n[data]\nset = "reviews"\n')
+        refused(call("train", str(tmp_path / "bad.toml")), "bad.toml: data.set: 'reviews' is not", "remedy: ")
+        refused(call("train", str(tmp_path / "none.toml")), "none.toml")
+        (tmp_path / "there").mkdir()
+        (tmp_path / "there" / "notes.txt").write_text("mine")
+        (tmp_path / "good.toml").write_text('name = "x"\n[data]\nset = "movie-reviews"\n')
+        outcome = call("train", str(tmp_path / "good.toml"), "--out", str(tmp_path / "there"))
+        refused(outcome, "there: is not empty; remedy: --resume")
+
+    def test_ablation(self, call, tmp_path):
+        out = ("--out", str(tmp_path / "out"))
+        refused(call("ablation", str(tmp_path), *out, "--data", "reviews"), "data 'reviews' is none of movie-reviews")
+        refused(call("ablation", str(tmp_path / "none"), *out), "none")
 
     def test_a_truncated_artifact(self, call, tmp_path):
         folder = make_random_artifact(tmp_path / "artifact")
@@ -540,3 +559,21 @@ class TestDemo:
         assert done.returncode == 0, done.stderr
         assert "of 20 sentences of the test split" in " ".join(done.stdout.split())
         assert done.stderr == "zynqbert: no board here, the zcu102 is emulated\n"
+
+
+def test_a_training_is_shown_as_a_table(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "110")
+    report = json.loads((Path(__file__).parents[2] / "artifacts" / "movie-reviews.train.json").read_text())
+    output.print_training(report, Path("build/x"))
+    shown, trained = capsys.readouterr().out, report["test"]["trained"]
+    low, high = trained["difference_interval_points"]
+    for wanted in (
+        f"{trained['sentences']} examples, measured",
+        f"{trained['float_accuracy']:.2%}",
+        f"{trained['quantized_accuracy']:.2%}",
+        f"{trained['difference_points']:+.2f} points",
+        f"{low:+.2f} to {high:+.2f}",
+        "quantized, calibrated",
+        "build/x/artifact",
+    ):
+        assert wanted in shown

@@ -23,7 +23,9 @@ import zynqbert.host
 from tiny_bert import random_classifier
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, pipeline
 from transformers.modeling_outputs import SequenceClassifierOutput
+from zynqbert.fpga.boards import board_named
 from zynqbert.host import cli
+from zynqbert.host.verify import verify
 from zynqbert.quant.golden_model import GoldenModel
 from zynqbert.quant.pipeline import quantize_checkpoint
 from zynqbert.quant.tokens import encode
@@ -171,6 +173,12 @@ class Own:
         with zynqbert.host.open(board="zcu102", artifact=self.artifact, device="emulated") as engine:
             return list(engine.stream(given))
 
+    def assert_verified(self, given):
+        """Golden = csim = native, as `zynqbert verify` finds it."""
+        verdicts = list(verify(self.artifact, board_named("zcu111"), given, ("csim", "native")))
+        assert len(verdicts) == 2 * len(given) and all(v.buffers > 10 for v in verdicts)
+        assert [v.difference for v in verdicts] == [None] * len(verdicts)
+
     def float_pipeline(self):
         return pipeline(self.task, model=str(self.source), device="cpu")
 
@@ -236,6 +244,9 @@ class TestSequencePipeline:
             elif len(scores) == 1:
                 assert result.value == pytest.approx(score, rel=1e-5)
 
+    def test_every_buffer_is_the_goldens(self, own):
+        own.assert_verified([*texts(1, seed=5), *pairs(1, seed=6)])
+
     def test_scores_are_near_the_float_models(self, own):
         pipe, results = own.float_pipeline(), own.answers(self.GIVEN)
         found = [list(result.scores.values()) for result in results]
@@ -258,6 +269,9 @@ class TestTokenPipeline:
                 for e in found(given, ignore_labels=[])
             ]
             assert [(t.start, t.end, t.label, t.confidence) for t in result.tokens] == expected
+
+    def test_every_buffer_is_the_goldens(self, own):
+        own.assert_verified([*texts(1, seed=5), *pairs(1, seed=6)])
 
     def test_confidences_are_near_the_float_models(self, own):
         found = own.float_pipeline()

@@ -73,7 +73,7 @@ def test_another_seed(recipe, tmp_path):
 
 
 WRONG = {  # by field: a type and a range that it has not
-    "name": ['""', "3"],
+    "name": ['""', "3", '"a/b"', '".."'],
     "seed": ["-1", "2147483648", '"0"', "1.0", "true"],
     "threads": ["0", "1025", "2.0"],
     "device": ['"gpu"', "0"],
