@@ -10,6 +10,8 @@ SCHEDULE = "tests/host/test_whole_pass.py -k any_legal_schedule"
 FETCH = "tests/fpga/test_fetch.py"
 DRIVER = "tests/host/test_driver.py"
 ENGINE = "tests/host/test_engine.py"
+STRAIGHT = "tests/quant/test_straight_through.py"
+TRAINABLE = "tests/quant/test_trainable.py"
 KERNELS = "fpga/kernels/"
 
 
@@ -90,4 +92,13 @@ DEFECTS = (
     Defect("clock changed while the engine runs", "host/driver.py", "if not engine.idle:", "if False:", DRIVER),
     Defect("lock not awaited", "host/driver.py", 'self._wait_for_lock("after")', "pass", DRIVER),
     Defect("key range one short", "host/packing.py", "columns[4, here] = at + count", "columns[4, here] = at + count - 1", ENGINE),
+    # The heads.
+    Defect("softmax of a multi-label model", "host/result.py", 'if form == "softmax":', 'if form != "none":', ENGINE),
+    Defect("labels of the tokens before", "host/engine.py", "at = [span.row for", "at = [span.row - 1 for", ENGINE),
+    # Training.
+    Defect("gradient through saturation", "quant/straight_through.py", "g = g * inside\n        g_acc", "g_acc", STRAIGHT),
+    Defect("softmax without its mean", "quant/straight_through.py", "(g_p - (g_p * p).sum(dim=-1, keepdim=True))", "g_p", STRAIGHT),
+    Defect("clip without its factor", "quant/trainable.py", '.matrix}.clip"].exp()\n        if before', '.matrix}.clip"].exp() ** 0\n        if before', TRAINABLE),
+    Defect("zero point left in the bias", "quant/trainable.py", "return w.double() @ self.centres[name] if", "return 0.0 if", TRAINABLE),
+    Defect("resumed with another recipe", "quant/train.py", "if path.is_file():", "if False:", "tests/quant/test_train.py -k other_settings"),
 )  # fmt: skip
