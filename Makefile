@@ -3,7 +3,7 @@
 # make proofs  the slow proofs
 # make mutants apply the committed defects one by one: each must fail its test
 # make lint    ruff
-# make artifact  fine-tune, quantize, train and measure the committed model again (40 minutes; resumes where it was cut)
+# make artifact  fine-tune, quantize, train and measure the committed model again (about 40 minutes; resumes where it was cut)
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
