@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one table of AXI-Lite registers: engine and clocking wizard, as the driver, the emulated device, the kernels'
-INTERFACE pragmas and docs/registers.md have them.
+"""The one table of addresses and AXI-Lite registers, as the driver, the emulated device, the RTL (rtl/registers.vh), the
+block design's Tcl and docs/registers.md have them.
 
-Vitis HLS keeps words after an argument for its own use (a validity flag after each output, a gap after each 64-bit
-input); the offsets below leave them free. `python -m zynqbert.fpga.registers` prints docs/registers.md.
+`python -m zynqbert.fpga.registers > docs/registers.md` and
+`python -m zynqbert.fpga.registers --verilog > fpga/rtl/registers.vh` render it; a test compares.
 """
 
+import sys
 from dataclasses import dataclass
 
-from .instructions import PROGRAM_VERSION
+from .capabilities import CAPABILITIES, bits
+from .instructions import LANES, PROGRAM_VERSION
 
-ENGINE_VLNV = "zynqbert.org:hls:engine_fetch:1.0"
-ENGINE_BASE = 0xA000_0000
-CLOCK_WIZARD_VLNV = "xilinx.com:ip:clk_wiz:6.0"
-CLOCK_WIZARD_BASE = 0xA001_0000
-RANGE = 0x1_0000  # bytes of address space of each
-CLOCK_INPUT_MHZ = 100.0
+RANGE = 0x1_0000  # bytes of address space of each block
+CLOCK_INPUT_MHZ = 100.0  # the fixed clock: AXI-Lite, the wizard's control and its input
+WIZARD_OUTPUTS_MHZ = (300, 200, 150, 100)  # CLKOUT0 .. 3 as the bitstream sets them, VCO 1200 MHz
+SELECT_WAIT_CYCLES = 64  # fixed-clock cycles that the engine stands still before, and after, a change of output
 
 ID_MAGIC = 0x5A51  # "ZQ"
 
@@ -24,6 +24,11 @@ WIZARD_RESET = 0xA
 WIZARD_LOCKED = 1 << 0
 WIZARD_LOAD = 0b11  # LOAD and SADDR: take the registers over
 WIZARD_DEFAULTS = 0b01  # LOAD alone: back to what the bitstream had
+
+
+CLOCK_STOP = 1 << 8
+CLOCK_STOPPED, CLOCK_BUSY = 1 << 8, 1 << 9
+RESET_ENGINE = 1 << 0
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,11 @@ class Register:
 STATUS_NAMES = ("fine", "bad opcode", "bad field", "bus error", "deadlock", "internal fault")
 _STATUS_MEANING = "how the last run ended: " + ", ".join(f"{code} {name}" for code, name in enumerate(STATUS_NAMES))
 
+_ID_MEANING = (
+    "[31:16] 0x5A51, [15:8] program version, [7:0] columns; [39:32] lanes; from bit 40 on, one each: "
+    + ", ".join(name.replace("_", " ") for name in CAPABILITIES)
+)
+
 ENGINE = (
     Register("AP_CTRL", 0x00, 32, "RW", "bit 0 ap_start, 1 ap_done (COR), 2 ap_idle, 3 ap_ready (COR)"),
     Register("GIE", 0x04, 32, "RW", "bit 0: interrupts on"),
@@ -51,22 +61,46 @@ ENGINE = (
     Register("PROGRAM", 0x10, 64, "RW", "address of the program, a multiple of 16"),
     Register("IMAGE", 0x20, 64, "RW", "address of the memory image, a multiple of 16"),
     Register("IO", 0x30, 64, "RW", "address of the io buffer, a multiple of 16"),
-    Register(
-        "INSTRUCTIONS", 0x40, 32, "RW", "instructions in the program; 0 runs nothing, but sets STATUS, DETAIL and ID"
-    ),
+    Register("INSTRUCTIONS", 0x40, 32, "RW", "instructions in the program; 0 runs nothing, but sets STATUS and DETAIL"),
     Register("ROW_BLOCKS", 0x48, 32, "RW", "row blocks of the pass, 1 .. 4"),
     Register("STATUS", 0x50, 32, "R", _STATUS_MEANING),
     Register("DETAIL", 0x60, 64, "R", "index of the last instruction, or the address of a bus error"),
-    Register("ID", 0x70, 32, "R", "[31:16] 0x5A51, [15:8] program version, [7:0] columns; 0 before the first run"),
+    Register("ID", 0x70, 64, "R", _ID_MEANING),
+    Register("CLOCK", 0x80, 32, "RW", "[1:0] the wizard's output that clocks the engine; bit 8: 1 stops that clock"),
+    Register("CLOCK_STATUS", 0x84, 32, "R", "[1:0] output in use; bit 8: the clock is stopped; bit 9: changing"),
+    Register("RESET", 0x88, 32, "RW", "bit 0: write 1 to reset the engine; reads 1 until that is done"),
 )
 
 CLOCK_WIZARD = (
     Register("RESET", 0x00, 32, "W", "write 0xA: software reset"),
     Register("STATUS", 0x04, 32, "R", "bit 0: locked"),
     Register("CONFIG0", 0x200, 32, "RW", "[7:0] DIVCLK, [15:8] MULT, [25:16] fraction of MULT x 1000"),
-    Register("CONFIG2", 0x208, 32, "RW", "[7:0] divide of CLKOUT0, [17:8] its fraction x 1000"),
+    Register("CLKOUT0", 0x208, 32, "RW", "[7:0] divide of output 0, [17:8] its fraction x 1000"),
+    Register("CLKOUT1", 0x214, 32, "RW", "[7:0] divide of output 1"),
+    Register("CLKOUT2", 0x220, 32, "RW", "[7:0] divide of output 2"),
+    Register("CLKOUT3", 0x22C, 32, "RW", "[7:0] divide of output 3"),
     Register("LOAD", 0x25C, 32, "RW", "write 3: load the registers above; 1: restore the defaults"),
 )
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of the overlay with a place in the PL's address space; `cell` is its name in the block design."""
+
+    cell: str
+    title: str
+    vlnv: str
+    base: int
+    registers: tuple[Register, ...]
+
+
+BLOCKS = (
+    Block("engine", "Engine", "xilinx.com:module_ref:engine_control:1.0", 0xA000_0000, ENGINE),
+    Block("clock_wizard", "Clocking wizard", "xilinx.com:ip:clk_wiz:6.0", 0xA001_0000, CLOCK_WIZARD),
+    Block("interrupts", "Interrupt controller, driven by pynq", "xilinx.com:ip:axi_intc:4.1", 0xA002_0000, ()),
+)
+ENGINE_BLOCK, CLOCK_WIZARD_BLOCK, INTERRUPT_BLOCK = BLOCKS
+ENGINE_INTERRUPT = 0  # input of the interrupt controller
 
 _ENGINE = {register.name: register for register in ENGINE}
 _CLOCK_WIZARD = {register.name: register for register in CLOCK_WIZARD}
@@ -82,9 +116,10 @@ def clock_wizard(name: str) -> Register:
     return _CLOCK_WIZARD[name]
 
 
-def engine_id(columns: int) -> int:
-    """What ID reads on an engine of `columns` columns that runs this version of programs."""
-    return ID_MAGIC << 16 | PROGRAM_VERSION << 8 | columns
+def engine_id(columns: int, capabilities: tuple[str, ...] = CAPABILITIES) -> int:
+    """What ID reads (64 bits) on an engine of `columns` columns that runs this version of programs."""
+    low = ID_MAGIC << 16 | PROGRAM_VERSION << 8 | columns
+    return (bits(capabilities) << 8 | LANES) << 32 | low
 
 
 def render() -> str:
@@ -96,29 +131,40 @@ def render() -> str:
         "A 64-bit register is two words, the low one first. COR: clears on read. TOW: a 1 written toggles the bit.",
         "",
     ]
-    blocks = (
-        ("Engine", ENGINE_VLNV, ENGINE_BASE, ENGINE),
-        ("Clocking wizard", CLOCK_WIZARD_VLNV, CLOCK_WIZARD_BASE, CLOCK_WIZARD),
-    )
-    for title, vlnv, base, table in blocks:
+    for block in BLOCKS:
         lines += [
-            f"## {title}",
+            f"## {block.title}",
             "",
-            f"`{vlnv}`, base address 0x{base:08X}, range 0x{RANGE:X}; the overlay's metadata decides.",
+            f"`{block.vlnv}`, cell `{block.cell}`, base address 0x{block.base:08X}, range 0x{RANGE:X}; "
+            "the overlay's metadata decides.",
             "",
-            "| offset | name | bits | access | meaning |",
-            "|---|---|---|---|---|",
         ]
-        lines += [f"| 0x{r.offset:02X} | {r.name} | {r.width} | {r.access} | {r.meaning} |" for r in table]
-        lines.append("")
+        if block.registers:
+            lines += ["| offset | name | bits | access | meaning |", "|---|---|---|---|---|"]
+            lines += [f"| 0x{r.offset:02X} | {r.name} | {r.width} | {r.access} | {r.meaning} |" for r in block.registers]
+            lines.append("")
     lines += [
         "To run: write PROGRAM, IMAGE, IO, INSTRUCTIONS and ROW_BLOCKS, write 1 to AP_CTRL, read AP_CTRL until bit 1",
-        "is set (that read clears it), read STATUS. The wizard is written only while AP_CTRL bit 2 (idle) is set; its",
-        f"output is {CLOCK_INPUT_MHZ:g} MHz x MULT / (DIVCLK x divide); fractions are multiples of 125.",
+        "is set (that read clears it), read STATUS. All registers are on the fixed clock and answer while the engine's",
+        "clock stands. A change of CLOCK stops the engine's clock, waits, changes the output, waits, and starts it.",
+        "The wizard is written only while AP_CTRL bit 2 (idle) is set and CLOCK_STATUS says stopped; output n is",
+        f"{CLOCK_INPUT_MHZ:g} MHz x MULT / (DIVCLK x divide n); fractions, of MULT and of output 0 alone, are multiples",
+        "of 125. Retuning resets nothing: what is on chip stays.",
         "",
     ]
     return "\n".join(lines)
 
 
+def render_verilog() -> str:
+    """rtl/registers.vh: offsets of the engine's registers as local parameters."""
+    lines = [
+        "// SPDX-License-Identifier: Apache-2.0",
+        "// Generated by `python -m zynqbert.fpga.registers --verilog > fpga/rtl/registers.vh`.",
+    ]
+    lines += [f"localparam [7:0] REG_{r.name} = 8'h{r.offset:02X};" for r in ENGINE]
+    lines += [f"localparam integer SELECT_WAIT_CYCLES = {SELECT_WAIT_CYCLES};"]
+    return "\n".join(lines) + "\n"
+
+
 if __name__ == "__main__":
-    print(render(), end="")
+    print(render_verilog() if "--verilog" in sys.argv[1:] else render(), end="")

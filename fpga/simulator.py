@@ -142,6 +142,7 @@ def compile_library(build: str, columns: int, *, sanitize: bool = False, root: P
 def _load(library: Path) -> ctypes.CDLL:
     lib = ctypes.CDLL(str(library))
     pointer = ctypes.c_void_p
+    lib.zq_id.restype = ctypes.c_uint64
     lib.zq_create.restype = pointer
     lib.zq_destroy.argtypes = [pointer]
     lib.zq_message.restype = ctypes.c_char_p

@@ -58,6 +58,9 @@ constexpr int kTokenDepth = 16;
 // Program.
 constexpr int kProgramVersion = 2;
 constexpr int kInstructionBeats = 4;
-constexpr unsigned kEngineId = 0x5A51u << 16 | kProgramVersion << 8 | kColumns;
+constexpr unsigned kCapabilities = 0b11111;  // fpga/capabilities.py
+// Register ID, 64 bits: what stands on chip beside fetch (fpga/registers.py, rtl/engine_control.v).
+constexpr unsigned long long kEngineId =
+    (static_cast<unsigned long long>(kCapabilities) << 8 | kLanes) << 32 | 0x5A51u << 16 | kProgramVersion << 8 | kColumns;
 
 }  // namespace zq

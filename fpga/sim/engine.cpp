@@ -11,7 +11,7 @@ thread_local std::string last_message;
 
 extern "C" {
 
-unsigned zq_id() { return zq::kEngineId; }
+uint64_t zq_id() { return zq::kEngineId; }
 void* zq_create() { return new zq::engine(); }
 void zq_destroy(void* e) { delete static_cast<zq::engine*>(e); }
 const char* zq_message() { return last_message.c_str(); }

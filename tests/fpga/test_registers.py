@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The register table: sound in itself, and docs/registers.md is what it renders to."""
 
+import itertools
 from pathlib import Path
 
 import pytest
 from zynqbert.fpga import registers
 from zynqbert.fpga.boards import BOARDS, board_named
+from zynqbert.fpga.simulator import ROOT
 
 TABLES = {"engine": registers.ENGINE, "clock_wizard": registers.CLOCK_WIZARD}
 
@@ -26,21 +28,29 @@ def test_registers_are_words_that_do_not_overlap(table):
     assert {r.width for r in TABLES[table]} <= {32, 64}
 
 
-def test_the_word_after_an_argument_is_left_to_vitis():
-    """HLS puts a validity flag after each output and leaves a gap after each 64-bit input."""
-    words = {r.offset + at for r in registers.ENGINE for at in range(0, r.width // 8, 4)}
-    for register in registers.ENGINE:
-        if register.offset >= 0x10:
-            assert register.offset + register.width // 8 not in words, register.name
+def test_blocks_do_not_overlap():
+    places = sorted(block.base for block in registers.BLOCKS)
+    assert all(after - before >= registers.RANGE for before, after in itertools.pairwise(places))
+    assert len({block.cell for block in registers.BLOCKS}) == len({block.vlnv for block in registers.BLOCKS}) == 3
+
+
+def test_verilog_has_the_table():
+    text = (ROOT / "rtl" / "registers.vh").read_text()
+    assert text == registers.render_verilog()
+    assert "REG_CLOCK_STATUS = 8'h84;" in text
 
 
 def test_wizard_has_the_vendors_offsets():
     offsets = {r.name: r.offset for r in registers.CLOCK_WIZARD}
-    assert offsets == {"RESET": 0x000, "STATUS": 0x004, "CONFIG0": 0x200, "CONFIG2": 0x208, "LOAD": 0x25C}
+    assert offsets == {
+        "RESET": 0x000, "STATUS": 0x004, "CONFIG0": 0x200, "CLKOUT0": 0x208,
+        "CLKOUT1": 0x214, "CLKOUT2": 0x220, "CLKOUT3": 0x22C, "LOAD": 0x25C,
+    }  # fmt: skip
 
 
 def test_ids_tell_boards_apart():
-    assert registers.engine_id(128) == 0x5A510280
+    assert registers.engine_id(128) == 0x1F20_5A51_0280
+    assert registers.engine_id(192, ("plain_norm",)) == 0x0220_5A51_02C0
     assert len({registers.engine_id(board.columns) for board in BOARDS.values()}) == len(BOARDS)
 
 
