@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the cycle, power and resource models take for granted until a vendor report or a board says otherwise.
+"""What the cycle, power, resource and clock models take for granted until a vendor report or a board says otherwise.
 
 One table. `docs/assumptions.md` is rendered from it (`python -m zynqbert.fpga.assumptions > docs/assumptions.md`), and
 the models read their numbers from it, so that a figure that a report contradicts is replaced in one place. In
@@ -178,6 +178,24 @@ DEPTHS: dict[str, tuple[int, str]] = {
     "store_words": (3, "word to beat"),
 }  # fmt: skip
 
+# What a change of the engine's clock costs (clocking.py).
+_CLOCKING: tuple[tuple[str, float, str, str, str, str], ...] = (
+    (
+        "select_crossing", 4, "cycles",
+        "Cycles of the fixed 100 MHz clock that a change of register CLOCK takes beside its two waits: the request, "
+        "and stopping and starting across to the engine's clock.",
+        "10 cycles more, before each pass, cost BERT-base 0.001 %.",
+        "Verilator: fixed cycles from the write of CLOCK to CLOCK_STATUS without its changing bit",
+    ),
+    (
+        "retune_us", 250, "µs",
+        "From the stopped to the started clock when the wizard's outputs change: six register writes, the dynamic "
+        "reconfiguration, lock (at most 100 µs, DS925), five words read back.",
+        "Doubled, and before each pass, it costs BERT-base 2 % more on ZCU102 and 3 % more on ZCU111.",
+        "board: time of ClockWizardDriver.retune",
+    ),
+)  # fmt: skip
+
 # Loops that share a label in the kernels.
 LABELS = {"load_parameters": "load_words", "load_table": "load_words", "load_rows": "load_words",
           "load_embedding": "load_embedding_beats", "store_words": "store_beats"}  # fmt: skip
@@ -194,6 +212,7 @@ def _table() -> tuple[Assumption, ...]:
         )
         for loop, (depth, chain) in DEPTHS.items()
     ]  # fmt: skip
+    rows += _CLOCKING
     return tuple(Assumption(f"A{number:02}", *row) for number, row in enumerate(rows, 1))
 
 

@@ -25,10 +25,11 @@ BUDGET_S = 40.0  # of the accuracy sample; the whole stays under a minute
 
 @dataclass(frozen=True)
 class Accuracy:
-    """`right` of `total` sentences."""
+    """`right` of `total` answered sentences; `failed` more have no answer."""
 
     right: int
     total: int
+    failed: int = 0
 
     def interval(self, z: float = 1.96) -> tuple[float, float]:
         """Wilson's 95 % interval of the share."""
@@ -63,14 +64,20 @@ def demo(
             console.print(f"accuracy not measured: {reason}", highlight=False, markup=False, soft_wrap=True)
             return None
         accuracy = measure(engine, chosen)
-    low, high = accuracy.interval()
-    console.print(
-        f"accuracy {accuracy.right / accuracy.total:.1%} ({accuracy.right} of {accuracy.total} sentences of the test "
-        f"split, seed {seed}; 95 % interval {low:.1%} to {high:.1%})",
-        highlight=False,
-        soft_wrap=True,
-    )
+    console.print(summary(accuracy, seed), highlight=False, soft_wrap=True)
     return accuracy
+
+
+def summary(accuracy: Accuracy, seed: int) -> str:
+    """The accuracy in a line, and how many sentences have no answer."""
+    if not accuracy.total:
+        return f"accuracy not measured: all {accuracy.failed} sentences failed"
+    failed = f"; {accuracy.failed} more failed" if accuracy.failed else ""
+    low, high = accuracy.interval()
+    return (
+        f"accuracy {accuracy.right / accuracy.total:.1%} ({accuracy.right} of {accuracy.total} sentences of the test "
+        f"split, seed {seed}; 95 % interval {low:.1%} to {high:.1%}){failed}"
+    )
 
 
 def load_examples(offline: bool) -> tuple[list[datasets.Example], str | None]:
@@ -84,7 +91,7 @@ def load_examples(offline: bool) -> tuple[list[datasets.Example], str | None]:
 def show(engine: engines.Engine, examples: Sequence[datasets.Example], console: Console) -> None:
     """A table of results, a row a sentence."""
     results = list(engine.stream(example.text for example in examples))
-    source = results[0].source
+    source = next((result.source for result in results if result.source), "")
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("sentence", no_wrap=True, overflow="ellipsis", max_width=max(12, console.width - OTHER_COLUMNS))
     table.add_column("label")
@@ -92,27 +99,34 @@ def show(engine: engines.Engine, examples: Sequence[datasets.Example], console: 
         table.add_column(name, justify="right")
     table.add_column("correct?")
     for result, example in zip(results, examples, strict=True):
+        if result.error is not None:
+            table.add_row(Text(result.text), "failed", *[""] * 5)
+            continue
         table.add_row(
             Text(result.text),
             Text(result.label),
             f"{result.confidence:.3f}",
             f"{result.latency_ms:.3f}",
-            f"{result.power_w:.2f}",
-            f"{result.fps_per_w:.1f}",
+            "" if result.power_w is None else f"{result.power_w:.2f}",
+            "" if result.fps_per_w is None else f"{result.fps_per_w:.1f}",
             "yes" if result.label == datasets.LABELS[example.label] else "no",
         )
     console.print(table)
+    for result in results:
+        if result.error is not None:
+            console.print(f"failed: {result.error}", highlight=False, markup=False, soft_wrap=True)
 
 
 def measure(engine: engines.Engine, examples: Sequence[datasets.Example], budget_s: float = BUDGET_S) -> Accuracy:
     """Accuracy over `examples`, or over as many of them as the budget lets through."""
     deadline = time.monotonic() + budget_s
-    right = total = 0
+    right = total = failed = 0
     with progress("test sentences", len(examples)) as step:
         for result, example in zip(engine.stream(e.text for e in examples), examples, strict=True):
             right += result.label == datasets.LABELS[example.label]
-            total += 1
+            total += result.error is None
+            failed += result.error is not None
             step()
             if time.monotonic() > deadline:
                 break
-    return Accuracy(right, total)
+    return Accuracy(right, total, failed)

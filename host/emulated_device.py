@@ -14,32 +14,53 @@ from ..fpga import registers
 from ..fpga.boards import Board
 from ..fpga.registers import CLOCK_INPUT_MHZ
 from ..fpga.simulator import Simulator
+from .emulated_interrupts import InterruptBlock
 from .emulated_memory import Block, EmulatedBuffer, EmulatedMemory
 from .emulated_registers import ClockWizardBlock, EmulationError, EngineBlock, Faults, RegisterBlock, ps_clock_blocks
 from .pynq_quietly import Clocks, Device
+
+# Pynq 3.1 sets the clock by the divisors of the IOPLL (1500 MHz), 4.0 by the frequency.
+PL_CLOCK = {"enable": 1, "frequency": CLOCK_INPUT_MHZ, "divisor0": 15, "divisor1": 1}
+PL_PS_IRQ0 = 121  # the number Linux has for pl_ps_irq0[0]
 
 
 class EmulatedDevice(Device):
     """An emulated board. It has no `_probe_`, so that pynq never takes it for a board by itself.
 
-    `build` is the simulator's ("native", "csim" or "checked"); `faults` may be changed while it runs.
-    Raises simulator.SimulatorUnavailable where the kernels cannot be compiled.
+    `build` is the simulator's ("native", "csim" or "checked"); `faults` may be changed while it runs; `identity`: what
+    register ID reads, else what the simulated engine says. Raises simulator.SimulatorUnavailable where the kernels
+    cannot be compiled.
     """
 
-    def __init__(self, board: Board, *, build: str = "native", seed: int = 0, faults: Faults | None = None):
+    def __init__(
+        self,
+        board: Board,
+        *,
+        build: str = "native",
+        seed: int = 0,
+        faults: Faults | None = None,
+        identity: int | None = None,
+    ):
         super().__init__(f"emulated-{board.name}")
         self.board = board
         self.name = board.name.upper()
         self.arch = "aarch64"
         self.capabilities = {"REGISTER_RW": True}
         self.faults = faults or Faults()
-        self.simulator = Simulator(build, board.columns)
-        self.seed = seed
+        self.build, self.seed = build, seed
+        self._clear()
         self.memory = EmulatedMemory()
         self.fault_message = ""
-        self.engine = EngineBlock(board.columns, self._run, self.faults)
-        self.clock_wizard = ClockWizardBlock(lambda: self.engine.idle, self.faults)
-        self._blocks: tuple[RegisterBlock, ...] = (self.engine, self.clock_wizard, *ps_clock_blocks())
+        identity = self.simulator.lib.zq_id() if identity is None else identity
+        self.engine = EngineBlock(identity, self._run, self._clear, lambda: self.clock_wizard.locked, self.faults)
+        self.clock_wizard = ClockWizardBlock(lambda: self.engine.stopped, self.faults)
+        self.interrupts = InterruptBlock(lambda: self.engine.interrupt << registers.ENGINE_INTERRUPT)
+        self._blocks: tuple[RegisterBlock, ...] = (
+            self.engine,
+            self.clock_wizard,
+            self.interrupts,
+            *ps_clock_blocks(),
+        )
         self._folder = tempfile.TemporaryDirectory(prefix="zynqbert-")
         self.bitstream = str(Path(self._folder.name) / "zynqbert.bit")
         Path(self.bitstream).touch()
@@ -50,21 +71,21 @@ class EmulatedDevice(Device):
     # What pynq.Overlay asks of a device
 
     def get_bitfile_metadata(self, bitfile_name: str, partial: bool = False) -> SimpleNamespace:
-        """What pynq would parse from the bitstream's .hwh: the two blocks and the PL clock."""
+        """What pynq would parse from the bitstream's .hwh: the blocks, the interrupt and the PL clock."""
         if bitfile_name != self.bitstream:
             raise EmulationError(f"{bitfile_name} is no bitstream of the emulated {self.name}")
+        controller = registers.INTERRUPT_BLOCK.cell
+        pin = f"{registers.ENGINE_BLOCK.cell}/interrupt"
+        pins = {pin: {"controller": controller, "index": registers.ENGINE_INTERRUPT, "fullpath": pin}}
         return SimpleNamespace(
-            ip_dict={
-                "engine": _ip("engine", registers.ENGINE_VLNV, registers.ENGINE_BASE),
-                "clock_wizard": _ip("clock_wizard", registers.CLOCK_WIZARD_VLNV, registers.CLOCK_WIZARD_BASE),
-            },
+            ip_dict={block.cell: _ip(block, pins) for block in registers.BLOCKS},
             gpio_dict={},
-            interrupt_controllers={},
-            interrupt_pins={},
+            interrupt_controllers={controller: {"parent": "", "index": 0, "raw_irq": PL_PS_IRQ0}},
+            interrupt_pins=pins,
             hierarchy_dict={},
             mem_dict={},
             # pynq 3.0 sets the clocks of the processor it runs on, not those of a device
-            clock_dict={0: {"enable": 1, "frequency": CLOCK_INPUT_MHZ}} if hasattr(Clocks, "set_device") else {},
+            clock_dict={0: dict(PL_CLOCK)} if hasattr(Clocks, "set_device") else {},
             systemgraph=None,
         )
 
@@ -111,6 +132,15 @@ class EmulatedDevice(Device):
 
     # The engine
 
+    @property
+    def engine_mhz(self) -> float:
+        """The clock the engine runs on; 0 while it stands."""
+        return 0.0 if self.engine.stopped else self.clock_wizard.outputs_mhz[self.engine.output]
+
+    def _clear(self) -> None:
+        """What a reset leaves: an engine that knows nothing of what ran before."""
+        self.simulator = Simulator(self.build, self.board.columns)
+
     def _run(self, program: int, image: int, io: int, instructions: int, row_blocks: int) -> tuple[int, int]:
         status = self.simulator.run(self.memory.regions(), program, image, io, instructions, row_blocks, seed=self.seed)
         self.fault_message = getattr(status, "message", "")
@@ -121,20 +151,21 @@ class EmulatedDevice(Device):
         return buffer.bo.device
 
 
-def _ip(name: str, vlnv: str, base: int) -> dict:
-    """A pynq ip_dict entry."""
+def _ip(block: registers.Block, pins: dict[str, dict]) -> dict:
+    """The pynq ip_dict entry of `block`, with those of the interrupt pins that are its own."""
+    own = {pin.rpartition("/")[2]: entry for pin, entry in pins.items() if pin.startswith(f"{block.cell}/")}
     return {
-        "type": vlnv,
-        "phys_addr": base,
+        "type": block.vlnv,
+        "phys_addr": block.base,
         "addr_range": registers.RANGE,
         "mem_id": "s_axi_control",
         "memtype": "REGISTER",
-        "fullpath": name,
+        "fullpath": block.cell,
         "parameters": {},
         "registers": {},
         "state": None,
         "gpio": {},
-        "interrupts": {},
+        "interrupts": own,
         "bdtype": None,
         "driver": None,
         "device": None,

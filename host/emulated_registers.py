@@ -5,15 +5,16 @@ pynq.Overlay writes before a download.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 
 from ..fpga import registers
 from ..fpga.registers import Register
 
-# What a bitstream is built with: 100 MHz x 10 / (1 x 4) = 250 MHz.
-WIZARD_CONFIG0_DEFAULT = 10 << 8 | 1
-WIZARD_CONFIG2_DEFAULT = 4
-# Reads of the wizard's STATUS until it reports lock again after LOAD.
-READS_UNTIL_LOCK = 3
+# What a bitstream is built with: a VCO of 100 MHz x 12, outputs of 300, 200, 150, 100 MHz.
+BUILT_WITH = {"CONFIG0": 12 << 8 | 1, "CLKOUT0": 4, "CLKOUT1": 6, "CLKOUT2": 8, "CLKOUT3": 12}
+VCO_MHZ = (800, 1600)
+# Reads of a status register that a change takes: of CLOCK, of RESET, of the wizard's settings until it has lock.
+READS_UNTIL_DONE = 3
 
 
 class EmulationError(RuntimeError):
@@ -24,8 +25,14 @@ class EmulationError(RuntimeError):
 class Faults:
     """Faults that tests inject."""
 
-    never_finishes: bool = False  # ap_start is taken, ap_done never comes
-    never_locks: bool = False  # the clocking wizard stays unlocked after LOAD
+    hangs: int = 0  # so many coming starts never end, until RESET; -1: all
+    never_locks: bool = False  # the clocking wizard has no lock
+    locks_lost: int = 0  # so many coming loads of the wizard end without lock; -1: all
+
+
+def _one_less(coming: int) -> int:
+    """A count of faults to come, after one of them; 0 stays none, -1 all."""
+    return coming - 1 if coming > 0 else coming
 
 
 class RegisterBlock:
@@ -76,92 +83,179 @@ class StorageBlock(RegisterBlock):
 
 
 class EngineBlock(RegisterBlock):
-    """The engine's registers; writing ap_start calls `run(program, image, io, instructions, row_blocks)`, which
-    answers (status, detail)."""
+    """The engine's registers. ap_start calls `run(program, image, io, instructions, row_blocks)`, which answers
+    (status, detail); RESET calls `clear()`. `locked()` says whether the wizard gives clocks.
+    """
 
-    def __init__(self, columns: int, run: Callable[..., tuple[int, int]], faults: Faults):
-        super().__init__("engine", registers.ENGINE_BASE, registers.RANGE, registers.ENGINE)
-        self.columns, self.run, self.faults = columns, run, faults
-        self.control = registers.engine("AP_CTRL").offset
-        self.values[self.control] = registers.AP_IDLE
+    def __init__(
+        self,
+        identity: int,
+        run: Callable[..., tuple[int, int]],
+        clear: Callable[[], None],
+        locked: Callable[[], bool],
+        faults: Faults,
+    ):
+        block = registers.ENGINE_BLOCK
+        super().__init__("engine", block.base, registers.RANGE, block.registers)
+        self.run, self.clear, self.locked, self.faults = run, clear, locked, faults
+        self._reads_until_clock = self._reads_until_reset = 0
+        self.put(registers.engine("ID"), identity)
+        self._set("AP_CTRL", registers.AP_IDLE)
+
+    def _get(self, name: str) -> int:
+        return self.values[registers.engine(name).offset]
+
+    def _set(self, name: str, value: int) -> None:
+        self.values[registers.engine(name).offset] = value
 
     @property
     def idle(self) -> bool:
         """Whether no program runs."""
-        return bool(self.values[self.control] & registers.AP_IDLE)
+        return bool(self._get("AP_CTRL") & registers.AP_IDLE)
+
+    @property
+    def output(self) -> int:
+        """The wizard's output that clocks the engine, or did until its clock was stopped."""
+        return self._get("CLOCK_STATUS") & 3
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the engine's clock stands, and no change of it is under way."""
+        return bool(self._get("CLOCK_STATUS") & registers.CLOCK_STOPPED) and not self._reads_until_clock
+
+    @property
+    def interrupt(self) -> bool:
+        """The level of the interrupt line."""
+        return bool(self._get("GIE") & 1 and self._get("ISR"))
 
     def read(self, offset: int) -> int:
+        if offset == registers.engine("CLOCK_STATUS").offset:
+            return self._clock_status()
+        if offset == registers.engine("RESET").offset:
+            return self._reset_status()
         value = super().read(offset)
-        if offset == self.control:  # ap_done and ap_ready clear on read
+        if offset == registers.engine("AP_CTRL").offset:  # ap_done and ap_ready clear on read
             self.values[offset] = value & ~(registers.AP_DONE | registers.AP_READY)
         return value
 
     def write(self, offset: int, value: int) -> None:
         if offset == registers.engine("ISR").offset:
-            self.values[offset] ^= value
-        elif offset != self.control:
+            self.values[offset] ^= value & 3
+        elif offset == registers.engine("AP_CTRL").offset:
+            if value & registers.AP_START and self.idle:
+                self._start()
+        elif offset == registers.engine("CLOCK").offset:
+            self._change_clock(value & (registers.CLOCK_STOP | 3))
+        elif offset == registers.engine("RESET").offset:
+            if value & registers.RESET_ENGINE:
+                self._reset()
+        else:
             super().write(offset, value)
-        elif value & registers.AP_START and self.idle:
-            self._start()
 
     def _start(self) -> None:
-        if self.faults.never_finishes:
-            self.values[self.control] = registers.AP_START
+        if self._get("CLOCK") & registers.CLOCK_STOP:
+            raise EmulationError("the engine is started while its clock is stopped")
+        if self._get("RESET"):
+            raise EmulationError("the engine is started while it is being reset")
+        if self.faults.hangs:
+            self.faults.hangs = _one_less(self.faults.hangs)
+            self._set("AP_CTRL", registers.AP_START)
             return
         names = ("PROGRAM", "IMAGE", "IO", "INSTRUCTIONS", "ROW_BLOCKS")
         status, detail = self.run(*(self.get(registers.engine(name)) for name in names))
-        self.put(registers.engine("STATUS"), status)
+        self._set("STATUS", status)
         self.put(registers.engine("DETAIL"), detail)
-        self.put(registers.engine("ID"), registers.engine_id(self.columns))
-        self.values[registers.engine("ISR").offset] |= self.values[registers.engine("IER").offset] & 3
-        self.values[self.control] = registers.AP_IDLE | registers.AP_DONE | registers.AP_READY
+        self._set("ISR", self._get("ISR") | self._get("IER") & 3)
+        self._set("AP_CTRL", registers.AP_IDLE | registers.AP_DONE | registers.AP_READY)
+
+    def _change_clock(self, value: int) -> None:
+        if not self.idle:
+            raise EmulationError("the engine's clock is changed while a program runs")
+        if not value & registers.CLOCK_STOP and not self.locked():
+            raise EmulationError("the engine's clock is started while the clocking wizard has no lock")
+        if value != self._get("CLOCK"):
+            self._set("CLOCK", value)
+            self._reads_until_clock = READS_UNTIL_DONE
+
+    def _clock_status(self) -> int:
+        self._reads_until_clock = max(0, self._reads_until_clock - 1)
+        if self._reads_until_clock:
+            return self.output | registers.CLOCK_BUSY
+        self._set("CLOCK_STATUS", self._get("CLOCK"))  # the bits of both stand alike
+        return self._get("CLOCK_STATUS")
+
+    def _reset(self) -> None:
+        """Ends the run without done; how the last one ended stays to be read."""
+        self.clear()
+        self._set("AP_CTRL", registers.AP_IDLE)
+        self._set("ISR", 0)
+        self._set("RESET", registers.RESET_ENGINE)
+        self._reads_until_reset = READS_UNTIL_DONE
+
+    def _reset_status(self) -> int:
+        self._reads_until_reset -= self.locked()  # a reset takes cycles of the engine's clock
+        if self._reads_until_reset <= 0:
+            self._set("RESET", 0)
+        return self._get("RESET")
 
 
 class ClockWizardBlock(RegisterBlock):
-    """Clocking wizard 6.0: the dividers written take effect at LOAD, lock comes a few reads later."""
+    """Clocking wizard 6.0: what is written takes effect at LOAD, lock comes a few reads later.
 
-    def __init__(self, engine_idle: Callable[[], bool], faults: Faults):
-        super().__init__("clocking wizard", registers.CLOCK_WIZARD_BASE, registers.RANGE, registers.CLOCK_WIZARD)
-        self.engine_idle, self.faults = engine_idle, faults
-        self.reads_until_lock = 0
-        self._defaults()
+    `stopped()` says whether the engine's clock stands; `outputs_mhz` is what each output gives.
+    """
+
+    def __init__(self, stopped: Callable[[], bool], faults: Faults):
+        block = registers.CLOCK_WIZARD_BLOCK
+        super().__init__("clocking wizard", block.base, registers.RANGE, block.registers)
+        self.stopped, self.faults = stopped, faults
+        self._lost, self._reads_until_lock = False, 0
+        self._put_defaults()
+        self._take_over()
 
     @property
-    def mhz(self) -> float:
-        """Frequency of CLKOUT0 with what was loaded last."""
-        config0, config2 = self.loaded
-        multiply = (config0 >> 8 & 255) + (config0 >> 16 & 1023) / 1000
-        divide = (config0 & 255) * ((config2 & 255) + (config2 >> 8 & 1023) / 1000)
-        return registers.CLOCK_INPUT_MHZ * multiply / divide
+    def locked(self) -> bool:
+        """Whether the outputs can be used."""
+        return not (self._lost or self._reads_until_lock or self.faults.never_locks)
 
-    def _defaults(self) -> None:
-        self.put(registers.clock_wizard("CONFIG0"), WIZARD_CONFIG0_DEFAULT)
-        self.put(registers.clock_wizard("CONFIG2"), WIZARD_CONFIG2_DEFAULT)
-        self._load()
+    def _put_defaults(self) -> None:
+        for name, value in BUILT_WITH.items():
+            self.put(registers.clock_wizard(name), value)
 
     def _load(self) -> None:
-        self.loaded = tuple(self.get(registers.clock_wizard(name)) for name in ("CONFIG0", "CONFIG2"))
-        self.reads_until_lock = READS_UNTIL_LOCK
+        self._take_over()
+        self._reads_until_lock = READS_UNTIL_DONE
+        self._lost = self.faults.locks_lost != 0
+        self.faults.locks_lost = _one_less(self.faults.locks_lost)
+
+    def _take_over(self) -> None:
+        config, *outputs = (self.get(registers.clock_wizard(name)) for name in BUILT_WITH)
+        prescale, multiply = config & 255, (config >> 8 & 255) + Fraction(config >> 16 & 1023, 1000)
+        divides = [Fraction(word & 255) for word in outputs]
+        divides[0] += Fraction(outputs[0] >> 8 & 1023, 1000)
+        if prescale == 0 or 0 in divides:
+            raise EmulationError("the clocking wizard is loaded with a factor of 0")
+        vco = Fraction(registers.CLOCK_INPUT_MHZ) * multiply / prescale
+        if not VCO_MHZ[0] <= vco <= VCO_MHZ[1]:
+            raise EmulationError(f"the clocking wizard is loaded with a VCO of {float(vco):g} MHz")
+        self.outputs_mhz = tuple(float(vco / divide) for divide in divides)
 
     def read(self, offset: int) -> int:
         if offset == registers.clock_wizard("STATUS").offset:
-            if self.faults.never_locks:
-                return 0
-            self.reads_until_lock = max(0, self.reads_until_lock - 1)
-            return registers.WIZARD_LOCKED if self.reads_until_lock == 0 else 0
+            self._reads_until_lock = max(0, self._reads_until_lock - 1)
+            return registers.WIZARD_LOCKED if self.locked else 0
         return super().read(offset)
 
     def write(self, offset: int, value: int) -> None:
-        if not self.engine_idle():
-            raise EmulationError("the clocking wizard is written while the engine runs")
+        if not self.stopped():
+            raise EmulationError("the clocking wizard is written while the engine's clock is not stopped")
         super().write(offset, value)
-        if offset == registers.clock_wizard("RESET").offset and value == registers.WIZARD_RESET:
-            self._defaults()
-        elif offset == registers.clock_wizard("LOAD").offset:
-            if value == registers.WIZARD_DEFAULTS:
-                self._defaults()
-            elif value == registers.WIZARD_LOAD:
-                self._load()
+        reset = offset == registers.clock_wizard("RESET").offset and value == registers.WIZARD_RESET
+        load = offset == registers.clock_wizard("LOAD").offset and value
+        if reset or load == registers.WIZARD_DEFAULTS:
+            self._put_defaults()
+        if reset or load in (registers.WIZARD_DEFAULTS, registers.WIZARD_LOAD):
+            self._load()
 
 
 def ps_clock_blocks() -> tuple[StorageBlock, StorageBlock]:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The engine with a model in it: `with open(board=..., artifact=...) as engine: for result in engine.stream(texts)`."""
 
+import logging
+import time
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,14 +12,21 @@ import numpy as np
 from ..fpga import instructions as isa
 from ..fpga.boards import Board, board_named
 from ..quant.artifact import Artifact, load_artifact
-from . import driver
+from . import driver as drivers
+from .answers import sentence_answer, token_answers
+from .buffers import Buffers
+from .checks import check_identity, check_plan
+from .clocks import ClockChange, ClockTree
 from .compiler import ModelShape, Plan, plan
-from .errors import EngineMismatch
+from .errors import EngineMismatch, EngineTimeout, ResetTimeout
 from .memory_image import memory_image
 from .packing import Pass, Sentence, SentenceEncoder, pack_pass, text_and_pair
-from .pynq_quietly import Overlay, allocate
-from .result import Result, TokenLabel, scores_of
+from .pynq_quietly import Overlay
+from .recovery import recover, settle
+from .result import Result
 from .target import Target, choose
+
+logger = logging.getLogger(__name__)
 
 TIMEOUT_S = 10.0
 
@@ -34,15 +43,18 @@ def open(  # the counterpart of the builtin, as the package's users see it
 ) -> "Engine":
     """Load the overlay and the model of folder `artifact` on `board` ("zcu102", "zcu111"); close it after use.
 
-    device: "auto", "board", "emulated", or a Target. clock_mhz: the engine's clock, else the board's plan. trace: keep
-    every buffer of a pass for `Engine.traces`. Raises ArtifactError, CompileError, PackError, TargetError, ClockError,
-    EngineError, EngineMismatch.
+    device: "auto", "board", "emulated", or a Target. clock_mhz: the engine's clock, else the board's plan, or the
+    bitstream's limit where that is lower. trace: keep every buffer of a pass for `Engine.traces`. timeout_s: when a
+    pass counts as hung. Raises ArtifactError, CompileError, PackError, TargetError, ManifestError, ClockError,
+    EngineMismatch.
     """
     board = board_named(board) if isinstance(board, str) else board
     model = load_artifact(artifact)
     compiled = plan(ModelShape.of_manifest(model.manifest), board, artifact=model, trace=trace)
     target = device if isinstance(device, Target) else choose(board, device, bitstream=bitstream)
-    return Engine(target, compiled, model, board.clock_mhz if clock_mhz is None else clock_mhz, timeout_s)
+    if clock_mhz is None:
+        clock_mhz = min(board.clock_mhz, target.max_clock_mhz)
+    return Engine(target, compiled, model, clock_mhz, timeout_s)
 
 
 class Engine:
@@ -58,7 +70,9 @@ class Engine:
         max_tokens = min(isa.MAX_ROWS, shape.positions, self.task["max_length"])
         self.encoder = SentenceEncoder(model.tokenizer_path, max_tokens, shape.vocab, shape.types)
         self.meter = target.meter(compiled)
-        self._buffers: list = []
+        self._buffers = Buffers(target.device)
+        self._program = self._image = self._io = None
+        self.driver: drivers.EngineDriver | None = None  # once it is known to be our engine
         try:
             self._load(target, model, clock_mhz)
         except BaseException:
@@ -66,20 +80,32 @@ class Engine:
             raise
 
     def _load(self, target: Target, model: Artifact, clock_mhz: float) -> None:
+        start = time.perf_counter()
+        manifest, path = target.manifest, target.manifest_path
+        logger.info("%s, bitstream %s", target.name, target.bitstream)
+        if manifest is not None:
+            check_plan(self.plan, manifest, f"the engine of {path}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pynq's search for plug-ins warns of its own imports
             self.overlay = Overlay(target.bitstream, device=target.device)
-        self.driver = self._block(driver.EngineDriver)
-        self.clock_wizard = self._block(driver.ClockWizardDriver)
-        columns = self.driver.identify()
-        if columns != self.plan.board.columns:
-            raise EngineMismatch(
-                f"the overlay's engine has {columns} columns, the {self.plan.board.name}'s {self.plan.board.columns}"
-            )
-        self.clock_mhz = self.clock_wizard.set_mhz(clock_mhz, self.driver)
-        self._program = self._filled(np.frombuffer(self.plan.program, np.uint8))
-        self._image = self._filled(memory_image(self.plan, model))
-        self._io = self._allocate(self.plan.io.bytes)
+        driver = self._block(drivers.EngineDriver)
+        identity = driver.identify()
+        logger.info(
+            "engine: program version %d, %d columns, %d lanes, capabilities %s",
+            *(identity.program_version, identity.columns, identity.lanes),
+            " ".join(sorted(identity.capabilities)) or "none",
+        )
+        if manifest is not None:
+            check_identity(identity, manifest, path)
+        check_plan(self.plan, identity, "this bitstream's engine")
+        self.driver = driver
+        self.clocks = ClockTree(driver, self._block(drivers.ClockWizardDriver), target.max_clock_mhz)
+        self.set_clock(clock_mhz)
+        self._program = self._buffers.filled(np.frombuffer(self.plan.program, np.uint8))
+        self._image = self._buffers.filled(memory_image(self.plan, model))
+        self._io = self._buffers.allocate(self.plan.io.bytes)
+        sizes = (buffer.nbytes for buffer in (self._program, self._image, self._io))
+        logger.info("bytes of program %d, image %d, io %d; loaded in %.2f s", *sizes, time.perf_counter() - start)
 
     def _block(self, kind):
         """The overlay's one block that driver class `kind` is bound to."""
@@ -88,17 +114,6 @@ class Engine:
             raise EngineMismatch(f"the overlay has {len(names)} blocks of type {kind.bindto[0]}, one is needed")
         return getattr(self.overlay, names[0])
 
-    def _allocate(self, nbytes: int):
-        buffer = allocate(nbytes, np.uint8, target=self.target.device, cacheable=True)
-        self._buffers.append(buffer)
-        return buffer
-
-    def _filled(self, data: np.ndarray):
-        buffer = self._allocate(data.size)
-        buffer[:] = data
-        buffer.flush()
-        return buffer
-
     def __enter__(self) -> "Engine":
         return self
 
@@ -106,66 +121,84 @@ class Engine:
         self.close()
 
     def close(self) -> None:
-        """Free the buffers; the engine cannot be used after."""
-        while self._buffers:
-            self._buffers.pop().freebuffer()
-        self._program = self._image = self._io = None
+        """Leave the engine idle and free the buffers; it cannot be used after.
+
+        Raises ResetTimeout if not even a reset ends a pass; what it may still write to is not freed then.
+        """
+        driver, self.driver = self.driver, None
+        try:
+            if driver is not None:
+                settle(driver)
+        except ResetTimeout:
+            self._buffers.keep()
+            raise
+        finally:
+            self.meter.close()
+            self._buffers.free()
+            self._program = self._image = self._io = None
+
+    # The clock
+
+    def set_clock(self, mhz: float) -> ClockChange:
+        """Change the engine's clock to `mhz`, or the nearest below: `clock_mhz` is what it became, `asked_mhz` this.
+
+        Raises ClockError above the bitstream's limit, or where the clock does not follow.
+        """
+        self.clock = self.clocks.set_mhz(mhz)
+        self.asked_mhz = mhz
+        logger.info("engine clock: %s", self.clock)
+        if self.clock_mhz != mhz:
+            logger.warning("engine clock: %g MHz asked, %g MHz is the nearest below", mhz, self.clock_mhz)
+        return self.clock
+
+    @property
+    def clock_mhz(self) -> float:
+        """The engine's clock."""
+        return self.clock.mhz
 
     # Use
 
     def stream(self, texts: Iterable[str | tuple[str, str]], *, strict: bool = False) -> Iterator[Result]:
         """Answer texts, or pairs of texts, one by one, in order, as they come.
 
-        What is over the model's length is truncated and marked, or raises TooLong if `strict`.
+        What is over the model's length is truncated and marked, or raises TooLong if `strict`. A text whose pass hangs
+        has a result with `error`, and the engine is reset for the next; raises EngineStuck or ResetTimeout where that
+        does not help, EngineError where the engine refuses the program, as it would for every text.
         """
         for given in texts:
             yield self._answer(given, self.encoder.encode(given, strict=strict))
 
     def _answer(self, given: str | tuple[str, str], sentence: Sentence) -> Result:
         rows = pack_pass([sentence])
-        reading = self.meter.measure(lambda: self.run_pass(rows), rows.row_blocks, self.clock_mhz)
         text, pair = text_and_pair(given)
-        if self.task["kind"] == "token":
-            answer = self._token_answers(text, pair, sentence, rows.row_blocks)
-        else:
-            answer = self._sentence_answer()
+        known = {"text": text, "pair": pair, "clock_mhz": self.clock_mhz, "truncated": sentence.truncated}
+        try:
+            reading = self.meter.measure(lambda: self.run_pass(rows), rows.row_blocks, self.clock_mhz)
+        except EngineTimeout as hang:
+            recover(self.driver, hang)
+            return Result(**known, error=str(hang))
         return Result(
-            text=text,
-            pair=pair,
+            **known,
             latency_ms=reading.latency_ms,
-            energy_mj=reading.power_w * reading.latency_ms,
+            energy_mj=None if reading.power_w is None else reading.power_w * reading.latency_ms,
             power_w=reading.power_w,
-            clock_mhz=self.clock_mhz,
-            truncated=sentence.truncated,
             source=reading.source,
-            **answer,
+            **self._fields((text, pair), sentence, rows.row_blocks),
         )
 
-    def _sentence_answer(self) -> dict:
-        """What the last pass says: the fields of a Result that depend on the model's kind."""
-        logits = self.plan.io.logits(np.asarray(self._io), lane=0)
-        scores = scores_of(logits * self._logit_scale, self.task["scores"]).tolist()
-        answer = {"scores": dict(zip(self.labels, scores, strict=True)), "logits": tuple(logits.tolist())}
-        if self.task["scores"] == "none":
-            return answer | {"value": scores[0] if len(scores) == 1 else None}
-        best = int(np.argmax(logits))
-        return answer | {"label": self.labels[best], "confidence": scores[best]}
-
-    def _token_answers(self, text: str, pair: str | None, sentence: Sentence, row_blocks: int) -> dict:
-        """The same of a model that labels tokens."""
-        at = [span.row for span in sentence.spans]
-        logits = self.plan.io.token_logits(np.asarray(self._io), row_blocks)[at]  # [tokens, labels]
-        scores = scores_of(logits * self._logit_scale, self.task["scores"])
-        tokens = []
-        for span, best, row in zip(sentence.spans, np.argmax(logits, axis=1), scores, strict=True):
-            part = (pair if span.in_pair else text)[span.start : span.end]
-            tokens.append(TokenLabel(part, span.start, span.end, self.labels[best], float(row[best]), span.in_pair))
-        return {"tokens": tuple(tokens), "logits": tuple(map(tuple, logits.tolist()))}
+    def _fields(self, texts: tuple[str, str | None], sentence: Sentence, row_blocks: int) -> dict:
+        """What the last pass says."""
+        io, form = np.asarray(self._io), self.task["scores"]
+        if self.task["kind"] == "token":
+            logits = self.plan.io.token_logits(io, row_blocks)
+            return token_answers(logits, self._logit_scale, self.labels, form, sentence.spans, texts)
+        return sentence_answer(self.plan.io.logits(io, lane=0), self._logit_scale, self.labels, form)
 
     def run_pass(self, rows: Pass) -> None:
         """Run one pass; its results (and traces) are in the io buffer then. Raises EngineError, EngineTimeout."""
         if self._io is None:
             raise ValueError("the engine is closed")
+        logger.debug("a pass of %d row blocks, %d sentences", rows.row_blocks, len(rows.results))
         header = rows.header()
         at = self.plan.io.header
         region = self._io[at : at + header.size]

@@ -25,8 +25,30 @@ class EngineTimeout(HostError, TimeoutError):
         super().__init__(f"engine: not done after {seconds:g} s ({registers_shown})")
 
 
+class EngineStuck(EngineTimeout):
+    """The engine did not finish in time, and does not come back from a reset."""
+
+    def __init__(self, hang: EngineTimeout):
+        HostError.__init__(
+            self,
+            f"{hang}, nor does an empty program end after a reset; remedy: open the engine again, which loads the "
+            "overlay, or switch the board off and on",
+        )
+
+
+class ResetTimeout(EngineTimeout):
+    """The engine did not come back from a reset; the message shows its registers."""
+
+    def __init__(self, seconds: float, registers_shown: str):
+        HostError.__init__(
+            self,
+            f"engine: not reset after {seconds:g} s ({registers_shown}); remedy: load the overlay again, or switch the "
+            "board off and on",
+        )
+
+
 class EngineMismatch(HostError):
-    """The block at the engine's address is none that this host can drive."""
+    """The engine is none that this host can drive, or lacks what the artifact's program needs."""
 
 
 class ClockError(HostError):

@@ -4,7 +4,7 @@
 import csv
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, fields
 from pathlib import Path
@@ -19,49 +19,74 @@ from .result import Result
 
 # What one row of CSV holds: a sentence, then each label's score; or a token, of the sentence with this number from 1.
 SENTENCE_COLUMNS = tuple(f.name for f in fields(Result) if f.name not in ("scores", "tokens"))
-TOKEN_COLUMNS = ("sentence", "token", "start", "end", "label", "confidence", "in_pair")
+TOKEN_COLUMNS = ("sentence", "token", "start", "end", "label", "confidence", "in_pair", "error")
 
 # From which score on a label of several that may hold at once is shown.
 SHOWN_SCORE = 0.5
 
 
-def write_results(results: Iterable[Result], form: str, task: Mapping[str, Any], out=None) -> None:
-    """Write the results of a model of `task` (the manifest's) to `out` (stdout) as they come.
+def write_results(results: Iterable[Result], form: str, task: Mapping[str, Any], out=None) -> int:
+    """Write the results of a model of `task` (the manifest's) to `out` (stdout) as they come; how many have an error.
 
     form: "text", "jsonl" or "csv".
     """
     out = out or sys.stdout
-    if form == "jsonl":
-        for result in results:
+    write = _csv_writer(task, out) if form == "csv" else _line_writer(form, task, out)
+    failed = 0
+    for number, result in enumerate(results, 1):
+        write(number, result)
+        failed += result.error is not None
+    return failed
+
+
+def _line_writer(form: str, task: Mapping[str, Any], out) -> Callable[[int, Result], None]:
+    def write(number: int, result: Result) -> None:
+        if form == "jsonl":
             print(json.dumps(result.as_dict(), ensure_ascii=False), file=out, flush=True)
-    elif form == "csv":
-        writer = csv.writer(out, lineterminator="\n")
-        if task["kind"] == "token":
-            writer.writerow(TOKEN_COLUMNS)
-            for number, result in enumerate(results, 1):
-                writer.writerows((number, *astuple(token)) for token in result.tokens)
         else:
-            writer.writerow([*SENTENCE_COLUMNS, *(f"score:{label}" for label in task["labels"])])
-            for result in results:
-                row = result.as_dict() | {"logits": " ".join(map(str, result.logits))}
-                writer.writerow([*(row[name] for name in SENTENCE_COLUMNS), *result.scores.values()])
-    else:
-        for result in results:
             print("\n".join(text_lines(result, task["scores"])), file=out, flush=True)
+
+    return write
+
+
+def _csv_writer(task: Mapping[str, Any], out) -> Callable[[int, Result], None]:
+    """A failed text has one row, with its error alone beside what is known of it."""
+    writer = csv.writer(out, lineterminator="\n")
+    labels = task["labels"]
+
+    def write_sentence(number: int, result: Result) -> None:
+        row = result.as_dict() | {"logits": " ".join(map(str, result.logits))}
+        writer.writerow([*(row[name] for name in SENTENCE_COLUMNS), *(result.scores.get(label) for label in labels)])
+
+    def write_tokens(number: int, result: Result) -> None:
+        writer.writerows((number, *astuple(token), None) for token in result.tokens)
+        if result.error is not None:
+            writer.writerow((number, *[None] * (len(TOKEN_COLUMNS) - 2), result.error))
+
+    if task["kind"] == "token":
+        writer.writerow(TOKEN_COLUMNS)
+        return write_tokens
+    writer.writerow([*SENTENCE_COLUMNS, *(f"score:{label}" for label in labels)])
+    return write_sentence
 
 
 def text_lines(result: Result, form: str) -> Iterator[str]:
     """One result in a line, what is modelled marked so, and below it a line for each token that has a label.
 
+    Where there is no answer the line says why.
+
     form: how the scores came about, "softmax", "sigmoid" or "none".
     """
-    cut = "  (truncated)" if result.truncated else ""
+    given = ("(truncated)  " if result.truncated else "") + result.text
+    given += "" if result.pair is None else f"  |  {result.pair}"
+    if result.error is not None:
+        yield f"error: {result.error}  {given}"
+        return
     answer = f"{text_answer(result, form)}  " if result.scores else ""
-    second = "" if result.pair is None else f"  |  {result.pair}"
-    yield (
-        f"{answer}{result.latency_ms:.3f} ms  {result.power_w:.2f} W  {result.fps_per_w:.1f} fps/W  "
-        f"[{result.source}, {result.clock_mhz:g} MHz]{cut}  {result.text}{second}"
-    )
+    power = "power not measured"
+    if result.power_w is not None:
+        power = f"{result.power_w:.2f} W  {result.fps_per_w:.1f} fps/W"
+    yield f"{answer}{result.latency_ms:.3f} ms  {power}  [{result.source}, {result.clock_mhz:g} MHz]  {given}"
     width = max((len(token.label) for token in result.tokens), default=0)
     for token in result.tokens:
         place = f"{token.start}..{token.end}" + (" of the second" if token.in_pair else "")

@@ -2,6 +2,7 @@
 """One text's answer, and how logits become scores (docs/quantization.md, Q19)."""
 
 from dataclasses import asdict, dataclass, field
+from math import inf
 
 import numpy as np
 
@@ -25,7 +26,8 @@ class Result:
     label, confidence: the best label and its score; None where there is none, for a regression and for a model that
     labels tokens. value: what a regression of one label gives, else None. scores: every label's score, empty for a
     model that labels tokens. tokens: their answers, special tokens left out. logits: one integer a label; for a model
-    that labels tokens, such a tuple for each of `tokens`.
+    that labels tokens, such a tuple for each of `tokens`. energy_mj, power_w: None where the board's sensors say
+    nothing. error: why there is no answer, else None; what is known then is text, pair, clock_mhz and truncated.
     """
 
     text: str
@@ -35,18 +37,21 @@ class Result:
     value: float | None = None
     scores: dict[str, float] = field(default_factory=dict)
     tokens: tuple[TokenLabel, ...] = ()
-    latency_ms: float
-    energy_mj: float
-    power_w: float
+    latency_ms: float | None = None
+    energy_mj: float | None = None
+    power_w: float | None = None
     clock_mhz: float
     truncated: bool
-    source: str
-    logits: tuple[int, ...] | tuple[tuple[int, ...], ...]
+    source: str | None = None
+    logits: tuple[int, ...] | tuple[tuple[int, ...], ...] = ()
+    error: str | None = None
 
     @property
-    def fps_per_w(self) -> float:
-        """Sentences a second and watt, one after the other."""
-        return 1e3 / self.energy_mj
+    def fps_per_w(self) -> float | None:
+        """Sentences a second and watt, one after the other; None where no power was measured."""
+        if self.energy_mj is None:
+            return None
+        return 1e3 / self.energy_mj if self.energy_mj else inf
 
     def as_dict(self) -> dict:
         """The fields by name, for JSON."""

@@ -5,10 +5,12 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..fpga.boards import Board
+from ..fpga.manifest import BIT, HWH, NAME, Manifest, check_files, load_manifest
+from .checks import check_manifest
 from .compiler import Plan
 from .errors import TargetError
 from .meter import BoardMeter, Meter, ModelledMeter
@@ -21,18 +23,33 @@ BOARD_NAME = Path("/proc/device-tree/chosen/pynq_board")
 
 @dataclass(frozen=True)
 class Target:
-    """A pynq device, the bitstream to load on it, and what meters a pass there."""
+    """A pynq device, the bitstream to load on it, what meters a pass there, and the bitstream's manifest.
+
+    An emulated board has no manifest.
+    """
 
     device: object
     bitstream: str
     meter: Callable[[Plan], Meter]
     name: str
+    manifest: Manifest | None = None
+
+    @property
+    def manifest_path(self) -> Path:
+        """Where the manifest stands: beside the bitstream."""
+        return Path(self.bitstream).with_name(NAME)
+
+    @property
+    def max_clock_mhz(self) -> float:
+        """What the bitstream's timing was met for; on an emulated board the fastest clock of its board."""
+        return max(self.device.board.clocks) if self.manifest is None else self.manifest.max_clock_mhz
 
 
 def choose(board: Board, device: str = "auto", *, bitstream: str | None = None, build: str = "native") -> Target:
     """The target for `device`: "board", "emulated", or "auto" (a board if this is one, else emulated, said on stderr).
 
-    Raises TargetError: no board, another board, or no bitstream for it; on a board nothing falls back to emulation.
+    Raises TargetError: no board, another board, or no bitstream for it; ManifestError: a manifest that is none, or of
+    other files. On a board nothing falls back to emulation.
     """
     if device not in DEVICES:
         raise TargetError(f"device {device!r} is none of {', '.join(DEVICES)}")
@@ -56,25 +73,32 @@ def emulated(board: Board, **kwargs) -> Target:
 
 
 def on_board(board: Board, device, bitstream: str | None) -> Target:
-    """The real board. Raises TargetError for another board or a missing bitstream."""
+    """The real board. Raises TargetError for another board, or a bitstream that is missing or not for it."""
     if BOARD_NAME.exists():
         name = BOARD_NAME.read_text(errors="replace").strip("\0\n ")
         if board.name not in name.lower():
             raise TargetError(f"this board is {name!r}, not a {board.name}; remedy: --board, or the device emulated")
     path = Path(bitstream) if bitstream else default_bitstream(board)
-    for needed in (path, path.with_suffix(".hwh")):
+    if path.name != BIT:
+        raise TargetError(f"{path}: a bitstream is called {BIT}; remedy: give the path of one, or none")
+    target = Target(device, str(path), lambda plan: BoardMeter(board.name), board.name)
+    for needed in (path, path.with_name(HWH), target.manifest_path):
         if not needed.is_file():
             raise TargetError(
-                f"{needed} is missing; remedy: put zynqbert.bit and .hwh there, or set {BITSTREAM_FOLDER}"
+                f"{needed} is missing; remedy: put {BIT}, {HWH} and {NAME} of one build there, "
+                f"or set {BITSTREAM_FOLDER}"
             )
-    return Target(device, str(path), lambda plan: BoardMeter(board.name), board.name)
+    manifest = load_manifest(target.manifest_path)
+    check_files(manifest, path.parent)
+    check_manifest(manifest, target.manifest_path, board)
+    return replace(target, manifest=manifest)
 
 
 def default_bitstream(board: Board) -> Path:
     """Where a board's bitstream is looked for: overlays/<board>/ of $ZYNQBERT_BITSTREAMS, or of this package."""
     folder = os.environ.get(BITSTREAM_FOLDER)
     root = Path(folder) if folder else Path(__file__).resolve().parent / "overlays"
-    return root / board.name / "zynqbert.bit"
+    return root / board.name / BIT
 
 
 def find_board():

@@ -2,6 +2,7 @@
 """The command line: exit codes, one line an error, formats, and a demo without torch or the golden model."""
 
 import csv
+import functools
 import io
 import json
 import os
@@ -17,7 +18,8 @@ import numpy as np
 import pytest
 from random_artifact import make_random_artifact
 from safetensors.numpy import load_file, save
-from zynqbert.host import bench, cli, demo, output, verify
+from zynqbert.host import bench, cli, demo, engine, output, verify
+from zynqbert.host.emulated_device import EmulatedDevice
 from zynqbert.host.model_shape import ARCHITECTURES
 from zynqbert.quant import datasets
 from zynqbert.quant.artifact import load_artifact, save_artifact
@@ -49,6 +51,20 @@ def tagger(tmp_path_factory):
 def regression(tmp_path_factory):
     """A model that gives one value."""
     return str(make_random_artifact(tmp_path_factory.mktemp("regression"), seed=5, scores="none", labels=1))
+
+
+@pytest.fixture
+def hung(monkeypatch):
+    """The second pass of an emulated device hangs."""
+    run, ran = EmulatedDevice._run, []
+
+    def run_and_count(device, *arguments):
+        device.faults.hangs = int(not ran)
+        ran.append(arguments)
+        return run(device, *arguments)
+
+    monkeypatch.setattr(EmulatedDevice, "_run", run_and_count)
+    monkeypatch.setattr(engine, "open", functools.partial(engine.open, timeout_s=0.02))
 
 
 @pytest.fixture
@@ -266,7 +282,7 @@ class TestRun:
         tokens = [(n, token) for n, answer in enumerate(answers, 1) for token in answer["tokens"]]
         assert [(n, token["text"]) for n, token in tokens] == [(1, "w5,"), (1, "w4"), (3, "zz"), (3, '"é"')]
         rows = list(csv.DictReader(io.StringIO(call(*arguments, "--format", "csv")[1])))
-        assert list(rows[0]) == ["sentence", "token", "start", "end", "label", "confidence", "in_pair"]
+        assert list(rows[0]) == ["sentence", "token", "start", "end", "label", "confidence", "in_pair", "error"]
         for (number, token), row in zip(tokens, rows, strict=True):
             assert (int(row["sentence"]), row["token"], row["label"]) == (number, token["text"], token["label"])
             assert (int(row["start"]), int(row["end"])) == (token["start"], token["end"])
@@ -309,6 +325,22 @@ class TestRun:
         _, out, err = call("run", "w4", "--artifact", artifact)
         assert err == "zynqbert: no board here, the zcu102 is emulated\n"
         assert "no board" not in out
+
+    @pytest.mark.parametrize("form", ["text", "jsonl", "csv"])
+    def test_a_sentence_whose_pass_hangs(self, call, artifact, hung, form):
+        """It has its error in its place, and the others their answers."""
+        code, out, err = call("run", *("w4", "w5", "w6"), "--format", form, "--artifact", artifact)
+        assert code == 1 and "zynqbert: sentences failed: 1\n" in err
+        if form == "text":
+            first, second, third = out.splitlines()
+            assert second.startswith("error: engine: not done after 0.02 s (") and second.endswith("  w5")
+            assert first.startswith("label") and third.startswith("label")
+        else:
+            table = csv.DictReader(io.StringIO(out))
+            rows = [json.loads(line) for line in out.splitlines()] if form == "jsonl" else list(table)
+            assert [row["text"] for row in rows] == ["w4", "w5", "w6"]
+            assert [bool(row["label"]) for row in rows] == [True, False, True]
+            assert [bool(row["error"]) for row in rows] == [False, True, False]
 
     def test_as_a_command_of_its_own(self, artifact):
         """The installed entry point, and a reader that goes away early."""

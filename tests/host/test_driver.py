@@ -1,21 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The drivers' register traffic, access by access: whatever is not expected, or not done, fails."""
 
+import asyncio
 from collections import deque
 
 import pytest
 from pynq.pl_server.device import Device
-from zynqbert.fpga import registers
 from zynqbert.host import driver as drivers
-from zynqbert.host.clock_settings import find_settings
-from zynqbert.host.errors import ClockError, EngineError, EngineMismatch, EngineTimeout
+from zynqbert.host.errors import ClockError, EngineError, EngineMismatch, EngineTimeout, ResetTimeout
 
 BASE = 0xA000_0000
 PROGRAM, IMAGE, IO = 0x8_0000_1230, 0x9_1234_5670, 0x7000_0000
 
 
 class ScriptedDevice(Device):
-    """Expects exactly the accesses of `script`: ("R", offset, value to answer) and ("W", offset, value)."""
+    """Expects exactly the steps of `script`: ("R", offset, value to answer), ("W", offset, value), ("call", name)."""
 
     def __init__(self):
         super().__init__("scripted")
@@ -41,8 +40,10 @@ class ScriptedDevice(Device):
         return value.to_bytes(4, "little")
 
     def write_registers(self, address, data):
-        found = ("W", address - BASE, int.from_bytes(bytes(data), "little"))
-        assert self.script, f"unexpected write {found}"
+        self.step("W", address - BASE, int.from_bytes(bytes(data), "little"))
+
+    def step(self, *found):
+        assert self.script, f"unexpected {found}"
         assert found == self.script.popleft()
 
 
@@ -67,7 +68,7 @@ def no_sleep(monkeypatch):
 
 
 def description(device):
-    return {"device": device, "phys_addr": BASE, "addr_range": 0x1_0000, "fullpath": "block"}
+    return {"device": device, "phys_addr": BASE, "addr_range": 0x1_0000, "fullpath": "block", "interrupts": {}}
 
 
 START = (
@@ -77,8 +78,7 @@ START = (
     ("W", 0x40, 71), ("W", 0x48, 2),
     ("W", 0x00, 1),
 )  # fmt: skip
-EMPTY = (*(("W", offset, 0) for offset in (0x10, 0x14, 0x20, 0x24, 0x30, 0x34, 0x40)), ("W", 0x48, 1), ("W", 0x00, 1))
-RUNNING, DONE = ("R", 0x00, 0b0000), ("R", 0x00, 0b1110)
+RUNNING, DONE, IDLE = ("R", 0x00, 0b0000), ("R", 0x00, 0b1110), ("R", 0x00, 0b0100)
 FINE = ("R", 0x50, 0)
 
 
@@ -110,110 +110,319 @@ class TestEngine:
         ],
     )
     def test_status(self, device, engine, status, low, high, message):
-        with device.expect(*START, DONE, ("R", 0x50, status), ("R", 0x60, low), ("R", 0x64, high)):
-            with pytest.raises(EngineError) as caught:
-                engine.run(PROGRAM, IMAGE, IO, 71, 2)
-            assert str(caught.value) == message
-            assert (caught.value.status, caught.value.detail) == (status, high << 32 | low)
+        with (
+            device.expect(*START, DONE, ("R", 0x50, status), ("R", 0x60, low), ("R", 0x64, high)),
+            pytest.raises(EngineError) as caught,
+        ):
+            engine.run(PROGRAM, IMAGE, IO, 71, 2)
+        assert str(caught.value) == message
+        assert (caught.value.status, caught.value.detail) == (status, high << 32 | low)
 
     def test_time_out_names_the_registers(self, device, engine):
         shown = (("R", 0x10, 0x1230), ("R", 0x14, 8), ("R", 0x20, 0), ("R", 0x24, 0), ("R", 0x30, 0), ("R", 0x34, 0))
-        with device.expect(*START, RUNNING, RUNNING, *shown, ("R", 0x40, 71), ("R", 0x48, 2)):
-            with pytest.raises(EngineTimeout) as caught:
-                engine.run(PROGRAM, IMAGE, IO, 71, 2, timeout_s=-1)
-            assert str(caught.value) == (
-                "engine: not done after -1 s (AP_CTRL = 0x0, PROGRAM = 0x800001230, IMAGE = 0x0, IO = 0x0, "
-                "INSTRUCTIONS = 71, ROW_BLOCKS = 2)"
-            )
+        with (
+            device.expect(*START, RUNNING, RUNNING, *shown, ("R", 0x40, 71), ("R", 0x48, 2)),
+            pytest.raises(EngineTimeout) as caught,
+        ):
+            engine.run(PROGRAM, IMAGE, IO, 71, 2, timeout_s=-1)
+        assert str(caught.value) == (
+            "engine: not done after -1 s (AP_CTRL = 0x0, PROGRAM = 0x800001230, IMAGE = 0x0, IO = 0x0, "
+            "INSTRUCTIONS = 71, ROW_BLOCKS = 2)"
+        )
 
     def test_an_address_off_a_beat_is_refused_before_any_start(self, device, engine):
         words = (("W", 0x10, 0x10), ("W", 0x14, 0))
         with device.expect(*words), pytest.raises(ValueError, match="register IMAGE: address 0x8 is no multiple of 16"):
             engine.run(0x10, 8, 0, 1, 1)
 
-    def test_identify_runs_an_empty_program_first(self, device, engine):
-        with device.expect(*EMPTY, DONE, FINE, ("R", 0x70, 0x5A51_02C0)):
-            assert engine.identify() == 192
+
+class TestIdentity:
+    @staticmethod
+    def read(value):
+        return ("R", 0x70, value & 0xFFFF_FFFF), ("R", 0x74, value >> 32)
+
+    def test_one_read_of_id(self, device, engine):
+        with device.expect(*self.read(0x1E20_5A51_02C0)):
+            found = engine.identify()
+        everything = {"plain_norm", "normalized_softmax", "token_results", "clock_select"}
+        assert found == drivers.Identity(2, 192, 32, frozenset(everything))
+
+    def test_bits_of_later_versions_are_no_fault(self, device, engine):
+        with device.expect(*self.read(0x80_0120_5A51_0280)):
+            assert engine.identify().capabilities == {"four_bit_rows"}
 
     @pytest.mark.parametrize(
-        ("value", "message"), [(0, "0x00000000: this is no zynqbert engine"), (0x5A51_0380, "program version 3, this")]
+        ("value", "message"),
+        [
+            (0, "0x0000000000000000: this is no zynqbert engine; remedy"),
+            (0x1F20_5A50_0280, "this is no zynqbert engine"),
+            (0x1F20_5A51_0380, "0x00001F205A510380: program version 3, this host needs 2; remedy"),
+            (0x1F10_5A51_0280, "lanes 16, this host needs 32"),
+        ],
     )
-    def test_identify_refuses_another_block(self, device, engine, value, message):
-        with device.expect(*EMPTY, DONE, FINE, ("R", 0x70, value)), pytest.raises(EngineMismatch, match=message):
+    def test_another_block(self, device, engine, value, message):
+        with device.expect(*self.read(value)), pytest.raises(EngineMismatch, match=message):
             engine.identify()
 
 
-class StubEngine:
-    """All that the clocking wizard's driver asks of the engine."""
+class TestClock:
+    """CLOCK is 0x80, CLOCK_STATUS 0x84: output in [1:0], bit 8 stopped, bit 9 changing."""
 
-    def __init__(self, idle):
-        self.idle = idle
+    def test_select(self, device, engine):
+        changing = (("R", 0x84, 0x200), ("R", 0x84, 0x000), ("R", 0x84, 0x202))
+        with device.expect(IDLE, ("W", 0x80, 2), *changing, ("R", 0x84, 0x002)):
+            engine.select_clock(2)
+
+    def test_select_starts_a_stopped_clock(self, device, engine):
+        with device.expect(IDLE, ("W", 0x80, 2), ("R", 0x84, 0x102), ("R", 0x84, 0x002)):
+            engine.select_clock(2)
+
+    def test_stop_and_start_keep_the_output(self, device, engine):
+        stop = (("R", 0x80, 3), IDLE, ("W", 0x80, 0x103), ("R", 0x84, 0x303), ("R", 0x84, 0x103))
+        start = (("R", 0x80, 0x103), IDLE, ("W", 0x80, 3), ("R", 0x84, 0x003))
+        with device.expect(*stop, *start):
+            engine.stop_clock()
+            engine.start_clock()
+
+    def test_only_while_idle(self, device, engine):
+        with device.expect(RUNNING), pytest.raises(ClockError, match="a program runs, its clock cannot be changed"):
+            engine.select_clock(1)
+        for change in (engine.stop_clock, engine.start_clock):
+            with device.expect(("R", 0x80, 0), RUNNING), pytest.raises(ClockError, match="a program runs"):
+                change()
+
+    def test_a_change_that_does_not_end(self, device, engine, monkeypatch):
+        monkeypatch.setattr(drivers, "CLOCK_TIMEOUT_S", -1)
+        with (
+            device.expect(IDLE, ("W", 0x80, 1), ("R", 0x84, 0x200)),
+            pytest.raises(ClockError, match=r"\(CLOCK = 0x1, CLOCK_STATUS = 0x200\); remedy: load the overlay"),
+        ):
+            engine.select_clock(1)
+
+    @pytest.mark.parametrize("output", [-1, 4, 0.5])
+    def test_outputs_there_are_none_of(self, device, engine, output):
+        with device.expect(), pytest.raises(ValueError, match=f"clock output {output} is none of 0 .. 3"):
+            engine.select_clock(output)
+
+    def test_state(self, device, engine):
+        with device.expect(("R", 0x84, 0x103), ("R", 0x84, 0x103), ("R", 0x84, 0x001)):
+            assert engine.clock_output == 3
+            assert engine.clock_stopped
+            assert not engine.clock_stopped
+
+
+class TestReset:
+    def test_waits_for_reset_and_idle(self, device, engine):
+        steps = (("R", 0x88, 1), ("R", 0x88, 0), RUNNING, ("R", 0x88, 0), IDLE)
+        with device.expect(("W", 0x88, 1), *steps):
+            engine.reset()
+
+    def test_an_end_from_before_is_forgotten(self, device, engine):
+        shown = (IDLE, *(("R", offset, 0) for offset in (0x10, 0x14, 0x20, 0x24, 0x30, 0x34, 0x40, 0x48)))
+        reset = (("W", 0x88, 1), ("R", 0x88, 0), IDLE)
+        with device.expect(*START, DONE, *reset, IDLE, *shown), pytest.raises(EngineTimeout):
+            engine.start(PROGRAM, IMAGE, IO, 71, 2)
+            assert engine.idle
+            engine.reset()
+            engine.wait(-1)
+
+    def test_time_out_says_what_to_do(self, device, engine, monkeypatch):
+        monkeypatch.setattr(drivers, "RESET_TIMEOUT_S", -1)
+        shown = (("R", 0x88, 1), RUNNING, *(("R", offset, 0) for offset in (0x10, 0x14, 0x20, 0x24, 0x30, 0x34)))
+        with (
+            device.expect(("W", 0x88, 1), ("R", 0x88, 1), *shown, ("R", 0x40, 0), ("R", 0x48, 0)),
+            pytest.raises(ResetTimeout, match=r"not reset after -1 s \(RESET = 0x1, AP_CTRL = 0x0, .*; remedy: load"),
+        ):
+            engine.reset()
+        assert issubclass(ResetTimeout, EngineTimeout)
+
+
+class StandIn:
+    """For pynq's Interrupt: comes at once, `times` times, then never."""
+
+    def __init__(self, times):
+        self.times = times
+
+    async def wait(self):
+        if self.times == 0:
+            await asyncio.Event().wait()
+        self.times -= 1
+
+
+class TestInterrupt:
+    """GIE is 0x04, IER 0x08, ISR 0x0C, which toggles. Pynq's own Interrupt: test_emulated_device.py."""
+
+    def test_enable(self, device, engine):
+        with device.expect(("W", 0x08, 1), ("W", 0x04, 1)):
+            engine.enable_interrupt()
+
+    def test_wait(self, device, engine):
+        engine.interrupt = StandIn(1)
+        clear = (("R", 0x0C, 1), ("W", 0x0C, 1))
+        with device.expect(RUNNING, *clear, DONE, ("R", 0x0C, 0), FINE):
+            asyncio.run(engine.wait_async(1.0))
+
+    def test_an_end_before_the_wait_needs_no_interrupt(self, device, engine):
+        engine.interrupt = StandIn(0)
+        with device.expect(DONE, ("R", 0x0C, 1), ("W", 0x0C, 1), FINE):
+            asyncio.run(engine.wait_async(1.0))
+
+    def test_an_interrupt_from_before_does_not_end_it(self, device, engine):
+        """Cleared before AP_CTRL is read; where ISR is 0 nothing is written, for a 1 would set it."""
+        engine.interrupt = StandIn(2)
+        early = (("R", 0x0C, 1), ("W", 0x0C, 1), RUNNING)
+        with device.expect(RUNNING, *early, ("R", 0x0C, 0), DONE, ("R", 0x0C, 0), FINE):
+            asyncio.run(engine.wait_async(1.0))
+
+    def test_a_lost_interrupt_costs_little(self, device, engine, monkeypatch):
+        monkeypatch.setattr(drivers, "LOST_INTERRUPT_S", 0.001)
+        engine.interrupt = StandIn(0)
+        with device.expect(RUNNING, RUNNING, DONE, ("R", 0x0C, 0), FINE):
+            asyncio.run(engine.wait_async(5.0))
+
+    def test_time_out(self, device, engine):
+        engine.interrupt = StandIn(0)
+        shown = (RUNNING, *(("R", offset, 0) for offset in (0x10, 0x14, 0x20, 0x24, 0x30, 0x34, 0x40, 0x48)))
+        with device.expect(RUNNING, RUNNING, *shown), pytest.raises(EngineTimeout, match=r"not done after 0\.01 s"):
+            asyncio.run(engine.wait_async(0.01))
+
+    def test_a_refused_program(self, device, engine):
+        engine.interrupt = StandIn(0)
+        refused = (("R", 0x50, 2), ("R", 0x60, 7), ("R", 0x64, 0))
+        with (
+            device.expect(DONE, ("R", 0x0C, 0), *refused),
+            pytest.raises(EngineError, match="bad field at instruction 7"),
+        ):
+            asyncio.run(engine.wait_async(1.0))
+
+    def test_an_overlay_without(self, device, engine):
+        with device.expect(RUNNING), pytest.raises(EngineMismatch, match="engine has no interrupt; remedy: wait"):
+            asyncio.run(engine.wait_async(1.0))
+
+
+class StubEngine:
+    """All that the clocking wizard's driver asks of the engine, in the device's script."""
+
+    clock_output = 1
+
+    def __init__(self, device, idle=True):
+        self.device, self.idle, self.clock_stopped = device, idle, False
+
+    def stop_clock(self):
+        self.device.step("call", "stop")
+        self.clock_stopped = True
+
+    def start_clock(self):
+        self.device.step("call", "start")
+        self.clock_stopped = False
 
 
 LOCKED, UNLOCKED = ("R", 0x04, 1), ("R", 0x04, 0)
+STOP, START_CLOCK = ("call", "stop"), ("call", "start")
+OFFSETS = (0x200, 0x208, 0x214, 0x220, 0x22C)
+BUILT = (12 << 8 | 1, 4, 6, 8, 12)  # 300, 200, 150, 100 MHz
+# 187.5 MHz is 100 x 95.625 / (8 x 6.375); 200, 150, 100 from below by 6, 8, 12
+ASKED, GIVEN = (187.5, 200, 150, 100), (187.5, 199.21875, 149.4140625, 99.609375)
+NEW = (625 << 16 | 95 << 8 | 8, 375 << 8 | 6, 6, 8, 12)
+
+
+def read_all(words):
+    return tuple(("R", offset, word) for offset, word in zip(OFFSETS, words, strict=True))
+
+
+def load(words):
+    return *(("W", offset, word) for offset, word in zip(OFFSETS, words, strict=True)), ("W", 0x25C, 3)
 
 
 class TestClockWizard:
-    def test_retuning(self, device, wizard):
-        """300 MHz = 100 x 15 / 5; loading waits for lock before and after, and reads back."""
-        written = (("W", 0x200, 15 << 8 | 1), ("W", 0x208, 5))
-        read = (("R", 0x200, 15 << 8 | 1), ("R", 0x208, 5))
-        with device.expect(LOCKED, *written, LOCKED, ("W", 0x25C, 3), UNLOCKED, UNLOCKED, LOCKED, *read):
-            assert wizard.set_mhz(300, StubEngine(True)) == 300
+    def test_outputs(self, device, wizard):
+        with device.expect(*read_all(BUILT), *read_all(NEW)):
+            assert wizard.outputs_mhz() == (300, 200, 150, 100)
+            assert wizard.outputs_mhz() == GIVEN
+
+    def test_registers_that_are_no_settings(self, device, wizard):
+        with (
+            device.expect(*read_all((12 << 8 | 1, 4, 0, 8, 12))),
+            pytest.raises(ClockError, match=r"wizard: CLKOUT1 holds a factor of 0 .*; remedy: load the overlay"),
+        ):
+            wizard.outputs_mhz()
+
+    def test_retune(self, device, wizard):
+        """The clock stands from the first write to the last read."""
+        waits = (UNLOCKED, LOCKED, STOP, *load(NEW), UNLOCKED, UNLOCKED, LOCKED)
+        with device.expect(*read_all(BUILT), *waits, *read_all(NEW), START_CLOCK):
+            assert wizard.retune(ASKED, StubEngine(device)) == GIVEN
+
+    def test_lock_is_looked_at_only_a_while_after_loading(self, device, wizard, monkeypatch):
+        """STATUS shows the lock before until the reconfiguration begins."""
+        monkeypatch.setattr(drivers.time, "sleep", lambda _: device.step("call", "sleep"))
+        waits = (LOCKED, STOP, *load(NEW), ("call", "sleep"), LOCKED)
+        with device.expect(*read_all(BUILT), *waits, *read_all(NEW), START_CLOCK):
+            wizard.retune(ASKED, StubEngine(device))
 
     def test_not_while_the_engine_runs(self, device, wizard):
         with device.expect(), pytest.raises(ClockError, match="the engine is busy"):
-            wizard.set_mhz(300, StubEngine(False))
+            wizard.retune(ASKED, StubEngine(device, idle=False))
 
-    def test_no_lock(self, device, wizard, monkeypatch):
+    def test_no_lock_before(self, device, wizard, monkeypatch):
+        """Nothing is stopped or written."""
         monkeypatch.setattr(drivers, "LOCK_TIMEOUT_S", -1)
-        with device.expect(UNLOCKED), pytest.raises(ClockError, match="no lock before loading"):
-            wizard.set_mhz(300, StubEngine(True))
-        written = (("W", 0x200, 15 << 8 | 1), ("W", 0x208, 5), LOCKED, ("W", 0x25C, 3))
-        with device.expect(LOCKED, *written, UNLOCKED), pytest.raises(ClockError, match="no lock after loading"):
-            wizard.set_mhz(300, StubEngine(True))
+        with device.expect(*read_all(BUILT), UNLOCKED), pytest.raises(ClockError, match="no lock before loading"):
+            wizard.retune(ASKED, StubEngine(device))
+
+    def test_no_lock_after_brings_the_settings_before_back(self, device, wizard, monkeypatch):
+        monkeypatch.setattr(drivers, "LOCK_TIMEOUT_S", -1)
+        back = (STOP, *load(BUILT), LOCKED, *read_all(BUILT), START_CLOCK)
+        with (
+            device.expect(*read_all(BUILT), LOCKED, STOP, *load(NEW), UNLOCKED, *back),
+            pytest.raises(ClockError) as caught,
+        ):
+            wizard.retune(ASKED, StubEngine(device))
+        assert str(caught.value) == (
+            "clocking wizard: no lock after loading, STATUS bit 0 stays 0; "
+            "the engine runs from output 1 at 200 MHz, as before"
+        )
+
+    def test_no_lock_then_either_says_that_the_clock_stands(self, device, wizard, monkeypatch):
+        monkeypatch.setattr(drivers, "LOCK_TIMEOUT_S", -1)
+        failing = (STOP, *load(NEW), UNLOCKED, STOP, *load(BUILT), UNLOCKED)
+        with (
+            device.expect(*read_all(BUILT), LOCKED, *failing),
+            pytest.raises(ClockError, match=r"nor do the settings before .* clock stays stopped; remedy: load"),
+        ):
+            wizard.retune(ASKED, StubEngine(device))
 
     def test_what_does_not_read_back(self, device, wizard):
-        written = (("W", 0x200, 15 << 8 | 1), ("W", 0x208, 5), LOCKED, ("W", 0x25C, 3))
+        wrong = (*read_all(NEW)[:2], ("R", 0x214, 5))
+        back = (STOP, *load(BUILT), LOCKED, *read_all(BUILT), START_CLOCK)
         with (
-            device.expect(LOCKED, *written, LOCKED, ("R", 0x200, 15 << 8 | 1), ("R", 0x208, 4)),
-            pytest.raises(ClockError, match="CONFIG2 reads back 0x00000004, written 0x00000005"),
+            device.expect(*read_all(BUILT), LOCKED, STOP, *load(NEW), LOCKED, *wrong, *back),
+            pytest.raises(ClockError, match="CLKOUT1 reads back 0x00000005, written 0x00000006; the engine runs"),
         ):
-            wizard.set_mhz(300, StubEngine(True))
+            wizard.retune(ASKED, StubEngine(device))
+
+    def test_ctrl_c_brings_the_settings_before_back(self, device, wizard, monkeypatch):
+        """It comes while lock is awaited."""
+        sleeps = iter([None, KeyboardInterrupt])
+
+        def sleep(_):
+            error = next(sleeps, None)
+            if error:
+                raise error
+
+        monkeypatch.setattr(drivers.time, "sleep", sleep)
+        back = (STOP, *load(BUILT), LOCKED, *read_all(BUILT), START_CLOCK)
+        with (
+            device.expect(*read_all(BUILT), LOCKED, STOP, *load(NEW), UNLOCKED, *back),
+            pytest.raises(KeyboardInterrupt),
+        ):
+            wizard.retune(ASKED, StubEngine(device))
 
     def test_out_of_reach_touches_nothing(self, device, wizard):
         with device.expect(), pytest.raises(ValueError, match="clock of 800 MHz is outside"):
-            wizard.set_mhz(800, StubEngine(True))
-
-
-class TestClockSettings:
-    @pytest.mark.parametrize("mhz", [6.25, 100, 150, 187.5, 200, 214, 250, 300, 333, 500, 775])
-    def test_within_the_parts_limits_and_never_faster_than_asked(self, mhz):
-        s = find_settings(mhz)
-        vco = 100 * s.multiply_eighths / 8 / s.prescale
-        assert 800 <= vco <= 1600
-        assert 2 <= s.multiply_eighths / 8 <= 128 and 2 <= s.divide_eighths / 8 <= 128 and 1 <= s.prescale <= 106
-        assert mhz * 0.999 <= s.mhz(100) <= mhz
-
-    def test_the_vendors_example(self):
-        """100 MHz in, 0xA01 and 5 give 200 MHz."""
-        settings = find_settings(200)
-        assert settings.mhz(100) == 200
-        assert type(settings)(1, 80, 40).config0() == 0xA01
-        assert type(settings)(1, 80, 40).config2() == 5
-        assert type(settings)(1, 80, 40).mhz(100) == 200
-
-    def test_fractions_are_in_thousandths(self):
-        settings = find_settings(200)
-        assert type(settings)(1, 83, 41).config0() == 375 << 16 | 10 << 8 | 1
-        assert type(settings)(1, 83, 41).config2() == 125 << 8 | 5
-
-    @pytest.mark.parametrize("mhz", [0, -1, 6, 776, float("nan")])
-    def test_out_of_reach(self, mhz):
-        with pytest.raises(ValueError, match="outside"):
-            find_settings(mhz)
+            wizard.retune((800, 200, 150, 100), StubEngine(device))
 
 
 def test_drivers_are_bound_to_the_tables_blocks():
-    assert drivers.EngineDriver.bindto == [registers.ENGINE_VLNV]
-    assert drivers.ClockWizardDriver.bindto == [registers.CLOCK_WIZARD_VLNV]
+    assert drivers.EngineDriver.bindto == ["xilinx.com:module_ref:engine_control:1.0"]
+    assert drivers.ClockWizardDriver.bindto == ["xilinx.com:ip:clk_wiz:6.0"]

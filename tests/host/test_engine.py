@@ -2,17 +2,18 @@
 """The engine as a user has it: answers equal the golden model's, choices of device, and what is left behind."""
 
 import json
+import logging
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
+from hwmon import FakeSysfs
 from random_artifact import make_random_artifact
 from zynqbert import host
 from zynqbert.fpga.boards import BOARDS
 from zynqbert.fpga.cycles import simulate
-from zynqbert.host import target as targets
-from zynqbert.host.errors import EngineMismatch, TargetError
+from zynqbert.host import driver
+from zynqbert.host.errors import ClockError, EngineMismatch
 from zynqbert.host.meter import BoardMeter
 from zynqbert.host.packing import TooLong
 from zynqbert.host.rails import find_rails
@@ -218,8 +219,8 @@ class TestClosing:
 
     def test_a_failed_open_leaves_no_buffer(self, artifact):
         target = emulated(BOARDS["zcu102"])
-        with pytest.raises(ValueError, match="clock of 900 MHz"):
-            host.open(board="zcu102", artifact=artifact, device=target, clock_mhz=900)
+        with pytest.raises(ValueError, match="clock of 1 MHz"):
+            host.open(board="zcu102", artifact=artifact, device=target, clock_mhz=1)
         assert not target.device.memory.blocks
 
     def test_another_boards_bitstream(self, artifact):
@@ -233,104 +234,96 @@ class TestClosing:
                 next(engine.stream(["w30"]))
 
 
-class TestChoosingADevice:
-    """auto takes a board where there is one; on a board nothing falls back to emulation."""
-
-    @pytest.fixture
-    def board(self, monkeypatch, tmp_path):
-        """A board that pynq would find, and a folder for its bitstreams."""
-        device = object()
-        monkeypatch.setattr(targets, "find_board", lambda: device)
-        monkeypatch.setattr(targets, "BOARD_NAME", tmp_path / "pynq_board")
-        monkeypatch.setenv("ZYNQBERT_BITSTREAMS", str(tmp_path))
-        (tmp_path / "zcu102").mkdir()
-        return device
-
-    def test_auto_without_a_board_says_emulated(self, artifact, capsys):
-        with host.open(board="zcu102", artifact=artifact) as engine:
-            assert engine.target.name == "emulated zcu102"
-        captured = capsys.readouterr()
-        assert captured.err == "zynqbert: no board here, the zcu102 is emulated\n"
-        assert captured.out == ""
-
-    def test_emulated_says_nothing(self, artifact, capsys):
-        with open_emulated(artifact):
-            pass
-        assert capsys.readouterr().err == ""
-
-    def test_board_without_a_board(self):
-        with pytest.raises(TargetError, match="no board: pynq finds no device"):
-            targets.choose(BOARDS["zcu102"], "board")
-
-    @pytest.mark.parametrize("device", ["auto", "board"])
-    def test_a_missing_bitstream_is_an_error(self, board, tmp_path, device, capsys):
-        with pytest.raises(TargetError, match=rf"{tmp_path}/zcu102/zynqbert\.bit is missing; remedy"):
-            targets.choose(BOARDS["zcu102"], device)
-        (tmp_path / "zcu102" / "zynqbert.bit").touch()
-        with pytest.raises(TargetError, match=r"zynqbert\.hwh is missing"):
-            targets.choose(BOARDS["zcu102"], device)
-        assert capsys.readouterr().err == ""
-
-    @pytest.mark.parametrize("device", ["auto", "board"])
-    def test_a_board_is_taken(self, board, tmp_path, device):
-        (tmp_path / "pynq_board").write_bytes(b"ZCU102\0")
-        for suffix in ("bit", "hwh"):
-            (tmp_path / "zcu102" / f"zynqbert.{suffix}").touch()
-        target = targets.choose(BOARDS["zcu102"], device)
-        assert target.device is board
-        assert (target.bitstream, target.name) == (str(tmp_path / "zcu102" / "zynqbert.bit"), "zcu102")
-
-    def test_another_board(self, board, tmp_path):
-        (tmp_path / "pynq_board").write_bytes(b"Pynq-Z2\0")
-        with pytest.raises(TargetError, match="this board is 'Pynq-Z2', not a zcu102"):
-            targets.choose(BOARDS["zcu102"])
-
-    def test_unknown(self):
-        with pytest.raises(TargetError, match="'gpu' is none of auto, board, emulated"):
-            targets.choose(BOARDS["zcu102"], "gpu")
-        with pytest.raises(ValueError, match="board 'zcu104' is none of"):
-            host.open(board="zcu104", artifact=Path("."))
-
-
-class TestMeasuring:
-    """A board's meter on a copy of sysfs; the engine above it does not change."""
-
-    @pytest.fixture
-    def hwmon(self, tmp_path):
-        """iio-hwmon: shunt millivolts in in1, bus millivolts in in2."""
-        for number, (name, shunt, bus) in enumerate((("ina226_u79", 4, 850), ("ina226_u76", 10, 850), ("tmp", 0, 0))):
-            folder = tmp_path / f"hwmon{number}"
-            folder.mkdir()
-            (folder / "name").write_text(name + "\n")
-            (folder / "in1_input").write_text(f"{shunt}\n")
-            (folder / "in2_input").write_text(f"{bus}\n")
-        return tmp_path
-
-    def test_watts_are_volts_times_amperes(self, hwmon):
-        pl, ps = find_rails("zcu102", hwmon)
-        assert [(rail.name, rail.watts()) for rail in pl] == [("u79", pytest.approx(0.85 * 0.004 / 0.002))]
-        assert [(rail.name, rail.watts()) for rail in ps] == [("u76", pytest.approx(0.85 * 0.010 / 0.005))]
-
-    def test_the_other_layout(self, tmp_path):
-        folder = tmp_path / "hwmon0"
-        (folder / "device" / "of_node").mkdir(parents=True)
-        (folder / "name").write_text("ina226")
-        (folder / "device" / "of_node" / "label").write_bytes(b"ina226-u79\0")
-        (folder / "in0_input").write_text("4")
-        (folder / "in1_input").write_text("850")
-        pl, _ = find_rails("zcu102", tmp_path)
-        assert pl[0].watts() == pytest.approx(1.7)
-
-    def test_no_rails(self, tmp_path):
-        with pytest.raises(OSError, match="no INA226 rail of the zcu102's PL"):
-            find_rails("zcu102", tmp_path)
-
-    def test_results_say_measured(self, artifact, hwmon):
-        rails = [rail for group in find_rails("zcu102", hwmon) for rail in group]
-        there = emulated(BOARDS["zcu102"])
-        target = Target(there.device, there.bitstream, lambda plan: BoardMeter("zcu102", rails), "zcu102")
-        with host.open(board="zcu102", artifact=artifact, device=target) as engine:
+class TestClock:
+    def test_what_was_asked_and_what_it_became(self, artifact, caplog):
+        with open_emulated(artifact) as engine:
+            device = engine.target.device
+            assert engine.clock_mhz == engine.asked_mhz == device.engine_mhz == 250
+            assert engine.set_clock(150).mhz == engine.clock_mhz == device.engine_mhz == 150
+            assert not caplog.records
+            change = engine.set_clock(123.456)
+            assert engine.clock == change and engine.asked_mhz == 123.456
+            assert 122 < change.mhz == engine.clock_mhz == device.engine_mhz < 123.456
+            (record,) = caplog.records
+            assert record.getMessage() == f"engine clock: 123.456 MHz asked, {change.mhz:g} MHz is the nearest below"
             (result,) = engine.stream(TEXTS[:1])
-        assert result.source == "measured"
-        assert result.power_w == pytest.approx(3.4)
-        assert result.latency_ms > 0
+            assert result.clock_mhz == change.mhz
+
+    def test_answers_are_the_same_at_every_clock(self, artifact):
+        with open_emulated(artifact) as engine:
+            found = []
+            for mhz in (100, 250, 299, 300):
+                engine.set_clock(mhz)
+                found.append(list(engine.stream(TEXTS)))
+        assert len({tuple(result.logits for result in results) for results in found}) == 1
+        times = [results[0].latency_ms for results in found]
+        assert times == sorted(times, reverse=True) and len(set(times)) == len(times)
+
+    @pytest.mark.parametrize("mhz", [300.5, 900, float("nan")])
+    def test_above_the_limit(self, artifact, mhz):
+        with pytest.raises(ClockError, match="MHz is above 300 MHz"):
+            open_emulated(artifact, clock_mhz=mhz)
+        with open_emulated(artifact) as engine:
+            with pytest.raises(ClockError, match="MHz is above 300 MHz"):
+                engine.set_clock(mhz)
+            assert engine.clock_mhz == engine.asked_mhz == engine.target.device.engine_mhz == 250
+
+    def test_a_clock_that_does_not_follow(self, artifact, monkeypatch):
+        """Told once, with the clock that runs; nothing is left of the attempt to open."""
+        target = emulated(BOARDS["zcu102"])
+        target.device.faults.locks_lost = 1
+        monkeypatch.setattr(driver, "LOCK_TIMEOUT_S", 0.2)
+        with pytest.raises(ClockError, match=r"no lock after loading.*at 300 MHz, as before"):
+            host.open(board="zcu102", artifact=artifact, device=target)
+        assert not target.device.memory.blocks and target.device.engine_mhz == 300
+        target.device.faults.locks_lost = 2
+        with pytest.raises(ClockError, match=r"no lock after loading.*remedy: load the overlay again"):
+            host.open(board="zcu102", artifact=artifact, device=target)
+        assert not target.device.memory.blocks
+
+
+class TestLogging:
+    def test_what_is_told(self, artifact, caplog):
+        with caplog.at_level(logging.INFO, "zynqbert"), open_emulated(artifact, clock_mhz=200) as engine:
+            sizes = [buffer.nbytes for buffer in (engine._program, engine._image, engine._io)]
+            list(engine.stream(TEXTS))
+        assert {record.levelno for record in caplog.records} == {logging.INFO}
+        said = [record.getMessage() for record in caplog.records if record.name.startswith("zynqbert.host")]
+        assert said[0] == f"emulated zcu102, bitstream {engine.target.bitstream}"
+        assert said[1].startswith(
+            "engine: program version 2, 128 columns, 32 lanes, capabilities clock_select four_bit_"
+        )
+        assert said[2].startswith("engine clock: ") and "mhz=200" in said[2]
+        assert said[3].startswith("bytes of program {}, image {}, io {}; loaded in ".format(*sizes))
+        assert len(said) == 4
+
+    def test_each_pass_is_for_debugging(self, artifact, caplog):
+        with caplog.at_level(logging.DEBUG, "zynqbert"), open_emulated(artifact) as engine:
+            list(engine.stream(TEXTS[1:3]))
+        assert [record.getMessage() for record in caplog.records if record.levelno == logging.DEBUG] == [
+            "a pass of 1 row blocks, 1 sentences",
+            "a pass of 2 row blocks, 1 sentences",
+        ]
+
+    def test_nothing_is_printed(self, artifact, capfd):
+        with open_emulated(artifact) as engine:
+            list(engine.stream(TEXTS))
+        assert capfd.readouterr() == ("", "")
+
+
+def test_results_of_a_board_say_measured(artifact, tmp_path):
+    """A board's meter on a copy of sysfs; the engine above it does not change."""
+    sysfs = FakeSysfs(tmp_path)
+    for part, milliohm, amperes in (("u79", 2, 3.5), ("u76", 5, 1.5)):
+        sysfs.add(part, milliohm)
+        sysfs.set(part, 1.0, amperes)
+    rails = find_rails("zcu102", sysfs.class_hwmon)
+    there = emulated(BOARDS["zcu102"])
+    target = Target(there.device, there.bitstream, lambda plan: BoardMeter("zcu102", rails), "zcu102")
+    with host.open(board="zcu102", artifact=artifact, device=target) as engine:
+        (result,) = engine.stream(TEXTS[:1])
+        meter = engine.meter
+    assert result.source == "measured" and result.latency_ms > 0
+    assert result.power_w == pytest.approx(5.0)
+    assert result.energy_mj == pytest.approx(5.0 * result.latency_ms)
+    assert meter._sampler is None, "the meter's thread ends with the engine"

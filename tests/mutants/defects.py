@@ -10,6 +10,8 @@ SCHEDULE = "tests/host/test_whole_pass.py -k any_legal_schedule"
 FETCH = "tests/fpga/test_fetch.py"
 DRIVER = "tests/host/test_driver.py"
 ENGINE = "tests/host/test_engine.py"
+FAULTS = "tests/host/test_faults.py"
+TARGET = "tests/host/test_target.py"
 STRAIGHT = "tests/quant/test_straight_through.py"
 TRAINABLE = "tests/quant/test_trainable.py"
 KERNELS = "fpga/kernels/"
@@ -84,7 +86,7 @@ DEFECTS = (
     Defect("model frees weights a row block early", "fpga/expansion.py", "push_weights_free=last,", "push_weights_free=rb == 0,", "tests/host/test_expansion.py"),
     # The driver and what feeds it.
     Defect("rows not flushed", "host/engine.py", "region.flush()", "pass", ENGINE),
-    Defect("program and image not flushed", "host/engine.py", "buffer.flush()", "pass", ENGINE),
+    Defect("program and image not flushed", "host/buffers.py", "buffer.flush()", "pass", ENGINE),
     Defect("results not invalidated", "host/engine.py", "self._io[self.plan.io.results :].invalidate()", "pass", ENGINE),
     Defect("done lost to a look at idle", "host/driver.py", "self._done |= bool(", "self._done = bool(", DRIVER),
     Defect("status ignored", "host/driver.py", "if status:", "if False:", DRIVER),
@@ -94,11 +96,25 @@ DEFECTS = (
     Defect("key range one short", "host/packing.py", "columns[4, here] = at + count", "columns[4, here] = at + count - 1", ENGINE),
     # The heads.
     Defect("softmax of a multi-label model", "host/result.py", 'if form == "softmax":', 'if form != "none":', ENGINE),
-    Defect("labels of the tokens before", "host/engine.py", "at = [span.row for", "at = [span.row - 1 for", ENGINE),
+    Defect("labels of the tokens before", "host/answers.py", "[[span.row for", "[[span.row - 1 for", ENGINE),
     # Training.
     Defect("gradient through saturation", "quant/straight_through.py", "g = g * inside\n        g_acc", "g_acc", STRAIGHT),
     Defect("softmax without its mean", "quant/straight_through.py", "(g_p - (g_p * p).sum(dim=-1, keepdim=True))", "g_p", STRAIGHT),
     Defect("clip without its factor", "quant/trainable.py", '.matrix}.clip"].exp()\n        if before', '.matrix}.clip"].exp() ** 0\n        if before', TRAINABLE),
     Defect("zero point left in the bias", "quant/trainable.py", "return w.double() @ self.centres[name] if", "return 0.0 if", TRAINABLE),
     Defect("resumed with another recipe", "quant/train.py", "if path.is_file():", "if False:", "tests/quant/test_train.py -k other_settings"),
+    # Faults, and whether board, bitstream and artifact fit.
+    Defect("no reset after a hang", "host/recovery.py", "    driver.reset()\n    try:", "    try:", FAULTS),
+    Defect("engine left running at close", "host/engine.py", "settle(driver)", "pass", FAULTS),
+    Defect("failed sentence counts as wrong", "host/demo.py", "total += result.error is None", "total += 1", FAULTS),
+    Defect("capabilities not looked at", "host/checks.py", "needed(plan.instructions) - frozenset(engine.capabilities)", "frozenset(plan.instructions[:0])", TARGET),
+    Defect("bitstream's files not checked", "host/target.py", "check_files(manifest, path.parent)", "pass", TARGET),
+    Defect("clock above the limit by default", "host/engine.py", "clock_mhz = min(board.clock_mhz, target.max_clock_mhz)", "clock_mhz = board.clock_mhz", TARGET),
+    # Clocks and resets.
+    Defect("settings before not brought back", "host/driver.py", "            self._change(before, engine)\n", "            engine.start_clock()\n", DRIVER),
+    Defect("done of a reset run kept", "host/driver.py", "            time.sleep(POLL_S)\n        self._done = False\n", "            time.sleep(POLL_S)\n", DRIVER),
+    Defect("interrupt status written blindly", "host/driver.py", "        if pending:\n            self._put", "        if pending or True:\n            self._put", DRIVER),
+    Defect("other outputs faster than asked", "host/clock_settings.py", "math.ceil(vco / top)", "math.floor(vco / top)", "tests/host/test_clock_settings.py"),
+    Defect("limit of timing ignored", "host/clocks.py", "if not mhz <= self.limit_mhz:", "if not mhz <= max(self.limit_mhz, 300):", "tests/host/test_clocks.py"),
+    Defect("reset keeps what is on chip", "host/emulated_registers.py", "        self.clear()\n", "", "tests/host/test_emulated_device.py"),
 )  # fmt: skip
