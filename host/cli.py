@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line. Exit 0: fine, 1: a mismatch was found, 2: bad input (one line on stderr), 3: a defect of ours.
+"""The command line.
+
+Exit 0: fine, 1: a mismatch, or sentences that failed, 2: bad input (one line on stderr), 3: a defect of ours.
 
 With ZYNQBERT_DEBUG set every error shows its traceback.
 """
@@ -15,30 +17,25 @@ from typing import Annotated
 
 import typer
 
-from . import workstation
+from . import bench_commands, log, workstation
+from .build import build
 from .inputs import InputError, texts_of
-
-# A checkout's own model; an installed package asks for --artifact.
-DEFAULT_ARTIFACT = Path(__file__).resolve().parents[1] / "artifacts" / "movie-reviews"
+from .options import (
+    DEFAULT_ARTIFACT,
+    ArtifactOption,
+    BoardName,
+    BoardOption,
+    ClockOption,
+    DeviceName,
+    DeviceOption,
+    FileOption,
+    OfflineOption,
+    PairsOption,
+)
 
 app = typer.Typer(name="zynqbert", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-bench = typer.Typer(help="Measure speed on this machine.", rich_markup_mode=None)
+bench = typer.Typer(help="Measure speed: of a board, or of the emulator.", rich_markup_mode=None)
 app.add_typer(bench, name="bench")
-
-
-class BoardName(str, Enum):
-    """Boards."""
-
-    zcu102 = "zcu102"
-    zcu111 = "zcu111"
-
-
-class DeviceName(str, Enum):
-    """Where to run."""
-
-    auto = "auto"
-    board = "board"
-    emulated = "emulated"
 
 
 class FormatName(str, Enum):
@@ -49,18 +46,15 @@ class FormatName(str, Enum):
     csv = "csv"
 
 
-ArtifactOption = Annotated[Path, typer.Option("--artifact", help="Folder of the quantized model.")]
-BoardOption = Annotated[BoardName, typer.Option("--board", help="Board to run on, or to emulate.")]
-DeviceOption = Annotated[DeviceName, typer.Option("--device", help="auto: the board if this is one, else emulated.")]
-ClockOption = Annotated[float | None, typer.Option("--clock-mhz", help="Engine clock; the board's plan if not given.")]
-FileOption = Annotated[str | None, typer.Option("--file", help="File of sentences, one a line; - reads stdin.")]
-PairsOption = Annotated[bool, typer.Option("--pairs", help="Each argument or line holds two texts, parted by a tab.")]
 TextsArgument = Annotated[list[str] | None, typer.Argument(metavar="[SENTENCE]...", help="Sentences.")]
 
 
 @app.callback()
-def zynqbert() -> None:
+def zynqbert(
+    verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say what is done; -vv: each pass.")] = 0,
+) -> None:
     """Fully quantized BERT classifiers on ZCU102 and ZCU111 boards, emulated bit by bit where there is none."""
+    log.setup(verbose)
 
 
 @app.command()
@@ -70,9 +64,7 @@ def demo(
     device: DeviceOption = DeviceName.auto,
     sentences: Annotated[int, typer.Option(min=1, help="Sentences of the test split to measure accuracy on.")] = 500,
     seed: Annotated[int, typer.Option(help="Seed of the sample.")] = 0,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Download nothing: what is cached, or our own sentences.")
-    ] = False,
+    offline: OfflineOption = False,
 ) -> None:
     """Classify real movie reviews on the (emulated) board and measure accuracy.
 
@@ -86,6 +78,9 @@ def demo(
 app.command()(workstation.quantize)
 app.command()(workstation.train)
 app.command()(workstation.ablation)
+app.command()(build)
+bench.command()(bench_commands.emulator)
+bench.command()(bench_commands.board)
 
 
 @app.command()
@@ -118,7 +113,10 @@ def run(
         engines.open(board=board.value, artifact=artifact, device=device.value, clock_mhz=clock_mhz) as engine,
         progress("sentences", beside_output=True) as step,
     ):
-        write_results(noted(engine.stream(given, strict=strict), step), form.value, engine.task)
+        failed = write_results(noted(engine.stream(given, strict=strict), step), form.value, engine.task)
+    if failed:
+        print(f"zynqbert: sentences failed: {failed}", file=sys.stderr)
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -188,30 +186,22 @@ def verify(
         raise typer.Exit(1)
 
 
-@bench.command()
-def emulator(
-    artifact: ArtifactOption = DEFAULT_ARTIFACT,
-    board: BoardOption = BoardName.zcu102,
-    tokens: Annotated[int, typer.Option(min=1, help="Tokens of the sentence.")] = 32,
-    repeats: Annotated[int, typer.Option(min=1, help="Passes to time.")] = 10,
+@app.command()
+def info(
+    board: Annotated[BoardName | None, typer.Option("--board", help="Whose overlay and sensors; this board's.")] = None,
+    device: Annotated[
+        DeviceName, typer.Option("--device", help="board or emulated: load the overlay and read the engine's ID too.")
+    ] = DeviceName.auto,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Time the native emulator on this machine.
+    """What a bug report needs to say of this machine. Nothing is sent anywhere.
 
-    Example: zynqbert bench emulator --tokens 32
+    Example: zynqbert info --device board
     """
-    from ..fpga.boards import board_named
-    from .bench import bench_emulator
+    from .info import collect, text
 
-    figures = bench_emulator(artifact, board_named(board.value), tokens=tokens, repeats=repeats)
-    if as_json:
-        print(json.dumps(figures.as_dict(), indent=2))
-    else:
-        print(
-            f"{figures.board} {figures.build}, {figures.tokens} tokens: {figures.pass_ms:.1f} ms a pass (median of "
-            f"{figures.repeats}, best {figures.best_ms:.1f}), {figures.gmac_per_s:.1f} GMAC/s, start-up "
-            f"{figures.load_s:.1f} s; measured on this machine"
-        )
+    report = collect(board.value if board else None, device.value)
+    print(json.dumps(report, indent=2) if as_json else text(report))
 
 
 def noted(results: Iterable, step) -> Iterator:

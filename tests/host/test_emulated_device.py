@@ -171,9 +171,9 @@ class TestEngineClock:
 
     def test_it_follows_the_wizard(self, device, overlay):
         overlay.engine.select_clock(2)
-        assert overlay.clock_wizard.retune((187.5, *OTHERS), overlay.engine)[2] == device.engine_mhz == 149.4140625
+        assert overlay.clock_wizard.retune((229.6, *OTHERS), overlay.engine)[2] == device.engine_mhz == 143.5
         overlay.engine.select_clock(0)
-        assert device.engine_mhz == 187.5
+        assert device.engine_mhz == 229.6
 
     def test_stop_and_start(self, device, overlay):
         overlay.engine.select_clock(3)

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands that measure speed: `zynqbert bench emulator`, `zynqbert bench board`."""
+
+import json
+import os
+import sys
+import tempfile
+from enum import Enum
+from itertools import islice
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .inputs import InputError, read_texts
+from .options import (
+    DEFAULT_ARTIFACT,
+    ArtifactOption,
+    BoardName,
+    BoardOption,
+    ClockOption,
+    DeviceName,
+    DeviceOption,
+    FileOption,
+    OfflineOption,
+    PairsOption,
+)
+
+
+class ReportForm(str, Enum):
+    """How a report is written."""
+
+    text = "text"
+    json = "json"
+
+
+def emulator(
+    artifact: ArtifactOption = DEFAULT_ARTIFACT,
+    board: BoardOption = BoardName.zcu102,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens of the sentence.")] = 32,
+    repeats: Annotated[int, typer.Option(min=1, help="Passes to time.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Time the native emulator on this machine.
+
+    Example: zynqbert bench emulator --tokens 32
+    """
+    from ..fpga.boards import board_named
+    from .bench import bench_emulator
+
+    figures = bench_emulator(artifact, board_named(board.value), tokens=tokens, repeats=repeats)
+    if as_json:
+        print(json.dumps(figures.as_dict(), indent=2))
+    else:
+        print(
+            f"{figures.board} {figures.build}, {figures.tokens} tokens: {figures.pass_ms:.1f} ms a pass (median of "
+            f"{figures.repeats}, best {figures.best_ms:.1f}), {figures.gmac_per_s:.1f} GMAC/s, start-up "
+            f"{figures.load_s:.1f} s; measured on this machine"
+        )
+
+
+def board(
+    artifact: ArtifactOption = DEFAULT_ARTIFACT,
+    board: BoardOption = BoardName.zcu102,
+    device: DeviceOption = DeviceName.auto,
+    clock_mhz: ClockOption = None,
+    file: FileOption = None,
+    pairs: PairsOption = False,
+    sentences: Annotated[int, typer.Option(min=1, help="Sentences to run, at most.")] = 200,
+    seconds: Annotated[float, typer.Option(min=0.1, help="On a board: how long each measurement lasts.")] = 5.0,
+    form: Annotated[ReportForm, typer.Option("--format", help="How the report is written.")] = ReportForm.text,
+    html: Annotated[Path | None, typer.Option("--html", help="Also write a page for a browser to this file.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Write the report to this file.")] = None,
+    offline: OfflineOption = False,
+) -> None:
+    """Speed, power and energy of a model on a board: measured there, modelled on an emulated one.
+
+    Sentences are those of the file, else of the movie reviews' test split.
+
+    Example: zynqbert bench board --board zcu111 --device emulated --html bench.html
+    """
+    from . import bench_report
+    from .board_bench import bench_board
+    from .output import progress
+
+    for path in (html, out):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise InputError(f"{path}: there is no folder {path.absolute().parent}; remedy: make it first")
+    texts, texts_from = sample(file, pairs, sentences, offline)
+    # An emulated board runs each sentence once; how often a real one does in its time is not known before.
+    total = len(texts) if device is DeviceName.emulated else None
+    with progress("sentences", total) as step:
+        report = bench_board(
+            artifact,
+            texts,
+            board=board.value,
+            device=device.value,
+            clock_mhz=clock_mhz,
+            seconds=seconds,
+            texts_from=texts_from,
+            step=step,
+        )
+    written = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
+    written = written if form is ReportForm.json else bench_report.text(report)
+    if html is not None:
+        write_whole(html, bench_report.page(report))
+    if out is not None:
+        write_whole(out, written + "\n")
+    else:
+        print(written)
+
+
+def sample(file: str | None, pairs: bool, sentences: int, offline: bool) -> tuple[list, str]:
+    """The first texts of the file, or of the movie reviews' test split, and where they are from."""
+    if file is None:
+        from .demo import load_examples
+
+        if pairs:
+            raise InputError("--pairs is about the lines of a file: give it with --file F")
+        examples, reason = load_examples(offline)
+        if reason is not None:
+            print(f"zynqbert: {reason}", file=sys.stderr)
+        named = "the movie reviews' test split" if reason is None else "zynqbert's own"
+        return [example.text for example in examples[:sentences]], named
+    texts = list(islice(read_texts(file, pairs), sentences))
+    if not texts:
+        raise InputError(f"{file}: no sentence; remedy: write one a line")
+    return texts, "stdin" if file == "-" else file
+
+
+def write_whole(path: Path, content: str) -> None:
+    """Write `content` to `path` in one step: another reader sees the old file or the new one, never a part."""
+    handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.absolute().parent)
+    try:
+        with open(handle, "w", encoding="utf-8") as file:
+            file.write(content)
+        os.chmod(partial, 0o644)  # mkstemp's files are private
+        os.replace(partial, path)
+    except BaseException:
+        os.unlink(partial)
+        raise

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options that several commands take."""
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+# A checkout's own model, which the package holds too.
+DEFAULT_ARTIFACT = Path(__file__).resolve().parents[1] / "artifacts" / "movie-reviews"
+
+
+class BoardName(str, Enum):
+    """Boards."""
+
+    zcu102 = "zcu102"
+    zcu111 = "zcu111"
+
+
+class DeviceName(str, Enum):
+    """Where to run."""
+
+    auto = "auto"
+    board = "board"
+    emulated = "emulated"
+
+
+ArtifactOption = Annotated[Path, typer.Option("--artifact", help="Folder of the quantized model.")]
+BoardOption = Annotated[BoardName, typer.Option("--board", help="Board to run on, or to emulate.")]
+DeviceOption = Annotated[DeviceName, typer.Option("--device", help="auto: the board if this is one, else emulated.")]
+ClockOption = Annotated[float | None, typer.Option("--clock-mhz", help="Engine clock; the board's plan if not given.")]
+FileOption = Annotated[str | None, typer.Option("--file", help="File of sentences, one a line; - reads stdin.")]
+PairsOption = Annotated[bool, typer.Option("--pairs", help="Each argument or line holds two texts, parted by a tab.")]
+OfflineOption = Annotated[
+    bool, typer.Option("--offline", help="Download nothing: what is cached, or our own sentences.")
+]
