@@ -3,6 +3,7 @@
 # make proofs  the slow proofs
 # make mutants apply the committed defects one by one: each must fail its test
 # make lint    ruff
+# make wheel   the package for a board, in build/wheel/
 # make artifact  fine-tune, quantize, train and measure the committed model again (about 40 minutes; resumes where it was cut)
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
@@ -34,6 +35,12 @@ artifact: .venv/ready
 	cp build/movie-reviews/train.json artifacts/movie-reviews.train.json
 	cp build/movie-reviews/float/finetune.json artifacts/movie-reviews.finetune.json
 
+# Stale files of an earlier build would be packed too.
+wheel: .venv/ready
+	rm -rf build/lib
+	.venv/bin/python -m pip wheel -q --no-deps --wheel-dir build/wheel .
+	@ls build/wheel/*.whl
+
 lint: .venv/ready
 	.venv/bin/ruff check .
 	.venv/bin/ruff format .
@@ -63,4 +70,4 @@ endef
 clean:
 	rm -rf .venv .venv-demo build *.egg-info .pytest_cache .ruff_cache
 
-.PHONY: demo test proofs mutants artifact lint clean
+.PHONY: demo test proofs mutants artifact wheel lint clean

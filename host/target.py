@@ -102,7 +102,13 @@ def default_bitstream(board: Board) -> Path:
 
 
 def find_board():
-    """The pynq device of the board this runs on, or None."""
+    """The pynq device of the board this runs on, or None. Raises TargetError where pynq fails as it looks."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "No devices found": the caller says so
-        return next((device for device in Device.devices if isinstance(device, EmbeddedDevice)), None)
+        try:
+            return next((device for device in Device.devices if isinstance(device, EmbeddedDevice)), None)
+        except (RuntimeError, OSError, ImportError, KeyError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise TargetError(
+                f"pynq fails as it looks for a board ({reason}); remedy: a root login shell of PYNQ's image, sudo -i"
+            ) from error

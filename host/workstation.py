@@ -110,7 +110,7 @@ def needing_packages(command: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        if error.name in ("torch", "transformers", "matplotlib", "tomli"):
+        if error.name in ("torch", "transformers", "tomli"):
             raise InputError(f"{command} needs {error.name}; remedy: pip install 'zynqbert[quant]'") from None
         if error.name is None:  # our own, with its remedy
             raise InputError(str(error)) from None

@@ -397,7 +397,7 @@ class TestClockWizard:
         back = (STOP, *load(BUILT), LOCKED, *read_all(BUILT), START_CLOCK)
         with (
             device.expect(*read_all(BUILT), LOCKED, STOP, *load(NEW), LOCKED, *wrong, *back),
-            pytest.raises(ClockError, match="CLKOUT1 reads back 0x00000005, written 0x00000006; the engine runs"),
+            pytest.raises(ClockError, match="CLKOUT1 reads back 0x00000005, written 0x00000008; the engine runs"),
         ):
             wizard.retune(ASKED, StubEngine(device))
 

@@ -60,6 +60,16 @@ class TestChoosingADevice:
         monkeypatch.setenv("ZYNQBERT_BITSTREAMS", str(tmp_path))
         return device
 
+    def test_pynq_that_fails_as_it_looks(self, monkeypatch):
+        class Failing:
+            @property
+            def devices(self):
+                raise RuntimeError("XRT is not set up")
+
+        monkeypatch.setattr(targets, "Device", Failing())
+        with pytest.raises(TargetError, match=r"board \(RuntimeError: XRT is not set up\); remedy: a root login shell"):
+            targets.choose(ZCU102, "auto")
+
     def test_auto_without_a_board_says_emulated(self, artifact, capsys):
         with host.open(board="zcu102", artifact=artifact) as engine:
             assert engine.target.name == "emulated zcu102" and engine.target.manifest is None
