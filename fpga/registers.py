@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one table of addresses and AXI-Lite registers, as the driver, the emulated device, the RTL (rtl/registers.vh), the
-block design's Tcl and docs/registers.md have them.
+"""The one table of addresses and AXI-Lite registers, as the driver, the emulated device, the RTL (rtl/registers.vh),
+the block design's Tcl and docs/registers.md have them.
 
 `python -m zynqbert.fpga.registers > docs/registers.md` and
 `python -m zynqbert.fpga.registers --verilog > fpga/rtl/registers.vh` render it; a test compares.
@@ -141,15 +141,16 @@ def render() -> str:
         ]
         if block.registers:
             lines += ["| offset | name | bits | access | meaning |", "|---|---|---|---|---|"]
-            lines += [f"| 0x{r.offset:02X} | {r.name} | {r.width} | {r.access} | {r.meaning} |" for r in block.registers]
+            rows = ((f"0x{r.offset:02X}", r.name, str(r.width), r.access, r.meaning) for r in block.registers)
+            lines += [f"| {' | '.join(row)} |" for row in rows]
             lines.append("")
     lines += [
         "To run: write PROGRAM, IMAGE, IO, INSTRUCTIONS and ROW_BLOCKS, write 1 to AP_CTRL, read AP_CTRL until bit 1",
         "is set (that read clears it), read STATUS. All registers are on the fixed clock and answer while the engine's",
         "clock stands. A change of CLOCK stops the engine's clock, waits, changes the output, waits, and starts it.",
         "The wizard is written only while AP_CTRL bit 2 (idle) is set and CLOCK_STATUS says stopped; output n is",
-        f"{CLOCK_INPUT_MHZ:g} MHz x MULT / (DIVCLK x divide n); fractions, of MULT and of output 0 alone, are multiples",
-        "of 125. Retuning resets nothing: what is on chip stays.",
+        f"{CLOCK_INPUT_MHZ:g} MHz x MULT / (DIVCLK x divide n); fractions, of MULT and of output 0 alone, are",
+        "multiples of 125. Retuning resets nothing: what is on chip stays.",
         "",
     ]
     return "\n".join(lines)
