@@ -128,4 +128,11 @@ DEFECTS = (
     Defect("one item's failure ends the report", "host/info.py", "except Exception as error:  # whatever", "except NotHere as error:  # whatever", "tests/host/test_info.py"),
     Defect("log on stdout", "host/log.py", "        return sys.stderr", "        return sys.stdout", "tests/host/test_log.py"),
     Defect("numpy 2 taken", "host/pynq_quietly.py", ">= 2:", ">= 3:", "tests/host/test_pynq_quietly.py"),
+    # Power and the benchmark.
+    Defect("emulator's time in a board's figure", "host/bench_modelled.py", "time.perf_counter() - start - timed.seconds", "time.perf_counter() - start", "tests/host/test_board_bench.py -k Emulators"),
+    Defect("lost sensor keeps its figure", "host/sampler.py", "    if end.lost_at is not None:\n        return None\n", "", "tests/host/test_sampler.py -k Lost"),
+    Defect("glitch counted", "host/sampler.py", "high, low = max(before, after), min(before, after)", "high, low = before, before", "tests/host/test_sampler.py -k Glitches"),
+    Defect("modelled figure called measured", "host/board_bench.py", '"fps_end_to_end": figure(len(whole) / run.end_to_end_s, "fps", run.source)', '"fps_end_to_end": figure(len(whole) / run.end_to_end_s, "fps", "measured")', "tests/host/test_board_bench.py -k Modelled"),
+    Defect("power of another clock", "host/meter.py", "if not goes_on or clock_mhz != self._stream_mhz:", "if not self._stream:", "tests/host/test_meter.py"),
+    Defect("text of users not escaped", "host/bench_report.py", "<td>{escape(str(value))}</td></tr>'", "<td>{value}</td></tr>'", "tests/host/test_bench_report.py"),
 )  # fmt: skip
