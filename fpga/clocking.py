@@ -18,6 +18,12 @@ def retune_seconds() -> float:
     return assumed("retune_us") * 1e-6 + 2 * select_seconds()
 
 
+def change_costs(board: Board) -> dict[str, dict[str, float]]:
+    """Both kinds of change by name: microseconds that the engine stands still, and millijoules."""
+    kinds = {"select": select_seconds(), "retune": retune_seconds()}
+    return {kind: {"us": s * 1e6, "mj": pause_joules(board, s) * 1e3} for kind, s in kinds.items()}
+
+
 def pause_joules(board: Board, seconds: float) -> float:
     """Energy of standing still: the processing system and static power; a gated clock tree switches nothing."""
     parts = watts(Activity(board.part, 0, [], [], [], [], 0, 0), VALUES, 0)

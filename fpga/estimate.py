@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .boards import Board
+from .clocking import change_costs
 from .cycles import Model, Timing, simulate
 from .instructions import Instruction
 from .power import power
@@ -19,7 +20,7 @@ class Estimate:
 
     `mac_utilization`: dense unpadded products over `peak_macs_per_cycle` times cycles. Power in watts while passes
     follow one another, `power_pl_w` + `power_ps_w` = `power_w`. `extra` holds what a reader may want besides: ranges,
-    waste, traffic, what each kind of instruction costs and what bound it, what is over budget.
+    waste, traffic, changes of the clock, what each kind of instruction costs and what bound it, what is over budget.
     """
 
     cycles: int
@@ -82,6 +83,7 @@ def estimate(
             "padding_waste": 1 - dense_macs / timing.array_macs_executed if timing.array_macs_executed else 0.0,
             "ddr_bytes_read": timing.ddr_bytes_read,
             "ddr_bytes_written": timing.ddr_bytes_written,
+            "clock_changes": change_costs(board),
             "resource_shares": used.shares,
             "over_budget": used.over_budget(),
             "busy": {unit: cycles / timing.cycles for unit, cycles in timing.busy.items()},

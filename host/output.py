@@ -151,6 +151,9 @@ def print_estimate(figures: dict[str, Any], reference: list[dict[str, Any]]) -> 
         print(f"{name:20} {f'{low:.3g} .. {high:.3g}':16}modelled")
     print(f"{'padding_waste':20} {extra['padding_waste']:<16.1%}modelled: padding, split channels, 8-bit halves")
     print(f"{'ddr_mb_read':20} {extra['ddr_bytes_read'] / 1e6:<16.1f}modelled")
+    for kind, cost in extra["clock_changes"].items():
+        name, us, mj = f"clock_{kind}", f"{cost['us']:.4g}", f"{cost['mj']:.3g}"
+        print(f"{name + '_us':20} {us:16}modelled\n{name + '_mj':20} {mj:16}modelled")
     for line in figures["extra"]["over_budget"]:
         print(f"{'over budget':20} {line}")
     print("\nThe same cycle model at FQ-BERT's multipliers and clock, nothing fitted (BERT-base encoder, 128 tokens):")

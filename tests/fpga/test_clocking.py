@@ -8,6 +8,7 @@ from zynqbert.fpga import clocking
 from zynqbert.fpga.assumptions import ASSUMPTIONS
 from zynqbert.fpga.boards import BOARDS
 from zynqbert.fpga.cycles import simulate
+from zynqbert.fpga.estimate import estimate
 from zynqbert.fpga.power import power
 from zynqbert.fpga.resources import resources
 from zynqbert.host.compiler import plan
@@ -32,6 +33,15 @@ def test_retune_is_two_changes_and_what_is_assumed():
 @pytest.mark.parametrize(("board", "static_w"), [("zcu102", 0.817e-3 * 600), ("zcu111", 0.817e-3 * 930)])
 def test_a_pause_takes_static_and_ps_power(board, static_w):
     assert clocking.pause_joules(BOARDS[board], 2.0) == pytest.approx(2 * (2.4 + static_w), rel=1e-12)
+
+
+def test_an_estimate_names_both_changes():
+    board = BOARDS["zcu102"]
+    program = plan(ModelShape.named("minilm-l6"), board).instructions
+    found = estimate(program, 1, board, 250, 1).extra["clock_changes"]
+    assert found == clocking.change_costs(board)
+    assert found["select"] == {"us": pytest.approx(1.32), "mj": pytest.approx(1.32e-3 * (2.4 + 0.4902))}
+    assert found["retune"]["us"] == pytest.approx(252.64)
 
 
 def test_a_pause_is_what_the_power_model_has_without_anything_that_switches(bert_base):
