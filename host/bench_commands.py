@@ -2,9 +2,7 @@
 """Commands that measure speed: `zynqbert bench emulator`, `zynqbert bench board`."""
 
 import json
-import os
 import sys
-import tempfile
 from enum import Enum
 from itertools import islice
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from ..fpga.whole_file import write_whole
 from .inputs import InputError, read_texts
 from .options import (
     DEFAULT_ARTIFACT,
@@ -126,16 +125,3 @@ def sample(file: str | None, pairs: bool, sentences: int, offline: bool) -> tupl
     if not texts:
         raise InputError(f"{file}: no sentence; remedy: write one a line")
     return texts, "stdin" if file == "-" else file
-
-
-def write_whole(path: Path, content: str) -> None:
-    """Write `content` to `path` in one step: another reader sees the old file or the new one, never a part."""
-    handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.absolute().parent)
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(content)
-        os.chmod(partial, 0o644)  # mkstemp's files are private
-        os.replace(partial, path)
-    except BaseException:
-        os.unlink(partial)
-        raise

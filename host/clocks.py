@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 
 from ..fpga import clocking, registers
-from .clock_settings import find_settings
+from ..fpga.clock_settings import find_settings
 from .driver import ClockWizardDriver, EngineDriver
 from .errors import ClockError
 

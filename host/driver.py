@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..fpga import capabilities, registers
+from ..fpga.clock_settings import SETTINGS_WORDS, ClockSettings, find_settings
 from ..fpga.instructions import LANES
-from .clock_settings import SETTINGS_WORDS, ClockSettings, find_settings
 from .errors import ClockError, EngineError, EngineMismatch, EngineTimeout, ResetTimeout
 from .pynq_quietly import DefaultIP
 

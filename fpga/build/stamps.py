@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from ..whole_file import write_whole
 
 Inputs = dict[str, str]
 
@@ -53,10 +54,4 @@ def write_stamp(stamp: Path, inputs: Inputs, folder: Path, outputs: Iterable[Pat
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON by a temporary name, so that the file is whole or not there."""
-    temporary = path.with_name(f"{path.name}.partial")
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(content, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    write_whole(path, json.dumps(content, indent=2) + "\n")

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Vector unit as an IP of its own: free-running, one command a pass.
+// The block protocol is no pragma: the configuration file of synthesis makes it ap_ctrl_none, which co-simulation
+// cannot drive, and co-simulation runs with the tool's own, ap_ctrl_hs.
 #include "vector_unit.hpp"
 
 using namespace zq;  // NOLINT: tops sit outside the namespace, as the tool wants them
@@ -10,22 +12,19 @@ void engine_vector(hls::stream<vector_command>& commands, hls::stream<token>& pa
                    const zq::uint<64> parameters[kSlots][kParameterWords],
                    const embedding_word embedding[kSlots][kLanes][kEmbeddingWords],
                    activation_word activations[kActivationWords], activation_word key_value[kGroups][kKeyValueWords]) {
-#pragma HLS INTERFACE mode = ap_ctrl_none port = return
 #pragma HLS INTERFACE mode = axis port = commands
 #pragma HLS INTERFACE mode = axis port = parameters_ready
 #pragma HLS INTERFACE mode = axis port = parameters_free
 #pragma HLS INTERFACE mode = axis port = data_ready
 #pragma HLS INTERFACE mode = axis port = accumulators
 #pragma HLS INTERFACE mode = axis port = stored
-#pragma HLS INTERFACE mode = bram port = parameters storage_type = rom_1p
-#pragma HLS INTERFACE mode = bram port = embedding storage_type = rom_1p
-#pragma HLS INTERFACE mode = bram port = activations storage_type = ram_1p
-#pragma HLS INTERFACE mode = bram port = key_value storage_type = ram_1p
+#pragma HLS INTERFACE mode = ap_memory port = parameters storage_type = rom_1p latency = 2
+#pragma HLS INTERFACE mode = ap_memory port = embedding storage_type = rom_1p latency = 2
+#pragma HLS INTERFACE mode = ap_memory port = activations storage_type = ram_1p latency = 2
+#pragma HLS INTERFACE mode = ap_memory port = key_value storage_type = ram_1p latency = 2
 #pragma HLS AGGREGATE variable = embedding compact = bit
 #pragma HLS AGGREGATE variable = activations compact = bit
 #pragma HLS AGGREGATE variable = key_value compact = bit
-#pragma HLS AGGREGATE variable = accumulators compact = bit
-#pragma HLS AGGREGATE variable = stored compact = bit
 #pragma HLS ARRAY_PARTITION variable = parameters type = cyclic factor = 2 dim = 2
 #pragma HLS ARRAY_PARTITION variable = embedding type = complete dim = 2
 #pragma HLS ARRAY_PARTITION variable = embedding type = cyclic factor = 2 dim = 3

@@ -6,33 +6,46 @@ import re
 import pytest
 from zynqbert.fpga.simulator import ROOT
 
-ANY = r"\S+"
 NUMBER = r"\d+|0x[0-9A-Fa-f]+"
+CONSTANT = rf"{NUMBER}|k[A-Z]\w*"  # the tool takes constant expressions; here a number, or a constant's name
+VARIABLE = r"[\w.]+"
 # directive -> option -> pattern of its value; None: a bare word.
 LEGAL = {
     "INLINE": {"off": None, "recursive": None},
     "PIPELINE": {"II": NUMBER, "off": None, "style": "stp|frp|flp", "rewind": None},
     "UNROLL": {"factor": NUMBER, "skip_exit_check": None},
     "DEPENDENCE": {
-        "variable": r"[\w.]+", "type": "inter|intra", "direction": "RAW|WAR|WAW", "distance": NUMBER,
+        "variable": VARIABLE, "type": "inter|intra", "direction": "RAW|WAR|WAW", "distance": NUMBER,
         "false": None, "true": None,
     },
-    "ARRAY_PARTITION": {"variable": r"[\w.]+", "type": "complete|block|cyclic", "factor": NUMBER, "dim": NUMBER},
-    "AGGREGATE": {"variable": r"[\w.]+", "compact": "bit|byte|none|auto"},
-    "INTERFACE": {
-        "mode": "s_axilite|m_axi|axis|bram|ap_ctrl_none|ap_ctrl_hs", "port": r"\w+", "bundle": r"\w+",
-        "offset": r"off|slave|direct|0x[0-9A-F]+", "storage_type": r"(ram|rom)_(1p|2p|t2p|s2p|np)",
-        "max_read_burst_length": NUMBER, "max_write_burst_length": NUMBER, "num_read_outstanding": NUMBER,
-        "num_write_outstanding": NUMBER, "depth": NUMBER, "latency": NUMBER,
-    },
-    "STREAM": {"variable": r"[\w.]+", "depth": NUMBER, "type": "fifo|pipo|shared|unsync"},
+    "ARRAY_PARTITION": {"variable": VARIABLE, "type": "complete|block|cyclic", "factor": NUMBER, "dim": NUMBER},
+    "AGGREGATE": {"variable": VARIABLE, "compact": "bit|byte|none|auto"},
+    "DISAGGREGATE": {"variable": VARIABLE},
+    "STREAM": {"variable": VARIABLE, "depth": NUMBER, "type": "fifo|pipo|shared|unsync"},
     "DATAFLOW": {},
     "ALLOCATION": {"function": None, "operation": None, "instances": r"\w+", "limit": NUMBER},
     "BIND_OP": {"variable": r"\w+", "op": "mul|add|sub", "impl": "fabric|dsp", "latency": NUMBER},
 }  # fmt: skip
+# The options of INTERFACE depend on its mode.
+SCALAR = {"register": None, "name": r"\w+", "depth": CONSTANT}
+MEMORY = {
+    "name": r"\w+", "depth": CONSTANT, "latency": NUMBER, "storage_type": r"(ram_(1p|1wnr|2p|s2p|t2p)|rom_(1p|2p|np))",
+}  # fmt: skip
+MODES = {
+    "ap_none": SCALAR, "ap_vld": SCALAR, "ap_ack": SCALAR, "ap_hs": SCALAR, "ap_ovld": SCALAR, "ap_fifo": SCALAR,
+    "ap_memory": MEMORY, "bram": MEMORY,
+    "axis": {"register": None, "register_mode": "forward|reverse|both|off", "name": r"\w+", "depth": CONSTANT},
+    "s_axilite": {"bundle": r"\w+", "offset": NUMBER, "register": None, "clock": r"\w+", "name": r"\w+"},
+    "m_axi": {
+        "bundle": r"\w+", "offset": "off|slave|direct", "depth": CONSTANT, "name": r"\w+", "latency": NUMBER,
+        "max_read_burst_length": NUMBER, "max_write_burst_length": NUMBER, "num_read_outstanding": NUMBER,
+        "num_write_outstanding": NUMBER, "max_widen_bitwidth": NUMBER,
+    },
+    "ap_ctrl_none": {"name": r"\w+"}, "ap_ctrl_hs": {"name": r"\w+"}, "ap_ctrl_chain": {"name": r"\w+"},
+}  # fmt: skip
 REQUIRED = {
     "DEPENDENCE": {"variable"}, "ARRAY_PARTITION": {"variable", "type", "dim"}, "AGGREGATE": {"variable"},
-    "INTERFACE": {"mode", "port"}, "STREAM": {"variable", "depth"}, "PIPELINE": {"II"},
+    "DISAGGREGATE": {"variable"}, "INTERFACE": {"mode", "port"}, "STREAM": {"variable", "depth"}, "PIPELINE": {"II"},
 }  # fmt: skip
 FILES = sorted([*(ROOT / "kernels").glob("*.hpp"), *(ROOT / "top").glob("*.cpp")])
 
@@ -50,14 +63,24 @@ def parse(line: str) -> tuple[str, dict[str, str | None]]:
     return words[1], options
 
 
-def check(line: str) -> None:
-    directive, options = parse(line)
+def legal_options(directive: str, options: dict[str, str | None]) -> dict[str, str | None]:
+    """Option -> pattern of its value, for this directive and, of INTERFACE, this mode."""
+    if directive == "INTERFACE":
+        if options.get("mode") not in MODES:
+            raise ValueError(f"INTERFACE has no mode {options.get('mode')}")
+        return {"mode": r"\w+", "port": VARIABLE} | MODES[options["mode"]]
     if directive not in LEGAL:
         raise ValueError(f"unknown directive {directive}")
+    return LEGAL[directive]
+
+
+def check(line: str) -> None:
+    directive, options = parse(line)
+    legal = legal_options(directive, options)
     for name, value in options.items():
-        if name not in LEGAL[directive]:
+        if name not in legal:
             raise ValueError(f"{directive} has no option {name}")
-        pattern = LEGAL[directive][name]
+        pattern = legal[name]
         if (pattern is None) != (value is None) or (pattern and not re.fullmatch(pattern, value)):
             raise ValueError(f"{directive} {name}={value}")
     missing = REQUIRED.get(directive, set()) - set(options)
@@ -87,12 +110,21 @@ def test_pragma_is_legal(line, name):
     [
         "#pragma HLS PIPELINED II=1", "#pragma HLS PIPELINE", "#pragma HLS PIPELINE II=one", "#pragma HLS UNROL",
         "#pragma HLS ARRAY_PARTITION variable=x type=cyclic dim=1", "#pragma HLS INTERFACE mode=s_axi port=x",
-        "#pragma HLS ARRAY_PARTITION variable=x complete dim=1", "#pragma omp parallel",
+        "#pragma HLS ARRAY_PARTITION variable=x complete dim=1", "#pragma omp parallel", "#pragma HLS DISAGGREGATE x",
+        "#pragma HLS INTERFACE mode=ap_memory port=x bundle=y", "#pragma HLS INTERFACE mode=axis port=x latency=2",
+        "#pragma HLS INTERFACE mode=m_axi port=x depth=beats", "#pragma HLS INTERFACE port=x",
     ],
 )  # fmt: skip
 def test_the_check_refuses(line):
     with pytest.raises(ValueError):
         check(line)
+
+
+def test_constants_in_pragmas_are_the_sources():
+    """g++ would not miss one that is misspelt."""
+    defined = {m[1] for path in ROOT.rglob("*.hpp") for m in re.finditer(r"constexpr \w+ (k\w+) =", path.read_text())}
+    named = {m[1] for line, _ in (p.values for p in pragmas()) for m in re.finditer(r"=\s*(k[A-Z]\w*)", line)}
+    assert "kTestbenchBeats" in named <= defined
 
 
 def loops(text: str):

@@ -97,7 +97,7 @@ def test_a_gate_shows_what_was_found_and_wanted(call, monkeypatch):
         (["--board", "zcu104"], "'zcu104' is not one of 'zcu102', 'zcu111'"),
         ([], "Missing option '--board'"),
         (["--board", "zcu102", "--step", "route"], "'route' is not one of 'csim', 'csynth', 'cosim', 'ip', 'bitstre"),
-        (["--board", "zcu102", "--step", "csim", "--clock-mhz", "5000"], "--clock-mhz: engine clock of 5000 MHz is"),
+        (["--board", "zcu102", "--step", "csim", "--clock-mhz", "5000"], "--clock-mhz: clock of 5000 MHz is"),
         (["--board", "zcu102", "--step", "csim", "--clock-mhz", "fast"], "Invalid value for '--clock-mhz'"),
         (["--board", "zcu102", "--step", "csim", "--jobs", "0"], "Invalid value for '--jobs'"),
         (["--board", "zcu102", "--step", "csim", "--out", "/proc/none"], "--out /proc/none cannot be written"),

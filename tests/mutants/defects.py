@@ -13,6 +13,8 @@ ENGINE = "tests/host/test_engine.py"
 FAULTS = "tests/host/test_faults.py"
 TARGET = "tests/host/test_target.py"
 BUILD = "tests/fpga/build/"
+DESIGN = "tests/fpga/test_block_design.py"
+BENCH = "tests/fpga/test_testbench.py"
 STRAIGHT = "tests/quant/test_straight_through.py"
 TRAINABLE = "tests/quant/test_trainable.py"
 KERNELS = "fpga/kernels/"
@@ -115,7 +117,7 @@ DEFECTS = (
     Defect("settings before not brought back", "host/driver.py", "            self._change(before, engine)\n", "            engine.start_clock()\n", DRIVER),
     Defect("done of a reset run kept", "host/driver.py", "            time.sleep(POLL_S)\n        self._done = False\n", "            time.sleep(POLL_S)\n", DRIVER),
     Defect("interrupt status written blindly", "host/driver.py", "        if pending:\n            self._put", "        if pending or True:\n            self._put", DRIVER),
-    Defect("other outputs faster than asked", "host/clock_settings.py", "math.ceil(vco / top)", "math.floor(vco / top)", "tests/host/test_clock_settings.py"),
+    Defect("other outputs faster than asked", "fpga/clock_settings.py", "math.ceil(vco / top)", "math.floor(vco / top)", "tests/fpga/test_clock_settings.py"),
     Defect("limit of timing ignored", "host/clocks.py", "if not mhz <= self.limit_mhz:", "if not mhz <= max(self.limit_mhz, 300):", "tests/host/test_clocks.py"),
     Defect("reset keeps what is on chip", "host/emulated_registers.py", "        self.clear()\n", "", "tests/host/test_emulated_device.py"),
     # The build's gates and restart.
@@ -135,4 +137,15 @@ DEFECTS = (
     Defect("modelled figure called measured", "host/board_bench.py", '"fps_end_to_end": figure(len(whole) / run.end_to_end_s, "fps", run.source)', '"fps_end_to_end": figure(len(whole) / run.end_to_end_s, "fps", "measured")', "tests/host/test_board_bench.py -k Modelled"),
     Defect("power of another clock", "host/meter.py", "if not goes_on or clock_mhz != self._stream_mhz:", "if not self._stream:", "tests/host/test_meter.py"),
     Defect("text of users not escaped", "host/bench_report.py", "<td>{escape(str(value))}</td></tr>'", "<td>{value}</td></tr>'", "tests/host/test_bench_report.py"),
+    # The block design, its Tcl, the manifest.
+    Defect("memory written at every enable", "fpga/build/tcl/design.tcl", "join_pins ${writer}_we0 $cell/write_we", "join_pins ${writer}_ce0 $cell/write_we", DESIGN),
+    Defect("stream on the fixed clock", "fpga/build/tcl/design.tcl", "give engine_clock $fifo/s_axis_aclk", "give fixed_clock $fifo/s_axis_aclk", DESIGN),
+    Defect("hold not looked at", "fpga/build/tcl/implement.tcl", "foreach figure {WNS TNS WHS THS TPWS}", "foreach figure {WNS TNS}", DESIGN),
+    Defect("another IP keeps the bitstream", "fpga/build/vivado.py", 'inputs[f"{unit} {path.relative_to(ip)}"] = stamps.file_digest(path)', 'inputs[f"{unit} {path.relative_to(ip)}"] = ""', BUILD + "test_vivado.py"),
+    Defect("sha256 of any value", "fpga/manifest.py", "        if found != expected:", "        if len(found) != len(expected):", "tests/fpga/test_manifest.py"),
+    # The testbench and its vectors.
+    Defect("streams left over", "fpga/sim/block_diagram.hpp", "if (!answered || left_over())", "if (!answered)", BENCH + " -k end_well"),
+    Defect("one differing byte passes", "fpga/testbench/testbench.cpp", "if (differing != 0)", "if (differing > 1)", BENCH + " -k one_expected_byte"),
+    Defect("vector state lost between commands", "fpga/top/engine_vector.cpp", "static vector_state state;", "vector_state state;", BENCH + " -k goldens_passes"),
+    Defect("absent lanes expected as 0", "host/vectors.py", "np.repeat(absent, isa.LANES, axis=0)", "np.repeat(0 * absent, isa.LANES, axis=0)", "tests/host/test_vectors.py -k script_makes"),
 )  # fmt: skip

@@ -327,7 +327,7 @@ def test_summary_of_csynth_that_is_none(place, text, said):
 
 
 def test_clock_out_of_reach(place):
-    with pytest.raises(ValueError, match="engine clock of 800 MHz is outside"):
+    with pytest.raises(ValueError, match="clock of 800 MHz is outside"):
         place.build(clock_mhz=800)
 
 

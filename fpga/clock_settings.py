@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from ..fpga.registers import CLOCK_INPUT_MHZ, WIZARD_OUTPUTS_MHZ
+from .registers import CLOCK_INPUT_MHZ, WIZARD_OUTPUTS_MHZ
 
 STEPS = 8  # multiply, and the divide of output 0, come in eighths
 _FRACTION = 1000 // STEPS  # registers hold a fraction x 1000

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from zynqbert.fpga.clock_settings import ClockSettings, find_settings
 from zynqbert.fpga.registers import WIZARD_OUTPUTS_MHZ
-from zynqbert.host.clock_settings import ClockSettings, find_settings
 
 quick = settings(derandomize=True, database=None, deadline=None, max_examples=80)
 clocks = st.one_of(

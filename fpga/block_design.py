@@ -1,0 +1,324 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What joins the units on a board, as one table: clocks, streams, memories, memory ports, register blocks.
+
+docs/block-design.md tells the why. The Tcl of the build (build/tcl/) holds no number and no name of a join of its own:
+it takes them from `settings_tcl`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .boards import Board
+from .capabilities import CAPABILITIES
+from .clock_settings import STEPS, ClockSettings, find_settings
+from .instructions import ACTIVATION_WORDS, LANES, MAX_ENTRIES, MAX_NORM_ENTRIES
+from .registers import BLOCKS, CLOCK_INPUT_MHZ, RANGE, WIZARD_OUTPUTS_MHZ, engine_id
+from .resources import ACCUMULATOR_BITS, EMBEDDING_WORDS, KEY_VALUE_WORDS, SLOTS
+
+NAME = "zynqbert"  # of project, block design, .bit and .hwh: pynq wants the last two alike
+
+CLOCK_MIN_MHZ = 10  # what clock_select needs
+
+# The wizard's outputs have no buffer: the MMCM drives the BUFGMUXes of clock_select, global buffers themselves. A BUFG
+# before them would add a cascade that the placer has to keep in one clock region, and delay for nothing.
+OUTPUT_DRIVES = "No_buffer"
+
+# Setup margin on the engine's clocks, ns. Timing is analysed for the wizard's settings of the bitstream; retuned by the
+# host, the MMCM may run with other factors, whose jitter is greater. Half of the peak-to-peak jitter counts: 0.1 ns is
+# room for 0.2 ns more of it. Not measured.
+RETUNE_MARGIN_NS = 0.1
+
+SYNTHESIS_STRATEGY = "Flow_PerfOptimized_high"
+IMPLEMENTATION_STRATEGY = "Performance_ExplorePostRoutePhysOpt"
+
+# Cells of the units: the name in the block design, and the top function that the IP is made of.
+UNITS = {name: f"engine_{name}" for name in ("fetch", "load", "array", "vector", "store")}
+IP_LIBRARY = "zynqbert.org:hls"
+PORT_BITS = 128
+
+# Fields of the commands (kernels/commands.hpp; a test sums them) and words of the streams, bits.
+COMMAND_BITS = {"load": 89, "array": 63, "vector": 88, "store": 73}
+TOKEN_BITS = 1
+# Depths of kernels/config.hpp; axis_data_fifo takes powers of two from 16 on.
+COMMAND_DEPTH, TOKEN_DEPTH, STORED_DEPTH = 64, 16, 32
+FIFO_MIN_DEPTH = 16
+LUT_RAM_BITS = 16_384  # a FIFO of more bits than this takes block RAM
+
+# DDR as the PS maps it for its slave ports, both halves of the address map: segment, address, bytes. The boards' 4 GB
+# fill the lower window and the first 2 GB of the upper one.
+DDR_WINDOWS = (("DDR_LOW", 0x0, 0x8000_0000), ("DDR_HIGH", 0x8_0000_0000, 0x8_0000_0000))
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A stream between two units: interfaces as cell/name, payload in bits, words of its FIFO.
+
+    How the tool pads a struct to bytes is its own affair: the Tcl reads the width from the IPs, demands that both ends
+    have the same and that the payload fits.
+    """
+
+    name: str
+    producer: str
+    consumer: str
+    bits: int
+    depth: int
+
+    @property
+    def fifo_depth(self) -> int:
+        """What axis_data_fifo offers for that depth."""
+        return max(FIFO_MIN_DEPTH, 1 << (self.depth - 1).bit_length())
+
+    @property
+    def fifo_memory(self) -> str:
+        return "block" if self.fifo_depth * self.bits > LUT_RAM_BITS else "distributed"
+
+
+@dataclass(frozen=True)
+class MemoryBank:
+    """A memory between two units: ports as cell/argument, with the indices of its bank."""
+
+    name: str
+    writer: str
+    reader: str
+    words: int
+    bits: int
+    style: str  # ram_style
+
+    @property
+    def address_bits(self) -> int:
+        return max(1, (self.words - 1).bit_length())
+
+
+@dataclass(frozen=True)
+class MemoryPort:
+    """A slave port of the PS and the units' AXI masters behind it, as cell/interface."""
+
+    name: str  # HP0 .. HP3, HPC0, HPC1, LPD
+    masters: tuple[str, ...]
+
+    @property
+    def number(self) -> int:
+        """n of S_AXI_GPn, by which the PS's parameters and address segments call it."""
+        return ("HPC0", "HPC1", "HP0", "HP1", "HP2", "HP3", "LPD").index(self.name)
+
+    @property
+    def interface(self) -> str:
+        return f"S_AXI_{self.name}" if self.name == "LPD" else f"S_AXI_{self.name}_FPD"
+
+    @property
+    def clock(self) -> str:
+        return "saxi_lpd_aclk" if self.name == "LPD" else f"saxi{self.name.lower()}_fpd_aclk"
+
+    @property
+    def segments(self) -> str:
+        """What its address segments' names begin with."""
+        return f"SAXIGP{self.number}/{self.name}"
+
+
+@dataclass(frozen=True)
+class BlockDesign:
+    """Everything the Tcl needs to know of one bitstream."""
+
+    board: Board
+    clock_mhz: float
+    wizard: ClockSettings
+    streams: tuple[Stream, ...]
+    memories: tuple[MemoryBank, ...]
+    ports: tuple[MemoryPort, ...]
+
+    @property
+    def unconnected(self) -> tuple[str, ...]:
+        """Interfaces of the units that stay open: load's memory ports that the board has no columns for, and the
+        handshake that fetch and engine_control join pin by pin."""
+        used = {master for port in self.ports for master in port.masters}
+        return ("fetch/ap_ctrl", *(f"load/m_axi_hp{n}" for n in range(6) if f"load/m_axi_hp{n}" not in used))
+
+
+def block_design(board: Board, clock_mhz: float) -> BlockDesign:
+    """The block design of `board` with an engine clock of at most `clock_mhz`; ValueError for a clock out of reach."""
+    return BlockDesign(board, clock_mhz, wizard(clock_mhz), streams(board), memories(board), ports(board))
+
+
+def wizard(clock_mhz: float) -> ClockSettings:
+    """Factors for the outputs `clock_mhz` and WIZARD_OUTPUTS_MHZ[1:], none above `clock_mhz`, each nearest from below.
+
+    So 250 MHz comes with 200, 142.9 and 100. Raises ValueError for a clock out of reach.
+    """
+    if not clock_mhz >= CLOCK_MIN_MHZ:
+        raise ValueError(f"engine clock of {clock_mhz:g} MHz is below {CLOCK_MIN_MHZ} MHz")
+    return find_settings((clock_mhz, *(min(mhz, clock_mhz) for mhz in WIZARD_OUTPUTS_MHZ[1:])))
+
+
+def streams(board: Board) -> tuple[Stream, ...]:
+    """The streams between the units."""
+    commands = tuple(
+        Stream(f"commands_{unit}", f"fetch/commands_{unit}", f"{unit}/commands", bits, COMMAND_DEPTH)
+        for unit, bits in COMMAND_BITS.items()
+    )
+    tokens = (
+        ("weights_ready", "load", "array"),
+        ("weights_free", "array", "load"),
+        ("parameters_ready", "load", "vector"),
+        ("parameters_free", "vector", "load"),
+        ("data_ready", "vector", "array"),
+        ("done", "store", "fetch"),
+    )
+    return (
+        *commands,
+        *(Stream(name, f"{giver}/{name}", f"{taker}/{name}", TOKEN_BITS, TOKEN_DEPTH) for name, giver, taker in tokens),
+        Stream(
+            "accumulators", "array/accumulators", "vector/accumulators", LANES * ACCUMULATOR_BITS, 2 * board.columns
+        ),
+        Stream("stored", "vector/stored", "store/words", LANES * 16, STORED_DEPTH),
+    )
+
+
+def memories(board: Board) -> tuple[MemoryBank, ...]:
+    """The memories between the units, a bank each, in the order of the tops' partitions.
+
+    URAM, where the part has it, holds weights and activations; keys and values as well would need 81 of 80.
+    """
+    deep = "ultra" if board.uram else "block"
+    embedding = SLOTS * -(-EMBEDDING_WORDS // 2)
+    banks = [MemoryBank("weights", "load/weights", "array/weights", SLOTS * MAX_ENTRIES, board.columns * 4, deep)]
+    for bank in range(2):
+        name = f"parameters_{bank}"
+        banks.append(MemoryBank(name, f"load/{name}", f"vector/{name}", SLOTS * MAX_NORM_ENTRIES // 2, 64, "block"))
+    for lane in range(LANES):
+        for bank in range(2):
+            name = f"embedding_{lane}_{bank}"
+            banks.append(MemoryBank(name, f"load/{name}", f"vector/{name}", embedding, 128, "block"))
+    banks.append(
+        MemoryBank("activations", "vector/activations", "array/activations", ACTIVATION_WORDS, LANES * 8, deep)
+    )
+    for group in range(board.groups):
+        name = f"key_value_{group}"
+        banks.append(MemoryBank(name, f"vector/{name}", f"array/{name}", KEY_VALUE_WORDS, LANES * 8, "block"))
+    return tuple(banks)
+
+
+def ports(board: Board) -> tuple[MemoryPort, ...]:
+    """The PS's memory ports in use."""
+    weights = (MemoryPort(name, (f"load/m_axi_hp{n}",)) for n, name in enumerate(board.weight_ports))
+    return (*weights, MemoryPort(board.shared_port, ("fetch/m_axi_hp0", "store/m_axi_hp0")))
+
+
+def ps_settings(design: BlockDesign) -> dict[str, object]:
+    """Parameters of the PS on top of the board's preset: pl_clk0, an interrupt, the register port, the memory ports."""
+    used = {port.number for port in design.ports}
+    settings: dict[str, object] = {
+        "PSU__FPGA_PL0_ENABLE": 1,
+        "PSU__CRL_APB__PL0_REF_CTRL__FREQMHZ": CLOCK_INPUT_MHZ,
+        "PSU__USE__FABRIC__RST": 1,
+        "PSU__NUM_FABRIC_RESETS": 1,
+        "PSU__USE__IRQ0": 1,
+        "PSU__USE__M_AXI_GP0": 1,
+        "PSU__MAXIGP0__DATA_WIDTH": 32,
+        "PSU__USE__M_AXI_GP1": 0,
+        "PSU__USE__M_AXI_GP2": 0,
+    }
+    for number in range(7):
+        settings[f"PSU__USE__S_AXI_GP{number}"] = int(number in used)
+        if number in used:
+            settings[f"PSU__SAXIGP{number}__DATA_WIDTH"] = PORT_BITS
+    return settings
+
+
+def wizard_settings(factors: ClockSettings) -> tuple[dict[str, object], ...]:
+    """Parameters of clk_wiz in the order it takes them: a frequency counts once its output is there, factors count once
+    it was told to take them as they are."""
+    outputs = factors.mhz()
+    general: dict[str, object] = {
+        "PRIMITIVE": "MMCM",
+        "PRIM_SOURCE": "No_buffer",  # pl_clk0 comes from a buffer of the PS
+        "USE_DYN_RECONFIG": "true",  # by AXI4-Lite: the only interface that clk_wiz 6.0 still offers
+        "USE_PHASE_ALIGNMENT": "false",  # no buffer in the feedback: the engine keeps no phase with the fixed clock
+        "OPTIMIZE_CLOCKING_STRUCTURE_EN": "false",  # no divider behind the MMCM, which retuning would not know of
+        "NUM_OUT_CLKS": len(outputs),
+    }
+    general |= {f"CLKOUT{n}_USED": "true" for n in range(2, len(outputs) + 1)}
+    general |= {f"CLKOUT{n}_DRIVES": OUTPUT_DRIVES for n in range(1, len(outputs) + 1)}
+    wanted = {f"CLKOUT{n}_REQUESTED_OUT_FREQ": f"{mhz:.3f}" for n, mhz in enumerate(outputs, 1)}
+    first, *others = factors.divide_eighths
+    exact: dict[str, object] = {
+        "MMCM_DIVCLK_DIVIDE": factors.prescale,
+        "MMCM_CLKFBOUT_MULT_F": f"{factors.multiply_eighths / STEPS:.3f}",
+        "MMCM_CLKOUT0_DIVIDE_F": f"{first / STEPS:.3f}",
+    }
+    exact |= {f"MMCM_CLKOUT{n}_DIVIDE": divide // STEPS for n, divide in enumerate(others, 1)}
+    return general, wanted, {"OVERRIDE_MMCM": "true"}, exact
+
+
+def settings_tcl(
+    design: BlockDesign,
+    *,
+    project: Path,
+    results: Path,
+    ip_folders: Sequence[Path],
+    rtl: Sequence[Path],
+    constraints: Path,
+    jobs: int,
+) -> str:
+    """The settings file that both Tcl scripts read: one `set` a value, lists of rows where the table has many.
+
+    project: a folder that Vivado may empty; results: where reports, .bit and .hwh go; jobs: runs of Vivado at a time.
+    Paths are made absolute.
+    """
+    values: dict[str, str] = {
+        "name": NAME,
+        "project": tcl_word(project.resolve()),
+        "results": tcl_word(results.resolve()),
+        "jobs": str(jobs),
+        "part": design.board.part,
+        "board_part": design.board.board_part,
+        "board": design.board.name,
+        "synthesis_strategy": SYNTHESIS_STRATEGY,
+        "implementation_strategy": IMPLEMENTATION_STRATEGY,
+        "ip_folders": tcl_list(path.resolve() for path in ip_folders),
+        "rtl": tcl_list(path.resolve() for path in rtl),
+        "constraints": tcl_word(constraints.resolve()),
+        "ip_library": IP_LIBRARY,
+        "units": tcl_list(word for pair in UNITS.items() for word in pair),
+        "engine_id": f"0x{engine_id(design.board.columns, CAPABILITIES):016X}",
+        "engine_hz": str(round(design.wizard.mhz()[0] * 1e6)),
+        "port_bits": str(PORT_BITS),
+        "ps_settings": tcl_list(_configuration(ps_settings(design))),
+        "wizard_settings": tcl_rows(map(_configuration, wizard_settings(design.wizard))),
+        "blocks": tcl_rows((b.cell, b.vlnv, f"0x{b.base:08X}", f"0x{RANGE:X}") for b in BLOCKS),
+        "ddr_windows": tcl_rows((name, f"0x{base:X}", f"0x{size:X}") for name, base, size in DDR_WINDOWS),
+        "streams": tcl_rows(
+            (s.name, s.producer, s.consumer, s.bits, s.fifo_depth, s.fifo_memory) for s in design.streams
+        ),
+        "memories": tcl_rows(
+            (m.name, m.writer, m.reader, m.words, m.bits, m.address_bits, m.style) for m in design.memories
+        ),
+        "ports": tcl_rows((p.name, p.interface, p.clock, p.segments, *p.masters) for p in design.ports),
+        "unconnected": tcl_list(design.unconnected),
+    }
+    lines = ["# Written by zynqbert build from fpga/block_design.py."]
+    lines += [f"set design({name}) {value}" for name, value in values.items()]
+    return "\n".join(lines) + "\n"
+
+
+def tcl_word(value: object) -> str:
+    """`value` as one word of Tcl, whatever characters it has."""
+    text = str(value)
+    if not text:
+        return "{}"
+    return "".join(c if c.isalnum() or c in "_./:-+=,@%*" else "\\n" if c == "\n" else f"\\{c}" for c in text)
+
+
+def tcl_list(values: Iterable[object]) -> str:
+    """A Tcl list of words."""
+    return "[list " + " ".join(map(tcl_word, values)) + "]"
+
+
+def tcl_rows(rows: Iterable[Sequence[object]]) -> str:
+    """A Tcl list of lists, a row a line."""
+    return "[list \\\n" + "".join(f"  {tcl_list(row)} \\\n" for row in rows) + "]"
+
+
+def _configuration(parameters: Mapping[str, object]) -> list[object]:
+    """An IP's parameters as set_property -dict takes them."""
+    return [word for name, value in parameters.items() for word in (f"CONFIG.{name}", value)]

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// Testbench of every top: runs whole passes, each unit by its top function, and holds the memory after each against the
+// vectors, byte by byte. Arguments: vector files. Exit code 0: all of them ran, and no byte differs.
+#include <cstdio>
+#include <memory>
+#include <utility>
+
+#include "../sim/block_diagram.hpp"
+#include "tops.hpp"
+#include "vectors.hpp"
+
+namespace {
+
+using namespace zq;
+
+// The tops as units, and the memories between them. What a unit keeps for itself is static in its top.
+struct top_units {
+  beat memory[kTestbenchBeats];
+  weight_word weights[kSlots][kMaxEntries];
+  zq::uint<64> parameters[kSlots][kParameterWords];
+  embedding_word embedding[kSlots][kLanes][kEmbeddingWords];
+  activation_word activations[kActivationWords];
+  activation_word key_value[kGroups][kKeyValueWords];
+
+  // Fetch waits for store's answer, which comes only after fetch has returned here: its answer is given beforehand,
+  // and the block diagram takes store's.
+  fetch_result fetch(const fetch_arguments& a, command_streams& out) {
+    hls::stream<token> done;
+    done.write(token(1));
+    uint32_t status = kDeadlock;
+    uint64_t detail = 0;
+    engine_fetch(a.program, a.image, a.io, a.instructions, a.row_blocks, &status, &detail, memory, out, done);
+    return {status, uint32_t(detail)};
+  }
+  void load(streams& s) {
+    engine_load(s.commands.load, memory, memory, memory, memory, memory, memory, s.weights_free, s.weights_ready,
+                s.parameters_free, s.parameters_ready, weights, parameters, embedding);
+  }
+  void array(streams& s) {
+    engine_array(s.commands.array, s.weights_ready, s.weights_free, s.data_ready, s.accumulators, activations, weights,
+                 key_value);
+  }
+  void vector(streams& s) {
+    engine_vector(s.commands.vector, s.parameters_ready, s.parameters_free, s.data_ready, s.accumulators, s.stored,
+                  parameters, embedding, activations, key_value);
+  }
+  void store(streams& s) { engine_store(s.commands.store, s.stored, s.done, memory); }
+};
+
+void put(const std::vector<uint8_t>& bytes, beat* memory) {
+  for (int i = 0; i < kTestbenchBeats; ++i)
+    for (int h = 0; h < 2; ++h) {
+      uint64_t x = 0;
+      for (int b = 7; b >= 0; --b) x = x << 8 | bytes[16 * i + 8 * h + b];
+      memory[i].half[h] = x;
+    }
+}
+
+int byte_at(const beat* memory, size_t address) { return byte_of(memory[address / 16], int(address % 16)).to_int(); }
+
+// Where an address lies, as a person would look for it.
+std::string place(const vectors& v, size_t address) {
+  const std::pair<const char*, uint32_t> buffers[] = {{"program", v.program}, {"image", v.image}, {"io", v.io}};
+  std::string name = "memory";
+  size_t base = 0;
+  for (const auto& buffer : buffers)
+    if (buffer.second <= address && buffer.second >= base) {
+      name = buffer.first;
+      base = buffer.second;
+    }
+  return name + " + " + std::to_string(address - base);
+}
+
+// Throws std::runtime_error, which says what differs.
+void run(const std::string& path, top_units& units) {
+  const vectors v = vector_reader(path).read();
+  put(v.before, units.memory);
+  const fetch_result result =
+      block_diagram<top_units>(units).run({v.program, v.image, v.io, v.instructions, v.row_blocks}, 0);
+  if (result.status != kOk)
+    throw std::runtime_error(path + ": ended with status " + std::to_string(result.status) + " at instruction " +
+                             std::to_string(result.detail));
+  size_t differing = 0;
+  size_t first = 0;
+  for (size_t i = kTestbenchBytes; i-- > 0;)
+    if (byte_at(units.memory, i) != v.after[i]) {
+      first = i;
+      ++differing;
+    }
+  if (differing != 0)
+    throw std::runtime_error(path + ": " + place(v, first) + " is " + std::to_string(byte_at(units.memory, first)) +
+                             ", expected " + std::to_string(v.after[first]) + " (" + std::to_string(differing) +
+                             " bytes differ)");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc < 2) {
+    std::fprintf(stderr, "no vector files are given\n");
+    return 1;
+  }
+  const std::unique_ptr<top_units> units(new top_units());
+  int faults = 0;
+  for (int i = 1; i < argc; ++i) {
+    try {
+      run(argv[i], *units);
+      std::printf("%s: equal\n", argv[i]);
+    } catch (const std::exception& fault) {
+      std::fprintf(stderr, "%s\n", fault.what());
+      ++faults;
+    }
+  }
+  return faults == 0 ? 0 : 1;
+}
