@@ -73,7 +73,7 @@ _GENERAL: tuple[tuple[str, float, str, str, str, str], ...] = (
         "accumulator_tiles", 2, "tiles",
         "The accumulator stream holds this many tiles of C words; a tile starts only when its words fit.",
         "With one tile BERT-base takes 14 to 17 % more: the array waits until the tile before has been read.",
-        "csynth of the block diagram: AreaEstimates/Resources/BRAM_18K of the stream (depth 2·C, 864 bits)",
+        "csynth of the block diagram: AreaEstimates/Resources/BRAM_18K of the stream (depth 2·C, 1,024 bits)",
     ),
     (
         "token_latency", 2, "cycles",

@@ -20,6 +20,7 @@ SLOTS = 2
 KEY_VALUE_WORDS = 2 * MAX_WIDTH + 32 * MAX_ROWS  # keys, then values of 32 heads
 EMBEDDING_WORDS = MAX_WIDTH // 16 + 1
 ACCUMULATOR_BITS = 27
+STREAMED_ACCUMULATOR_BITS = 32  # HLS pads a lane to whole bytes of a power of two
 
 BUDGET = {"dsp": 0.90, "bram36": 0.80, "lut": 0.80}  # share of the part (design)
 
@@ -160,7 +161,12 @@ def memories(board: Board) -> tuple[Memory, ...]:
         Memory("tables, two copies each", 3 * 256, 2 * 8, "vector", copies=LANES // 4),
         Memory("parameters, even and odd", SLOTS * MAX_NORM_ENTRIES // 2, 64, "vector", copies=2),
         Memory("embedding rows, two banks a lane", SLOTS * -(-EMBEDDING_WORDS // 2), 128, "load", copies=2 * LANES),
-        Memory("accumulator stream", int(assumed("accumulator_tiles")) * columns, LANES * ACCUMULATOR_BITS, "array"),
+        Memory(
+            "accumulator stream",
+            int(assumed("accumulator_tiles")) * columns,
+            LANES * STREAMED_ACCUMULATOR_BITS,
+            "array",
+        ),
         Memory("AXI read data", 512, 128, "load", copies=board.ports + 1),
         Memory("AXI write data", 512, 128, "store"),
     )
