@@ -20,7 +20,7 @@ SLOTS = 2
 KEY_VALUE_WORDS = 2 * MAX_WIDTH + 32 * MAX_ROWS  # keys, then values of 32 heads
 EMBEDDING_WORDS = MAX_WIDTH // 16 + 1
 ACCUMULATOR_BITS = 27
-STREAMED_ACCUMULATOR_BITS = 32  # HLS pads a lane to whole bytes of a power of two
+STREAMED_BITS = 32  # HLS pads a lane to whole bytes of a power of two
 
 BUDGET = {"dsp": 0.90, "bram36": 0.80, "lut": 0.80}  # share of the part (design)
 
@@ -164,7 +164,7 @@ def memories(board: Board) -> tuple[Memory, ...]:
         Memory(
             "accumulator stream",
             int(assumed("accumulator_tiles")) * columns,
-            LANES * STREAMED_ACCUMULATOR_BITS,
+            LANES * STREAMED_BITS,
             "array",
         ),
         Memory("AXI read data", 512, 128, "load", copies=board.ports + 1),

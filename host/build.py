@@ -90,24 +90,18 @@ def watched(steps: Sequence[str]) -> Iterator:
     """Lines on stdout as steps begin and end, and a bar on stderr where that is a terminal; yields the function to
     call with each event."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress
 
     from ..fpga.build.source import UNITS
+    from .output import progress_columns
 
     console = Console(stderr=True)
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
     total = sum(1 if step == "bitstream" else len(UNITS) for step in steps)
     running: list[str] = []
     lock = threading.Lock()  # units run in threads
     # a line printed on the same terminal goes above the bar, one that goes to a file goes there
     with Progress(
-        *columns, console=console, disable=not console.is_terminal, redirect_stdout=sys.stdout.isatty()
+        *progress_columns(), console=console, disable=not console.is_terminal, redirect_stdout=sys.stdout.isatty()
     ) as bar:
         task = bar.add_task("", total=total)
 

@@ -165,22 +165,22 @@ def print_estimate(figures: dict[str, Any], reference: list[dict[str, Any]]) -> 
     print(f"  {reference[0]['difference']}")
 
 
+def progress_columns() -> tuple:
+    """What a bar of ours shows: a spinner, what is done, the bar, how much of how much, the time."""
+    return SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+
+
 @contextmanager
 def progress(what: str, total: int | None = None, *, beside_output: bool = False) -> Iterator:
     """A progress bar on stderr, shown only on a terminal; yields a function to call once a step.
 
     With `beside_output` lines go to stdout meanwhile: where that is a terminal too, they are progress enough.
     """
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
     console = Console(stderr=True)
     shown = console.is_terminal and not (beside_output and sys.stdout.isatty())
     # rich would send what is printed meanwhile to the bar's console, that is to stderr
-    with Progress(*columns, console=console, disable=not shown, transient=True, redirect_stdout=False) as bar:
+    with Progress(
+        *progress_columns(), console=console, disable=not shown, transient=True, redirect_stdout=False
+    ) as bar:
         task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)
