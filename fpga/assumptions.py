@@ -182,8 +182,8 @@ DEPTHS: dict[str, tuple[int, str]] = {
 _CLOCKING: tuple[tuple[str, float, str, str, str, str], ...] = (
     (
         "select_crossing", 4, "cycles",
-        "Cycles of the fixed 100 MHz clock that a change of register CLOCK takes beside its two waits: the request, "
-        "and stopping and starting across to the engine's clock.",
+        "Cycles of the fixed 100 MHz clock that a change of register CLOCK takes beside its two waits: 1 until "
+        "CLOCK_STATUS says so (the RTL under Verilator), the others until the gate has opened on the engine's clock.",
         "10 cycles more, before each pass, cost BERT-base 0.001 %.",
         "Verilator: fixed cycles from the write of CLOCK to CLOCK_STATUS without its changing bit",
     ),

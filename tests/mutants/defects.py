@@ -15,6 +15,7 @@ TARGET = "tests/host/test_target.py"
 BUILD = "tests/fpga/build/"
 DESIGN = "tests/fpga/test_block_design.py"
 BENCH = "tests/fpga/test_testbench.py"
+CONTROL = "tests/fpga/test_engine_control.py -k not lint"
 STRAIGHT = "tests/quant/test_straight_through.py"
 TRAINABLE = "tests/quant/test_trainable.py"
 KERNELS = "fpga/kernels/"
@@ -148,4 +149,11 @@ DEFECTS = (
     Defect("one differing byte passes", "fpga/testbench/testbench.cpp", "if (differing != 0)", "if (differing > 1)", BENCH + " -k one_expected_byte"),
     Defect("vector state lost between commands", "fpga/top/engine_vector.cpp", "static vector_state state;", "vector_state state;", BENCH + " -k goldens_passes"),
     Defect("absent lanes expected as 0", "host/vectors.py", "np.repeat(absent, isa.LANES, axis=0)", "np.repeat(0 * absent, isa.LANES, axis=0)", "tests/host/test_vectors.py -k script_makes"),
+    # The RTL around the engine.
+    Defect("done set in a read is lost", "fpga/rtl/engine_control.v", "done <= run_done | (done & ~control_read);", "done <= (run_done | done) & ~control_read;", CONTROL),
+    Defect("ready counted twice", "fpga/rtl/engine_control.v", "(run_done ? ~taken : ready_now ^ ready_seen)", "(ready_now ^ ready_seen)", CONTROL),
+    Defect("start lost in a reset", "fpga/rtl/engine_control.v", "start_seen <= start_now;", "if (engine_resetn) start_seen <= start_now;", CONTROL),
+    Defect("clock changed while a program runs", "fpga/rtl/engine_control.v", "if (!clock_as_wanted && !running) begin", "if (!clock_as_wanted) begin", CONTROL),
+    Defect("gate without its crossing", "fpga/rtl/clock_select.v", "  crossing gate_enable (.clk(chosen_clk), .d(enable), .q(gate_open));", "  assign gate_open = enable;", "tests/fpga/test_clock_select.py -k not lint"),
+    Defect("memory of one cycle", "fpga/rtl/memory.v", "read_q <= word;", "read_q <= words[read_address];", "tests/fpga/test_memory_rtl.py -k not lint"),
 )  # fmt: skip

@@ -101,7 +101,7 @@ def test_bitstream_and_manifest(place, board, outputs):
 
 def test_command_lines(place):
     place.build()
-    work, scripts = str(place.out / "vivado"), Path(vivado.__file__).parent / "tcl"
+    work, scripts = str(place.out / "vivado"), Path(vivado.__file__).resolve().parent / "tcl"
     options = ["vivado", "-mode", "batch", "-notrace", "-nolog", "-nojournal", "-source"]
     assert fake_vitis.calls(place.calls) == [
         {"argv": [*options, str(scripts / f"{name}.tcl"), "-tclargs", "settings.tcl"], "cwd": work}
