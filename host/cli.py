@@ -17,7 +17,8 @@ from typing import Annotated
 
 import typer
 
-from . import bench_commands, log, workstation
+from . import log, workstation
+from .bench import commands as bench_commands
 from .build import build
 from .inputs import InputError, texts_of
 from .options import (

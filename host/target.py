@@ -66,7 +66,7 @@ def choose(board: Board, device: str = "auto", *, bitstream: str | None = None, 
 
 def emulated(board: Board, **kwargs) -> Target:
     """An emulated board; `kwargs` go to EmulatedDevice."""
-    from .emulated_device import EmulatedDevice
+    from .emulated.device import EmulatedDevice
 
     device = EmulatedDevice(board, **kwargs)
     return Target(device, device.bitstream, ModelledMeter, f"emulated {board.name}")

@@ -19,7 +19,7 @@ from zynqbert.fpga.build.vivado import CONSTRAINTS, SCRIPTS
 from zynqbert.fpga.resources import memories as modelled_memories
 from zynqbert.fpga.resources import resources
 from zynqbert.fpga.simulator import ROOT
-from zynqbert.host.emulated_device import EmulatedDevice
+from zynqbert.host.emulated.device import EmulatedDevice
 
 CLOCKS = (300, 250, 200, 150, 100, 262.5, 333, 275)
 

@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 from random_artifact import make_random_artifact
 from safetensors.numpy import load_file, save
-from zynqbert.host import bench, cli, demo, engine, output, verify
-from zynqbert.host.emulated_device import EmulatedDevice
+from zynqbert.host import cli, demo, engine, output, verify
+from zynqbert.host.bench import emulator
+from zynqbert.host.emulated.device import EmulatedDevice
 from zynqbert.host.model_shape import ARCHITECTURES
 from zynqbert.quant import datasets
 from zynqbert.quant.artifact import load_artifact, save_artifact
@@ -195,7 +196,7 @@ class TestBadInput:
         refused(outcome, "quantize needs torch", "pip install 'zynqbert[quant]'")
 
     def test_a_defect_of_ours_shows_its_traceback(self, call, monkeypatch, artifact):
-        monkeypatch.setattr(bench, "bench_emulator", lambda *_, **__: [][0])
+        monkeypatch.setattr(emulator, "bench_emulator", lambda *_, **__: [][0])
         code, _, err = call("bench", "emulator", "--artifact", artifact)
         assert code == 3 and "IndexError" in err
 

@@ -12,7 +12,7 @@ from zynqbert.fpga import clocking, registers
 from zynqbert.fpga.boards import BOARDS
 from zynqbert.host import driver
 from zynqbert.host.clocks import ClockChange, ClockTree
-from zynqbert.host.emulated_device import EmulatedDevice
+from zynqbert.host.emulated.device import EmulatedDevice
 from zynqbert.host.errors import ClockError
 
 SELECT, RETUNE = clocking.select_seconds(), clocking.retune_seconds()

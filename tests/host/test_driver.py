@@ -250,7 +250,7 @@ class StandIn:
 
 
 class TestInterrupt:
-    """GIE is 0x04, IER 0x08, ISR 0x0C, which toggles. Pynq's own Interrupt: test_emulated_device.py."""
+    """GIE is 0x04, IER 0x08, ISR 0x0C, which toggles. Pynq's own Interrupt: emulated/test_device.py."""
 
     def test_enable(self, device, engine):
         with device.expect(("W", 0x08, 1), ("W", 0x04, 1)):

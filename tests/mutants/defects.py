@@ -120,7 +120,7 @@ DEFECTS = (
     Defect("interrupt status written blindly", "host/driver.py", "        if pending:\n            self._put", "        if pending or True:\n            self._put", DRIVER),
     Defect("other outputs faster than asked", "fpga/clock_settings.py", "math.ceil(vco / top)", "math.floor(vco / top)", "tests/fpga/test_clock_settings.py"),
     Defect("limit of timing ignored", "host/clocks.py", "if not mhz <= self.limit_mhz:", "if not mhz <= max(self.limit_mhz, 300):", "tests/host/test_clocks.py"),
-    Defect("reset keeps what is on chip", "host/emulated_registers.py", "        self.clear()\n", "", "tests/host/test_emulated_device.py"),
+    Defect("reset keeps what is on chip", "host/emulated/registers.py", "        self.clear()\n", "", "tests/host/emulated/test_device.py"),
     # The build's gates and restart.
     Defect("a loop missing in the report", "fpga/build/gate.py", "if len(found) < len(functions):", "if not found and len(functions) > 9:", BUILD + "test_csynth.py -k one_of_three_loops_of_a_label_missing"),
     Defect("initiation interval unknown", "fpga/build/gate.py", "if loop.ii != 1:", "if loop.ii is not None and loop.ii > 1:", BUILD + "test_csynth.py -k each_failure_is_a_line"),
@@ -132,12 +132,12 @@ DEFECTS = (
     Defect("log on stdout", "host/log.py", "        return sys.stderr", "        return sys.stdout", "tests/host/test_log.py"),
     Defect("numpy 2 taken", "host/pynq_quietly.py", ">= 2:", ">= 3:", "tests/host/test_pynq_quietly.py"),
     # Power and the benchmark.
-    Defect("emulator's time in a board's figure", "host/bench_modelled.py", "time.perf_counter() - start - timed.seconds", "time.perf_counter() - start", "tests/host/test_board_bench.py -k Emulators"),
+    Defect("emulator's time in a board's figure", "host/bench/modelled.py", "time.perf_counter() - start - timed.seconds", "time.perf_counter() - start", "tests/host/bench/test_board.py -k Emulators"),
     Defect("lost sensor keeps its figure", "host/sampler.py", "    if end.lost_at is not None:\n        return None\n", "", "tests/host/test_sampler.py -k Lost"),
     Defect("glitch counted", "host/sampler.py", "high, low = max(before, after), min(before, after)", "high, low = before, before", "tests/host/test_sampler.py -k Glitches"),
-    Defect("modelled figure called measured", "host/board_bench.py", '"fps_end_to_end": figure(len(whole) / run.end_to_end_s, "fps", run.source)', '"fps_end_to_end": figure(len(whole) / run.end_to_end_s, "fps", "measured")', "tests/host/test_board_bench.py -k Modelled"),
+    Defect("modelled figure called measured", "host/bench/board.py", '"fps_end_to_end": figure(len(whole) / run.end_to_end_s, "fps", run.source)', '"fps_end_to_end": figure(len(whole) / run.end_to_end_s, "fps", "measured")', "tests/host/bench/test_board.py -k Modelled"),
     Defect("power of another clock", "host/meter.py", "if not goes_on or clock_mhz != self._stream_mhz:", "if not self._stream:", "tests/host/test_meter.py"),
-    Defect("text of users not escaped", "host/bench_report.py", "<td>{escape(str(value))}</td></tr>'", "<td>{value}</td></tr>'", "tests/host/test_bench_report.py"),
+    Defect("text of users not escaped", "host/bench/report.py", "<td>{escape(str(value))}</td></tr>'", "<td>{value}</td></tr>'", "tests/host/bench/test_report.py"),
     # The block design, its Tcl, the manifest.
     Defect("memory written at every enable", "fpga/build/tcl/design.tcl", "join_pins ${writer}_we0 $cell/write_we", "join_pins ${writer}_ce0 $cell/write_we", DESIGN),
     Defect("stream on the fixed clock", "fpga/build/tcl/design.tcl", "give engine_clock $fifo/s_axis_aclk", "give fixed_clock $fifo/s_axis_aclk", DESIGN),

@@ -14,8 +14,8 @@ from zynqbert.fpga import registers
 from zynqbert.fpga.boards import BOARDS
 from zynqbert.fpga.capabilities import CAPABILITIES
 from zynqbert.fpga.manifest import Manifest, Timing, UnitReport, Use, Utilization
-from zynqbert.host.board_bench import bench_board
-from zynqbert.host.emulated_device import EmulatedDevice
+from zynqbert.host.bench.board import bench_board
+from zynqbert.host.emulated.device import EmulatedDevice
 from zynqbert.host.meter import BoardMeter
 from zynqbert.host.rails import find_rails
 from zynqbert.host.target import Target

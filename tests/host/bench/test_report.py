@@ -7,8 +7,8 @@ from xml.etree import ElementTree
 
 import pytest
 from fake_board import real_reports
-from zynqbert.host import charts
-from zynqbert.host.bench_report import page, text
+from zynqbert.host.bench import charts
+from zynqbert.host.bench.report import page, text
 
 NAMES = ("modelled", "measured", "lost")
 

@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .bench_run import MEASURED, WARM_UP, Run, Texts, Watts, answered, figure
-from .engine import Engine
-from .packing import Pass
-from .rails import Rails
-from .sampler import SETTLE_S, Mark, MeanPower, Sampler
+from ..engine import Engine
+from ..packing import Pass
+from ..rails import Rails
+from ..sampler import SETTLE_S, Mark, MeanPower, Sampler
+from .run import MEASURED, WARM_UP, Run, Texts, Watts, answered, figure
 
 POINTS = 300  # of the plot of power over time
 

@@ -16,11 +16,13 @@ from zynqbert.fpga import estimate
 from zynqbert.fpga.boards import BOARDS
 from zynqbert.fpga.constants import VALUES
 from zynqbert.fpga.cycles import simulate
-from zynqbert.host import bench_commands, bench_measured, bench_report, cli
-from zynqbert.host.bench_run import WARM_UP, Watts, answered, percentile
-from zynqbert.host.board_bench import bench_board
+from zynqbert.host import cli
+from zynqbert.host.bench import commands, measured
+from zynqbert.host.bench import report as bench_report
+from zynqbert.host.bench.board import bench_board
+from zynqbert.host.bench.run import WARM_UP, Watts, answered, percentile
 from zynqbert.host.compiler import ModelShape, plan
-from zynqbert.host.emulated_device import EmulatedDevice
+from zynqbert.host.emulated.device import EmulatedDevice
 from zynqbert.host.errors import HostError
 from zynqbert.host.meter import BoardMeter
 from zynqbert.host.rails import find_rails
@@ -28,7 +30,7 @@ from zynqbert.host.result import Result
 from zynqbert.host.target import emulated
 from zynqbert.quant.artifact import load_artifact
 
-SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "bench.schema.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads((Path(__file__).parents[3] / "docs" / "bench.schema.json").read_text(encoding="utf-8"))
 TEXTS = ["w4 w5 w6", "w7", "w8 " * 40, "w9 w10"]  # 5, 3, 42 and 4 tokens: the third takes two row blocks
 
 
@@ -155,7 +157,7 @@ class TestMeasured:
         slowly(monkeypatch, 0.02)
         target, sysfs = fake_board(tmp_path, "zcu102", layout)
 
-        during = bench_measured.during
+        during = measured.during
 
         def idle_then_busy(name, *arguments):
             """The board's load rises once its idling is over."""
@@ -164,7 +166,7 @@ class TestMeasured:
             sysfs.set("u76", 1.0, 0.51)
             return found
 
-        monkeypatch.setattr(bench_measured, "during", idle_then_busy)
+        monkeypatch.setattr(measured, "during", idle_then_busy)
         steps = []
         report = bench_board(
             *(artifact, TEXTS),
@@ -432,10 +434,10 @@ class TestCommand:
 
     def test_a_file_is_written_whole_or_not_at_all(self, tmp_path, monkeypatch):
         path = tmp_path / "page.html"
-        bench_commands.write_whole(path, "old")
+        commands.write_whole(path, "old")
         monkeypatch.setattr("os.replace", lambda *paths: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            bench_commands.write_whole(path, "new")
+            commands.write_whole(path, "new")
         assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 

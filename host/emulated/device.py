@@ -10,14 +10,14 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from ..fpga import registers
-from ..fpga.boards import Board
-from ..fpga.registers import CLOCK_INPUT_MHZ
-from ..fpga.simulator import Simulator
-from .emulated_interrupts import InterruptBlock
-from .emulated_memory import Block, EmulatedBuffer, EmulatedMemory
-from .emulated_registers import ClockWizardBlock, EmulationError, EngineBlock, Faults, RegisterBlock, ps_clock_blocks
-from .pynq_quietly import Clocks, Device
+from ...fpga import registers
+from ...fpga.boards import Board
+from ...fpga.registers import CLOCK_INPUT_MHZ
+from ...fpga.simulator import Simulator
+from ..pynq_quietly import Clocks, Device
+from .interrupts import InterruptBlock
+from .memory import Block, EmulatedBuffer, EmulatedMemory
+from .registers import ClockWizardBlock, EmulationError, EngineBlock, Faults, RegisterBlock, ps_clock_blocks
 
 # Pynq 3.1 sets the clock by the divisors of the IOPLL (1500 MHz), 4.0 by the frequency.
 PL_CLOCK = {"enable": 1, "frequency": CLOCK_INPUT_MHZ, "divisor0": 15, "divisor1": 1}

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .engine import Engine
-from .errors import HostError
-from .result import Result
+from ..engine import Engine
+from ..errors import HostError
+from ..result import Result
 
 MEASURED, MODELLED = "measured", "modelled"
 WARM_UP = 8  # sentences, before each measurement

@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..fpga import power as power_model
-from ..fpga.constants import VALUES
-from ..fpga.cycles import simulate
-from ..fpga.resources import resources
-from .bench_run import MODELLED, WARM_UP, Run, Texts, Watts, answered, figure
-from .compiler import Plan
-from .engine import Engine
-from .meter import Meter, Reading
-from .packing import Pass
+from ...fpga import power as power_model
+from ...fpga.constants import VALUES
+from ...fpga.cycles import simulate
+from ...fpga.resources import resources
+from ..compiler import Plan
+from ..engine import Engine
+from ..meter import Meter, Reading
+from ..packing import Pass
+from .run import MODELLED, WARM_UP, Run, Texts, Watts, answered, figure
 
 
 class _Timed:

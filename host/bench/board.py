@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from . import engine as engines
-from .bench_measured import measure
-from .bench_modelled import model
-from .bench_run import MEASURED, WARM_UP, Run, Texts, figure, percentile
-from .meter import BoardMeter
-from .packing import pack_pass
-from .target import Target
+from .. import engine as engines
+from ..meter import BoardMeter
+from ..packing import pack_pass
+from ..target import Target
+from .measured import measure
+from .modelled import model
+from .run import MEASURED, WARM_UP, Run, Texts, figure, percentile
 
 FORMAT, VERSION = "zynqbert-bench", 1
 IDLE_S = 2.0

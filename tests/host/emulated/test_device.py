@@ -14,9 +14,9 @@ from zynqbert import host
 from zynqbert.fpga import registers
 from zynqbert.fpga.boards import BOARDS
 from zynqbert.host import driver
-from zynqbert.host.emulated_device import EmulatedDevice
-from zynqbert.host.emulated_memory import JUNK
-from zynqbert.host.emulated_registers import EmulationError, Faults
+from zynqbert.host.emulated.device import EmulatedDevice
+from zynqbert.host.emulated.memory import JUNK
+from zynqbert.host.emulated.registers import EmulationError, Faults
 from zynqbert.host.errors import ClockError, EngineError, EngineMismatch, EngineTimeout, ResetTimeout
 from zynqbert.host.packing import pack_pass
 from zynqbert.host.target import emulated

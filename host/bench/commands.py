@@ -10,9 +10,9 @@ from typing import Annotated
 
 import typer
 
-from ..fpga.whole_file import write_whole
-from .inputs import InputError, read_texts
-from .options import (
+from ...fpga.whole_file import write_whole
+from ..inputs import InputError, read_texts
+from ..options import (
     DEFAULT_ARTIFACT,
     ArtifactOption,
     BoardName,
@@ -44,8 +44,8 @@ def emulator(
 
     Example: zynqbert bench emulator --tokens 32
     """
-    from ..fpga.boards import board_named
-    from .bench import bench_emulator
+    from ...fpga.boards import board_named
+    from .emulator import bench_emulator
 
     figures = bench_emulator(artifact, board_named(board.value), tokens=tokens, repeats=repeats)
     if as_json:
@@ -78,9 +78,9 @@ def board(
 
     Example: zynqbert bench board --board zcu111 --device emulated --html bench.html
     """
-    from . import bench_report
-    from .board_bench import bench_board
-    from .output import progress
+    from ..output import progress
+    from . import report as reports
+    from .board import bench_board
 
     for path in (html, out):
         if path is not None and not path.absolute().parent.is_dir():
@@ -100,9 +100,9 @@ def board(
             step=step,
         )
     written = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
-    written = written if form is ReportForm.json else bench_report.text(report)
+    written = written if form is ReportForm.json else reports.text(report)
     if html is not None:
-        write_whole(html, bench_report.page(report))
+        write_whole(html, reports.page(report))
     if out is not None:
         write_whole(out, written + "\n")
     else:
@@ -112,7 +112,7 @@ def board(
 def sample(file: str | None, pairs: bool, sentences: int, offline: bool) -> tuple[list, str]:
     """The first texts of the file, or of the movie reviews' test split, and where they are from."""
     if file is None:
-        from .demo import load_examples
+        from ..demo import load_examples
 
         if pairs:
             raise InputError("--pairs is about the lines of a file: give it with --file F")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A benchmark's report (host/board_bench.py) for people: lines of text, and one HTML page that loads nothing."""
+"""A benchmark's report (host/bench/board.py) for people: lines of text, and one HTML page that loads nothing."""
 
 from collections.abc import Iterable, Mapping
 from html import escape
@@ -104,7 +104,7 @@ def page(report: Mapping[str, Any]) -> str:
         else "Modelled: there was no board. The sentences ran on an emulated one, bit for bit; time, power and energy "
         "are those of cycle and power models, not of a measurement."
     )
-    template = Template(resources.files(__package__).joinpath("bench_report.html").read_text(encoding="utf-8"))
+    template = Template(resources.files(__package__).joinpath("report.html").read_text(encoding="utf-8"))
     return template.substitute(
         title=escape(title_of(report)),
         subtitle=escape(subtitle_of(report)),

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..fpga.boards import Board
-from ..fpga.program import expand
-from . import engine as engines
-from .packing import Sentence, pack_pass
-from .target import emulated
+from ...fpga.boards import Board
+from ...fpga.program import expand
+from .. import engine as engines
+from ..packing import Sentence, pack_pass
+from ..target import emulated
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from ..fpga import registers
-from ..fpga.registers import Register
+from ...fpga import registers
+from ...fpga.registers import Register
 
 # What a bitstream is built with: a VCO of 100 MHz x 12, outputs of 300, 200, 150, 100 MHz.
 BUILT_WITH = {"CONFIG0": 12 << 8 | 1, "CLKOUT0": 4, "CLKOUT1": 6, "CLKOUT2": 8, "CLKOUT3": 12}

@@ -3,9 +3,9 @@
 
 from collections.abc import Callable
 
-from ..fpga import registers
-from ..fpga.registers import Register
-from .emulated_registers import RegisterBlock
+from ...fpga import registers
+from ...fpga.registers import Register
+from .registers import RegisterBlock
 
 INTERRUPT_CONTROLLER = (
     Register("ISR", 0x00, 32, "R", "latched inputs"),

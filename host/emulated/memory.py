@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .pynq_quietly import PynqBuffer
+from ..pynq_quietly import PynqBuffer
 
 FIRST_ADDRESS = 0x8_0000_0000  # above 4 GiB, so that the high words of addresses matter
 HOLE = 1 << 20  # bytes between buffers that belong to nobody

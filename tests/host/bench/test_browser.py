@@ -11,7 +11,7 @@ import shutil
 
 import pytest
 from fake_board import real_reports
-from zynqbert.host.bench_report import page as page_of
+from zynqbert.host.bench.report import page as page_of
 
 NAMES = ("modelled", "measured", "lost")
 FLAGS = (
