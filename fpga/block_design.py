@@ -38,7 +38,7 @@ IP_LIBRARY = "zynqbert.org:hls"
 PORT_BITS = 128
 
 # Fields of the commands (kernels/commands.hpp; a test sums them) and words of the streams, bits.
-COMMAND_BITS = {"load": 89, "array": 63, "vector": 88, "store": 73}
+COMMAND_BITS = {"load": 89, "array": 63, "vector": 90, "store": 73}
 TOKEN_BITS = 1
 # Depths of kernels/config.hpp; axis_data_fifo takes powers of two from 16 on.
 COMMAND_DEPTH, TOKEN_DEPTH, STORED_DEPTH = 64, 16, 32

@@ -149,15 +149,20 @@ class _Pass:
         return self.model.depths[name] + self.model.ii * (trips - 1) if trips else 0
 
     def _issue_times(self) -> list[int]:
-        """When fetch has sent the commands of each instruction: it reads one, sends them, reads the next."""
+        """When fetch begins to send the commands of each instruction: it reads one, sends them, reads the next; those
+        of a GEMM once it has read the one after it."""
         streams = (self.expansion.load, self.expansion.array, self.expansion.vector, self.expansion.store)
         sent = [Counter(c.instruction for c in stream) for stream in streams]
         read = self._cycles(self.model.axi_read_latency_ns * 1e-9) + INSTRUCTION_BYTES // BEAT_BYTES
-        now, issued = self.model.start_done_cycles, []
-        for index in range(max(len(self.program), 1)):
+        now, issued, waiting = self.model.start_done_cycles, [], False
+        count = max(len(self.program), 1)
+        for index in range(count):
             now += read
-            issued.append(now)
-            now += self.model.fetch_command_cycles * max(counts[index] for counts in sent)
+            held = index + 1 < count and isinstance(self.program[index], Gemm)
+            for sending in range(index - waiting, index + 1 - held):
+                issued.append(now)
+                now += self.model.fetch_command_cycles * max(counts[sending] for counts in sent)
+            waiting = held
         return issued
 
     def _wait(self, reason: str, now: int, ready: int) -> int:
@@ -244,7 +249,7 @@ class _Pass:
                 self.teed.append((start, now))
             if c.push_parameters_free:
                 self.parameters_free.put(now + self.model.token_latency)
-            if c.push_data:
+            for _ in range(c.push_data):
                 self.data.put(now + self.model.token_latency)
             self._done("vector", c.instruction, now - start - waited, now)
         return now

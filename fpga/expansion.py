@@ -6,7 +6,10 @@ it moves or computes, and which tokens it pops before and pushes after. Tokens a
 
     weights_ready, weights_free         load -> array and back, two slots
     parameters_ready, parameters_free   load -> vector and back, two slots
-    data                                vector -> array
+    data                                vector -> array, one for each row block of a result
+
+A NORM after a GEMM to the residual runs row block by row block between that GEMM's last tiles, so that the array goes
+on meanwhile.
 """
 
 from dataclasses import dataclass, field
@@ -119,7 +122,7 @@ class VectorCommand:
     tee: bool = False  # every word produced also goes to store
     pop_parameters: bool = False
     push_parameters_free: bool = False
-    push_data: bool = False
+    push_data: int = 0
 
     @property
     def accumulators(self) -> int:
@@ -165,7 +168,9 @@ def expand(program: tuple[Instruction, ...], row_blocks: int, columns: int) -> E
         expander.index = index
         if isinstance(instruction, End):
             break
-        expander.instruction(instruction)
+        if expander.norm_index != index:
+            following = program[index + 1] if index + 1 < len(program) else None
+            expander.instruction(instruction, following)
     expander.end()
     streams = (tuple(s) for s in (expander.load, expander.array, expander.vector, expander.store))
     return Expansion(*streams, fetched_bytes=(expander.index + 1) * INSTRUCTION_BYTES if program else 0)
@@ -178,6 +183,7 @@ class _Expander:
     blocks: int
     columns: int
     index: int = 0
+    norm_index: int = -1  # a NORM that has been expanded within the GEMM before it
     weight_loads: int = 0
     vector_loads: int = 0
     load: list[LoadCommand] = field(default_factory=list)
@@ -185,7 +191,7 @@ class _Expander:
     vector: list[VectorCommand] = field(default_factory=list)
     store: list[StoreCommand] = field(default_factory=list)
 
-    def instruction(self, i: Instruction) -> None:
+    def instruction(self, i: Instruction, following: Instruction | None) -> None:
         match i:
             case Rows():
                 beats = 2 + self.blocks * LANES
@@ -198,6 +204,8 @@ class _Expander:
                 self._norm(i, Vector.NORM, self.blocks)
             case Gather():
                 self._norm(i, Vector.GATHER, 1)
+            case Gemm(destination=destination) if destination == TO_RESIDUAL and isinstance(following, Norm):
+                self._gemm(i, following)
             case Gemm():
                 self._gemm(i)
             case Attention():
@@ -254,30 +262,40 @@ class _Expander:
     def _norm(self, i: Norm | Gather, kind: Vector, blocks: int) -> None:
         slot = self._parameters(Load.PARAMETERS, -(-i.entries // 2))
         for rb in range(blocks):
-            last = rb == blocks - 1
-            self._vector(
-                kind,
-                i.entries,
-                i.trace,
-                kind is Vector.NORM,
-                slot=slot,
-                row_block=rb,
-                width=i.width,
-                plain=isinstance(i, Norm) and i.plain,
-                pop_parameters=rb == 0,
-                push_parameters_free=last,
-                push_data=last and i.signal,
-            )
+            self._norm_block(i, kind, slot, rb, blocks)
 
-    def _gemm(self, i: Gemm) -> None:
+    def _norm_block(self, i: Norm | Gather, kind: Vector, slot: int, rb: int, blocks: int) -> None:
+        self._vector(
+            kind,
+            i.entries,
+            i.trace,
+            kind is Vector.NORM,
+            slot=slot,
+            row_block=rb,
+            width=i.width,
+            plain=isinstance(i, Norm) and i.plain,
+            pop_parameters=rb == 0,
+            push_parameters_free=rb == blocks - 1,
+            push_data=int(i.signal),
+        )
+
+    def _gemm(self, i: Gemm, norm: Norm | None = None) -> None:
+        """A linear layer; `norm` follows its residual, row block by row block behind the last tile's."""
         blocks = i.blocks(self.blocks)
         tile = self.columns // 2 if i.w8 else self.columns
         trace = i.dst if i.destination == TO_IO else i.trace
         wide = i.destination in (TO_IO, TO_RESIDUAL)
+        norm_slot = 0
         for first in range(0, i.n, tile):
             words = min(tile, i.n - first)
+            final = first + tile >= i.n
             weight_slot = self._weights(i.k)
             slot = self._parameters(Load.PARAMETERS, -(-words // 2))
+            if final and norm is not None:
+                self.index += 1
+                norm_slot = self._parameters(Load.PARAMETERS, -(-norm.entries // 2))
+                self.norm_index = self.index
+                self.index -= 1
             for rb in range(blocks):
                 last = rb == blocks - 1
                 self.array.append(
@@ -290,7 +308,7 @@ class _Expander:
                         slot=weight_slot,
                         pop_weights_ready=rb == 0,
                         push_weights_free=last,
-                        pop_data=i.wait if first == 0 and rb == 0 else 0,
+                        pop_data=i.wait if first == 0 else 0,
                     )
                 )
                 self._vector(
@@ -304,8 +322,12 @@ class _Expander:
                     first=first == 0,
                     pop_parameters=rb == 0,
                     push_parameters_free=last,
-                    push_data=last and first + tile >= i.n and i.signal,
+                    push_data=int(final and i.signal),
                 )
+                if final and norm is not None:
+                    self.index += 1
+                    self._norm_block(norm, Vector.NORM, norm_slot, rb, blocks)
+                    self.index -= 1
 
     def _attention(self, i: Attention) -> None:
         """Items are (head, row block), head outer; the scores of one run ahead of the context of the one before."""
@@ -316,7 +338,7 @@ class _Expander:
                 head, rb = items[n]
                 if rb == 0:
                     slots[head] = self._parameters(Load.PARAMETERS, -(-(1 + i.head_width) // 2))
-                self._scores(i, rb, slots[head], i.wait if n == 0 else 0)
+                self._scores(i, rb, slots[head], i.wait * self.blocks if n == 0 else 0)
             if n > 0:
                 head, rb = items[n - 1]
                 self._context(i, rb, slots[head], n == len(items))
@@ -339,7 +361,7 @@ class _Expander:
             row_block=rb,
             normalized=i.normalized,
             pop_parameters=rb == 0,
-            push_data=True,
+            push_data=1,
         )
 
     def _context(self, i: Attention, rb: int, slot: int, last: bool) -> None:
@@ -361,5 +383,6 @@ class _Expander:
             slot=slot,
             row_block=rb,
             push_parameters_free=rb == self.blocks - 1,
-            push_data=last and i.signal,
+            # all at the end: a token in between would stand for numerators that are not there yet
+            push_data=self.blocks if last and i.signal else 0,
         )

@@ -46,7 +46,7 @@ struct vector_command {
   uint<1> slot = 0;
   uint<1> pop_parameters = 0;
   uint<1> push_parameters_free = 0;
-  uint<1> push_data = 0;
+  uint<3> push_data = 0;  // tokens data-ready: one for each row block of the result
   uint<1> tee = 0;  // every word produced also goes to store
   uint<2> row_block = 0;
   uint<11> words = 0;    // columns, keys, channels or entries, by kind

@@ -143,36 +143,46 @@ fetch_embed_blocks:
   }
 }
 
-inline void fetch_norm(const instruction& i, const fetch_arguments& a, command_streams& out, fetch_state& state,
-                       bool gather) {
-  const int width = i.word[2];
-  const int entries = i.word[3];
-  const int blocks = gather ? 1 : int(a.row_blocks);
-  const uint32_t trace = i.word[8];
-  const int slot = send_to_vector(out, state, load_of(kLoadParameters, a.image + i.word[1], ceil_div(entries, 2)));
-fetch_norm_blocks:
-  for (int rb = 0; rb < blocks; ++rb) {
-    vector_command v = vector_of(gather ? kGather : kNorm, slot);
-    v.words = uint<11>(entries);
-    v.width = uint<11>(width);
-    v.row_block = uint<2>(rb);
-    v.address = uint<15>(i.word[4] + rb * i.word[5]);
-    v.m = uint<8>(i.word[6]);
-    v.s = uint<5>(i.word[7]);
-    v.plain = uint<1>(i.flag(17) ? 1 : 0);
-    v.pop_parameters = uint<1>(rb == 0 ? 1 : 0);
-    v.push_parameters_free = uint<1>(rb == blocks - 1 ? 1 : 0);
-    v.push_data = uint<1>(rb == blocks - 1 && i.signal() ? 1 : 0);
-    if (trace != kNoTrace) {
-      v.tee = uint<1>(1);
-      const int words = gather ? entries : width;
-      send_store(out, trace_address(a, trace, uint64_t(rb) * words, !gather), words, !gather);
-    }
-    out.vector.write(v);
-  }
+inline int send_norm_parameters(const instruction& i, const fetch_arguments& a, command_streams& out,
+                                fetch_state& state) {
+  return send_to_vector(out, state, load_of(kLoadParameters, a.image + i.word[1], ceil_div(int(i.word[3]), 2)));
 }
 
-inline void fetch_gemm(const instruction& i, const fetch_arguments& a, command_streams& out, fetch_state& state) {
+inline void send_norm_block(const instruction& i, const fetch_arguments& a, command_streams& out, bool gather, int slot,
+                            int rb, int blocks) {
+  const int width = i.word[2];
+  const int entries = i.word[3];
+  const uint32_t trace = i.word[8];
+  vector_command v = vector_of(gather ? kGather : kNorm, slot);
+  v.words = uint<11>(entries);
+  v.width = uint<11>(width);
+  v.row_block = uint<2>(rb);
+  v.address = uint<15>(i.word[4] + rb * i.word[5]);
+  v.m = uint<8>(i.word[6]);
+  v.s = uint<5>(i.word[7]);
+  v.plain = uint<1>(i.flag(17) ? 1 : 0);
+  v.pop_parameters = uint<1>(rb == 0 ? 1 : 0);
+  v.push_parameters_free = uint<1>(rb == blocks - 1 ? 1 : 0);
+  v.push_data = uint<3>(i.signal() ? 1 : 0);
+  if (trace != kNoTrace) {
+    v.tee = uint<1>(1);
+    const int words = gather ? entries : width;
+    send_store(out, trace_address(a, trace, uint64_t(rb) * words, !gather), words, !gather);
+  }
+  out.vector.write(v);
+}
+
+inline void fetch_norm(const instruction& i, const fetch_arguments& a, command_streams& out, fetch_state& state,
+                       bool gather) {
+  const int blocks = gather ? 1 : int(a.row_blocks);
+  const int slot = send_norm_parameters(i, a, out, state);
+fetch_norm_blocks:
+  for (int rb = 0; rb < blocks; ++rb) send_norm_block(i, a, out, gather, slot, rb, blocks);
+}
+
+// With `norm` a NORM follows the residual, row block by row block behind the last tile's, while the array goes on.
+inline void fetch_gemm(const instruction& i, const fetch_arguments& a, command_streams& out, fetch_state& state,
+                       bool with_norm, const instruction& norm) {
   const bool w8 = i.flag(17);
   const int k = i.word[3];
   const int n = i.word[4];
@@ -183,6 +193,7 @@ inline void fetch_gemm(const instruction& i, const fetch_arguments& a, command_s
   const bool to_io = destination == kToIo;
   const bool wide = to_io || destination == kToResidual;
   const uint32_t trace = to_io ? i.word[8] : i.word[13];
+  int norm_slot = 0;
 fetch_gemm_tiles:
   for (int ct = 0; ct < tiles; ++ct) {
     const int first = ct * tile;
@@ -190,6 +201,8 @@ fetch_gemm_tiles:
     const int slot = send_weights(out, state, a.image + i.word[1] + uint64_t(ct) * k * kPairs, k);
     const int parameter_slot =
         send_to_vector(out, state, load_of(kLoadParameters, a.image + i.word[2] + uint64_t(first) * 8, ceil_div(columns, 2)));
+    const bool last = ct == tiles - 1;
+    if (last && with_norm) norm_slot = send_norm_parameters(norm, a, out, state);
   fetch_gemm_blocks:
     for (int rb = 0; rb < blocks; ++rb) {
       array_command m;
@@ -201,7 +214,7 @@ fetch_gemm_tiles:
       m.words = uint<8>(columns);
       m.pop_weights_ready = uint<1>(rb == 0 ? 1 : 0);
       m.push_weights_free = uint<1>(rb == blocks - 1 ? 1 : 0);
-      m.pop_data = uint<8>(ct == 0 && rb == 0 ? i.wait() : 0);
+      m.pop_data = uint<8>(ct == 0 ? i.wait() : 0);
       out.array.write(m);
 
       vector_command v = vector_of(kLinear, parameter_slot);
@@ -220,12 +233,13 @@ fetch_gemm_tiles:
       v.s = uint<5>(i.word[11]);
       v.pop_parameters = uint<1>(rb == 0 ? 1 : 0);
       v.push_parameters_free = uint<1>(rb == blocks - 1 ? 1 : 0);
-      v.push_data = uint<1>(ct == tiles - 1 && rb == blocks - 1 && i.signal() ? 1 : 0);
+      v.push_data = uint<3>(last && i.signal() ? 1 : 0);
       if (trace != kNoTrace) {
         v.tee = uint<1>(1);
         send_store(out, trace_address(a, trace, uint64_t(rb) * n + first, wide), columns, wide);
       }
       out.vector.write(v);
+      if (last && with_norm) send_norm_block(norm, a, out, false, norm_slot, rb, blocks);
     }
   }
 }
@@ -261,7 +275,7 @@ fetch_score_tiles:
   v.item_slot = uint<1>(item.slot);
   v.normalized = uint<1>(i.flag(17) ? 1 : 0);
   v.pop_parameters = uint<1>(item.rb == 0 ? 1 : 0);
-  v.push_data = uint<1>(1);
+  v.push_data = uint<3>(1);
   if (i.word[10] != kNoTrace) {
     v.tee = uint<1>(1);
     const uint64_t word = (uint64_t(item.head) * blocks + item.rb) * blocks * kLanes;
@@ -289,7 +303,8 @@ inline void fetch_context(const instruction& i, const fetch_arguments& a, comman
   v.address = uint<15>(i.word[7] + item.rb * i.word[8] + item.head * width);
   v.item_slot = uint<1>(item.slot);
   v.push_parameters_free = uint<1>(item.rb == blocks - 1 ? 1 : 0);
-  v.push_data = uint<1>(last && i.signal() ? 1 : 0);
+  // All at the end: a token in between would stand for numerators that are not there yet.
+  v.push_data = uint<3>(last && i.signal() ? int(a.row_blocks) : 0);
   if (i.word[9] != kNoTrace) {
     v.tee = uint<1>(1);
     const uint64_t word = (uint64_t(item.rb) * heads + item.head) * width;
@@ -312,7 +327,7 @@ fetch_attention_items:
         slot_of_head[item.head % 2] = send_to_vector(
             out, state, load_of(kLoadParameters, a.image + i.word[1] + uint64_t(item.head) * head_beats * 16, head_beats));
       item.parameter_slot = slot_of_head[item.head % 2];
-      fetch_scores(i, a, out, item, n == 0 ? i.wait() : 0);
+      fetch_scores(i, a, out, item, n == 0 ? i.wait() * blocks : 0);
     }
     if (n > 0) {
       const int m = n - 1;
@@ -380,31 +395,43 @@ inline void fetch_end(command_streams& out, const fetch_state& state) {
   out.store.write(end);
 }
 
+inline uint32_t status_of(const instruction& i, uint32_t row_blocks) {
+  if (i.op() >= kOpcodes) return kBadOpcode;
+  return valid(i, row_blocks) ? kOk : kBadField;
+}
+
+// A GEMM waits until the instruction after it is known: a NORM there joins one to the residual.
 template <class Port>
 fetch_result fetch_program(const fetch_arguments& a, Port& port, command_streams& out) {
   fetch_result result = {kOk, 0};
   fetch_state state = {0, 0};
   if (a.row_blocks < 1 || a.row_blocks > uint32_t(kRowBlocks)) result.status = kBadField;
   bool running = result.status == kOk;
+  bool waiting = false;
+  instruction gemm = {};
 fetch_program:
-  for (uint32_t n = 0; n < a.instructions; ++n) {
+  for (uint64_t n = 0; n <= a.instructions; ++n) {
     if (running) {
-      const instruction i = read_instruction(port, a.program + uint64_t(n) * kInstructionBeats * 16);
-      if (i.op() >= kOpcodes)
-        result.status = kBadOpcode;
-      else if (!valid(i, a.row_blocks))
-        result.status = kBadField;
-      result.detail = n;
+      instruction i = {};  // past the last one: END
+      if (n < a.instructions) {
+        i = read_instruction(port, a.program + n * kInstructionBeats * 16);
+        result.status = status_of(i, a.row_blocks);
+        result.detail = uint32_t(n);
+      }
       running = result.status == kOk && i.op() != kEnd;
-      if (running) {
+      const bool joined = waiting && running && i.op() == kNormOp && gemm.word[7] == kToResidual;
+      if (waiting) fetch_gemm(gemm, a, out, state, joined, i);
+      waiting = running && i.op() == kGemmOp;
+      if (waiting) gemm = i;
+      if (running && !joined) {
         switch (i.op()) {
           case kRowsOp: fetch_rows(i, a, out, state); break;
           case kTableOp: fetch_table(i, a, out, state); break;
           case kEmbedOp: fetch_embed(i, a, out, state); break;
-          case kNormOp: fetch_norm(i, a, out, state, false); break;
-          case kGemmOp: fetch_gemm(i, a, out, state); break;
           case kAttentionOp: fetch_attention(i, a, out, state); break;
-          default: fetch_norm(i, a, out, state, true); break;
+          case kNormOp:
+          case kGatherOp: fetch_norm(i, a, out, state, i.op() == kGatherOp); break;
+          default: break;
         }
       }
     }

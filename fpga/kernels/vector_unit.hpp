@@ -81,7 +81,8 @@ inline void vector_unit(hls::stream<vector_command>& commands, hls::stream<token
     default: vector_gather(c, parameters, state, activations, stored); break;
   }
   if (c.push_parameters_free == 1) parameters_free.write(token(1));
-  if (c.push_data == 1) data_ready.write(token(1));
+vector_push_data:
+  for (int i = 0; i < c.push_data.to_int(); ++i) data_ready.write(token(1));
 }
 
 }  // namespace zq

@@ -16,7 +16,7 @@ zq::vector_command vector_command_of(const int64_t* f) {
   c.slot = zq::uint<1>(f[1]);
   c.pop_parameters = zq::uint<1>(f[2]);
   c.push_parameters_free = zq::uint<1>(f[3]);
-  c.push_data = zq::uint<1>(f[4]);
+  c.push_data = zq::uint<3>(f[4]);
   c.tee = zq::uint<1>(f[5]);
   c.row_block = zq::uint<2>(f[6]);
   c.words = zq::uint<11>(f[7]);

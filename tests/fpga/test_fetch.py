@@ -34,6 +34,17 @@ def test_an_empty_program_ends_well(simulator):
     assert run(simulator, encode(isa.End())).name == "ok"
 
 
+def test_a_gemm_that_nothing_follows_is_run(simulator):
+    """Fetch holds a GEMM back until it has seen the next instruction; here there is none."""
+    gemm = isa.Gemm(parameters=4096, k=16, n=8, destination=isa.TO_IO)
+    program = np.frombuffer(encode(gemm), dtype=np.uint8).copy()
+    image, io = np.zeros(65536, dtype=np.uint8), np.full(65536, 255, dtype=np.uint8)
+    image[4096 : 4096 + 64].view(np.uint64)[:] = 1 << 40  # bias 0, m = 0, s = 1
+    memory = [(PROGRAM, program), (IMAGE, image), (IO, io)]
+    assert simulator.run(memory, PROGRAM, IMAGE, IO, 1, 1).name == "ok"
+    assert not io[: 8 * 64].any() and io[8 * 64 :].all()  # eight words of zeros
+
+
 def test_unknown_opcode_names_its_instruction(simulator):
     status = run(simulator, encode(isa.Rows(io=0)) + struct.pack("<16I", 99, *[0] * 15) + encode(isa.End()))
     assert (status.name, status.detail) == ("bad opcode", 1)

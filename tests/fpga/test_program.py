@@ -244,10 +244,22 @@ class TestExpansion:
         gemm = isa.Gemm(k=40, n=200, src_stride=40, dst=1000, dst_stride=200, wait=1, signal=True)
         e = expand((gemm, isa.End()), 2, 128)
         assert [(c.words, c.pop_data, c.pop_weights_ready, c.push_weights_free) for c in e.array] == [
-            (128, 1, True, False), (128, 0, False, True), (72, 0, True, False), (72, 0, False, True),
+            (128, 1, True, False), (128, 1, False, True), (72, 0, True, False), (72, 0, False, True),
         ]  # fmt: skip
-        assert [(c.row_block, c.push_data) for c in e.vector] == [(0, False), (1, False), (0, False), (1, True)]
+        assert [(c.row_block, c.push_data) for c in e.vector] == [(0, 0), (1, 0), (0, 1), (1, 1)]
         assert [c.beats for c in e.load if c.kind is Load.PARAMETERS] == [64, 36]
+
+    def test_a_norm_runs_behind_the_last_tile_of_its_residual(self):
+        """Row block by row block, its parameters loaded before; after another destination it stands alone."""
+        gemm = isa.Gemm(k=40, n=200, src_stride=40, destination=isa.TO_RESIDUAL, residual_s=1, wait=1)
+        norm = isa.Norm(width=200, entries=200, dst_stride=200, signal=True)
+        joined = expand((gemm, norm, isa.End()), 2, 128)
+        assert [(c.instruction, c.row_block, c.push_data) for c in joined.vector] == [
+            (0, 0, 0), (0, 1, 0), (0, 0, 0), (1, 0, 1), (0, 1, 0), (1, 1, 1),
+        ]  # fmt: skip
+        assert [c.beats for c in joined.load if c.kind is Load.PARAMETERS] == [64, 36, 100]
+        alone = expand((replace(gemm, destination=isa.TO_ACTIVATION), norm, isa.End()), 2, 128)
+        assert [c.instruction for c in alone.vector] == [0, 0, 0, 0, 1, 1]
 
     def test_w8_tiles_are_half_as_wide_and_results_take_one_block(self):
         gemm = isa.Gemm(k=40, n=65, w8=True, result_block=True, destination=isa.TO_IO, dst=0x40)

@@ -156,4 +156,9 @@ DEFECTS = (
     Defect("clock changed while a program runs", "fpga/rtl/engine_control.v", "if (!clock_as_wanted && !running) begin", "if (!clock_as_wanted) begin", CONTROL),
     Defect("gate without its crossing", "fpga/rtl/clock_select.v", "  crossing gate_enable (.clk(chosen_clk), .d(enable), .q(gate_open));", "  assign gate_open = enable;", "tests/fpga/test_clock_select.py -k not lint"),
     Defect("memory of one cycle", "fpga/rtl/memory.v", "read_q <= word;", "read_q <= words[read_address];", "tests/fpga/test_memory_rtl.py -k not lint"),
+    # Tokens of row blocks, and the norm behind its residual.
+    Defect("only the first row block waits", KERNELS + "fetch.hpp", "m.pop_data = uint<8>(ct == 0 ? i.wait() : 0);", "m.pop_data = uint<8>(ct == 0 && rb == 0 ? i.wait() * blocks : 0);", "tests/host/test_expansion.py"),
+    Defect("attention signals one row block", KERNELS + "fetch.hpp", "last && i.signal() ? int(a.row_blocks) : 0", "last && i.signal() ? 1 : 0", PASS),
+    Defect("norm before its row block's tile", KERNELS + "fetch.hpp", "if (last && with_norm) send_norm_block(norm, a, out, false, norm_slot, rb, blocks);", "if (ct == 0 && with_norm) send_norm_block(norm, a, out, false, norm_slot, rb, blocks);", PASS),
+    Defect("a last GEMM forgotten", KERNELS + "fetch.hpp", "n <= a.instructions; ++n", "n < a.instructions; ++n", FETCH),
 )  # fmt: skip
