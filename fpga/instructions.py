@@ -67,6 +67,10 @@ class Instruction:
     FLAGS: ClassVar[dict[str, int]] = {}  # field -> bit of word 0
     ALIGNED: ClassVar[tuple[str, ...]] = ()
 
+    def blocks(self, row_blocks: int) -> int:
+        """Row blocks this instruction runs over in a pass of `row_blocks`: for each, `signal` is a token."""
+        return row_blocks
+
     def encode(self) -> bytes:
         """The 64 bytes of this instruction. Raises ProgramError where a field does not fit its word."""
         words = [0] * 16
@@ -224,7 +228,7 @@ class Gemm(Instruction):
     ALIGNED: ClassVar[tuple[str, ...]] = ("weights", "parameters")
 
     def blocks(self, row_blocks: int) -> int:
-        """Row blocks this product runs over in a pass of `row_blocks`."""
+        """All of them, or the result block alone."""
         return 1 if self.result_block else row_blocks
 
     def _check(self, row_blocks: int) -> None:
@@ -298,6 +302,10 @@ class Gather(Instruction):
     OPCODE: ClassVar[int] = 7
     WORDS: ClassVar[dict[str, int]] = {"image": 1, "width": 2, "entries": 3, "dst": 4, "m": 6, "s": 7, "trace": 8}
     ALIGNED: ClassVar[tuple[str, ...]] = ("image",)
+
+    def blocks(self, row_blocks: int) -> int:
+        """The result block alone."""
+        return 1
 
     def _check(self, row_blocks: int) -> None:
         _within("Gather.width", self.width, 1, MAX_WIDTH)

@@ -5,7 +5,17 @@ import struct
 from dataclasses import fields
 
 from .expansion import Expansion, expand
-from .instructions import INSTRUCTION_BYTES, INSTRUCTIONS, MAX_ROW_BLOCKS, End, Instruction, ProgramError
+from .instructions import (
+    INSTRUCTION_BYTES,
+    INSTRUCTIONS,
+    MAX_ROW_BLOCKS,
+    TO_RESIDUAL,
+    End,
+    Gemm,
+    Instruction,
+    Norm,
+    ProgramError,
+)
 
 __all__ = ["Expansion", "ProgramError", "check", "decode", "decode_instruction", "encode", "expand"]
 
@@ -41,17 +51,36 @@ def decode(data: bytes) -> tuple[Instruction, ...]:
 
 
 def check(program: tuple[Instruction, ...], row_blocks: int = MAX_ROW_BLOCKS) -> None:
-    """Check every instruction, and that tokens balance: each wait is met by the signals before it, none is left over.
+    """Check every instruction; that tokens balance in a pass of `row_blocks`: each wait is met by the signals before
+    it, none is left over; and that a NORM behind its residual overwrites nothing that is still to be read.
 
     Raises ProgramError.
     """
     tokens = 0
     for index, instruction in enumerate(program):
         instruction.check(row_blocks)
-        if instruction.wait > tokens:
-            raise ProgramError(f"instruction {index}", f"waits for {instruction.wait} tokens where {tokens} are sent")
-        tokens += int(instruction.signal) - instruction.wait
+        blocks = instruction.blocks(row_blocks)
+        if instruction.wait * blocks > tokens:
+            wanted = instruction.wait * blocks
+            raise ProgramError(f"instruction {index}", f"waits for {wanted} tokens where {tokens} are sent")
+        tokens += (int(instruction.signal) - instruction.wait) * blocks
+        if index and isinstance(instruction, Norm) and _is_residual(program[index - 1]):
+            _check_behind(program[index - 1], instruction, index, row_blocks)
     if tokens:
         raise ProgramError("program", f"{tokens} tokens are sent that no instruction waits for")
     if not program or not isinstance(program[-1], End):
         raise ProgramError("program", "does not end with END")
+
+
+def _is_residual(instruction: Instruction) -> bool:
+    return isinstance(instruction, Gemm) and instruction.destination == TO_RESIDUAL
+
+
+def _check_behind(gemm: Gemm, norm: Norm, index: int, row_blocks: int) -> None:
+    """The NORM writes a row block while the GEMM before it still reads the next ones: they lie apart, or alike."""
+    reads = gemm.src, gemm.src + gemm.src_stride * (row_blocks - 1) + gemm.k
+    writes = norm.dst, norm.dst + norm.dst_stride * (row_blocks - 1) + norm.entries
+    apart = reads[1] <= writes[0] or writes[1] <= reads[0]
+    alike = (gemm.src, gemm.src_stride) == (norm.dst, norm.dst_stride) and max(gemm.k, norm.entries) <= norm.dst_stride
+    if row_blocks > 1 and not apart and not alike:
+        raise ProgramError(f"instruction {index}", "the norm writes where the product before it still reads")

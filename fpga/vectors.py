@@ -9,8 +9,6 @@ initial segment says otherwise; after it, what it held before wherever no expect
 
 from __future__ import annotations
 
-import os
-import secrets
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from .instructions import BEAT_BYTES, INSTRUCTION_BYTES, MAX_ROW_BLOCKS
+from .whole_file import write_whole
 
 MAGIC = b"ZQV1"
 FORMAT = 1
@@ -120,13 +119,7 @@ def decode(data: bytes) -> Vectors:
 
 def write(vectors: Vectors, path: str | Path) -> None:
     """Write a file, whole or not at all. Raises OSError."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        partial.write_bytes(encode(vectors))
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(Path(path), encode(vectors))
 
 
 def read(path: str | Path) -> Vectors:

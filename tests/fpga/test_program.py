@@ -171,12 +171,42 @@ class TestChecks:
         replace(GEMM, src=24576 - 99).check(row_blocks=1)
 
     def test_wait_without_signal(self):
-        with pytest.raises(isa.ProgramError, match="instruction 0: waits for 1"):
+        with pytest.raises(isa.ProgramError, match="instruction 0: waits for 4 tokens where 0 are sent"):
             programs.check((replace(GEMM, wait=1, signal=False), isa.End()))
 
     def test_signal_that_nobody_waits_for(self):
-        with pytest.raises(isa.ProgramError, match="1 tokens are sent"):
+        with pytest.raises(isa.ProgramError, match="4 tokens are sent"):
             programs.check((replace(GEMM, wait=0), isa.End()))
+
+    def test_a_token_is_one_row_blocks(self):
+        """The result block's product signals one; one over all row blocks waits for four."""
+        one = isa.Gemm(k=1, n=1, result_block=True, dst=100, signal=True)
+        programs.check((one, replace(one, src=100, dst=0, wait=1, signal=False), isa.End()))
+        with pytest.raises(isa.ProgramError, match="instruction 1: waits for 4 tokens where 1 are sent"):
+            programs.check((one, replace(GEMM, wait=1, signal=False), isa.End()))
+
+    @pytest.mark.parametrize(
+        ("dst", "stride", "row_blocks"),
+        [(100, 100, 4), (500, 96, 4), (0, 96, 4), (101, 99, 1)],
+        ids=["alike", "behind", "before", "one row block"],
+    )
+    def test_a_norm_behind_its_residual_where_nothing_is_read(self, dst, stride, row_blocks):
+        self.check_behind(dst, stride, row_blocks, src=400 if dst == 0 else 100)
+
+    @pytest.mark.parametrize(("dst", "stride"), [(101, 100), (100, 99), (100, 101), (499, 96), (4, 100)])
+    def test_a_norm_that_overwrites_what_is_still_read(self, dst, stride):
+        with pytest.raises(isa.ProgramError, match="instruction 1: the norm writes where the product before it still"):
+            self.check_behind(dst, stride, 4, src=100)
+        programs.check((self.norm(dst, stride), isa.End()))
+
+    @staticmethod
+    def norm(dst, stride):
+        return isa.Norm(width=96, entries=97 if stride > 97 else 96, dst=dst, dst_stride=stride)
+
+    def check_behind(self, dst, stride, row_blocks, src):
+        """The product reads four row blocks of 100 words from `src` on."""
+        gemm = isa.Gemm(k=100, n=96, src=src, src_stride=100, destination=isa.TO_RESIDUAL, residual_s=1)
+        programs.check((gemm, self.norm(dst, stride), isa.End()), row_blocks)
 
     def test_end_is_needed(self):
         with pytest.raises(isa.ProgramError, match="does not end"):
