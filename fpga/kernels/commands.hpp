@@ -36,6 +36,7 @@ struct array_command {
   uint<1> pop_weights_ready = 0;
   uint<1> push_weights_free = 0;
   uint<8> pop_data = 0;  // tokens data-ready (vector to array)
+  uint<1> zero = 0;      // every operand is 0, whatever the memories hold: a tile without weights, in one step
 };
 
 enum vector_kind { kCopyRows, kCopyTable, kEmbed, kLinear, kScores, kContext, kNorm, kGather };

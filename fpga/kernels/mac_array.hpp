@@ -30,8 +30,9 @@ inline operand_t pack_operand(const byte_t& b, bool w8) {
   return operand_t((operand_t(n1) << kFieldShift) + n0);
 }
 
-inline activation_t read_operand(const byte_t& b, bool is_unsigned) {
+inline activation_t read_operand(const byte_t& b, bool is_unsigned, bool zero) {
 #pragma HLS INLINE
+  if (zero) return activation_t(0);
   return is_unsigned ? activation_t(b) : activation_t(as_signed(b));
 }
 
@@ -41,6 +42,7 @@ inline void array_mac(const array_command& c, const activation_word* activations
   const bool w8 = c.w8 == 1;
   const bool from_memory = c.keys_values == 1;
   const bool is_unsigned = c.unsigned_operand == 1;
+  const bool zero = c.zero == 1;
   const int k_count = c.k.to_int();
   const int base = c.operand.to_int();
   const int pair_base = c.key_value.to_int();
@@ -68,7 +70,7 @@ array_mac:
   array_activations:
     for (int t = 0; t < kLanes; ++t) {
 #pragma HLS UNROLL
-      a[t] = read_operand(activations[base + k][t], is_unsigned);
+      a[t] = read_operand(activations[base + k][t], is_unsigned, zero);
     }
   array_rows:
     for (int t = 0; t < kLanes; ++t) {
