@@ -70,7 +70,7 @@ _GENERAL: tuple[tuple[str, float, str, str, str, str], ...] = (
         "Verilator: cycles of the array's RTL over a run of tiles",
     ),
     (
-        "accumulator_tiles", 2, "tiles",
+        "accumulator_tiles", 4, "tiles",
         "The accumulator stream holds this many tiles of C words; a tile starts only when its words fit.",
         "With one tile BERT-base takes 14 to 17 % more: the array waits until the tile before has been read.",
         "csynth of the block diagram: AreaEstimates/Resources/BRAM_18K of the stream (depth 2·C, 1,024 bits)",
@@ -158,13 +158,15 @@ _GENERAL: tuple[tuple[str, float, str, str, str, str], ...] = (
 
 # Cycles from a trip's first stage to its result, by loop: what the longest chain of the loop's body needs at 4 ns.
 DEPTHS: dict[str, tuple[int, str]] = {
-    "load_weights": (3, "beat to weight buffer"),
+    "load_weights": (6, "beat, count of a mask 2, state, stream"),
+    "expand_words": (7, "mask, ranks 2, shift 2, choice, weight buffer"),
     "load_parameters": (3, "beat to parameter slot"),
     "load_table": (3, "beat to parameter slot"),
     "load_rows": (3, "beat to parameter slot and row fields"),
-    "load_embedding": (4, "beat, nibbles, embedding buffer"),
+    "load_neighbours": (4, "row 2, comparison, masks"),
+    "load_embedding": (4, "beat, lanes, embedding buffer"),
     "vector_copy": (3, "read, split, write"),
-    "vector_embed": (12, "read 2, product 2, shift 2, add and clamp 2, square 3, write 1"),
+    "vector_embed": (13, "read 2, nibble 1, product 2, shift 2, add and clamp 2, square 3, write 1"),
     "vector_linear": (14, "read 2, bias 1, product 3, shift 2, clamp 1, table 2 or residual 3, write 1"),
     "vector_turn": (13, "as vector_linear, then the plane"),
     "vector_scores": (10, "product 3, shift 2, clamp 1, maximum 2, write 2"),

@@ -125,6 +125,7 @@ def activation_map(shape: ModelShape) -> ActivationMap:
         q=base,
         q_stride=shape.hidden,
         p=base + isa.MAX_ROW_BLOCKS * shape.hidden,
+        context=base + isa.MAX_ROW_BLOCKS * shape.hidden + 2 * isa.MAX_ROWS,
         ffn=base,
         ffn_stride=max((layer.ffn for layer in shape.layers), default=0),
     )
@@ -270,13 +271,16 @@ class _Compiler:
         hidden = shape.hidden
         x = {"src": at.x, "src_stride": at.x_stride}
         q = {"destination": isa.TO_ACTIVATION, "dst": at.q, "dst_stride": at.q_stride}
+        x = {"grouped": True, **x}
         self.linear(f"{name}.q", k, hidden, trace=self.trace(f"{name}.q", "int8", hidden), wait=1, **x, **q)
         keys = {"destination": isa.TO_KEYS, "head_width": shape.head_width}
         self.linear(f"{name}.k", k, hidden, trace=self.trace(f"{name}.k", "int8", hidden), **x, **keys)
-        values = {"destination": isa.TO_VALUES, "head_width": shape.head_width, "signal": True}
+        values = {"destination": isa.TO_VALUES, "head_width": shape.head_width}
         self.linear(f"{name}.v", k, hidden, trace=self.trace(f"{name}.v", "int8", hidden), **x, **values)
         self.attention(name)
-        self.residual(f"{name}.o", hidden, self.factor(f"{name}.o.residual"), **x)
+        context = {"src": at.context, "src_stride": hidden}
+        self.residual(f"{name}.o", hidden, self.factor(f"{name}.o.residual"), **context)
+        x = {"src": at.x, "src_stride": at.x_stride}
         entries = self.norm(f"{name}.attention_norm", layer.attention_norm, hidden)
         self.table(f"{name}.gelu", isa.TABLE_ACTIVATION)
         self.linear(
@@ -308,12 +312,11 @@ class _Compiler:
                 q=at.q,
                 q_stride=at.q_stride,
                 p=at.p,
-                context=at.x,
-                context_stride=at.x_stride,
+                context=at.context,
+                context_stride=shape.hidden,
                 trace_context=self.trace(f"{name}.context", "int8", shape.hidden),
                 trace_p=self.trace(f"{name}.numerators", "uint8", 0, heads=shape.heads),
                 normalized=shape.normalized,
-                wait=1,
                 signal=True,
             )
         )

@@ -37,7 +37,7 @@ inline activation_t read_operand(const byte_t& b, bool is_unsigned, bool zero) {
 }
 
 inline void array_mac(const array_command& c, const activation_word* activations,
-                      const weight_word weights[kSlots][kMaxEntries], const activation_word key_value[][kKeyValueWords],
+                      const weight_word weights[kWeightWords], const activation_word key_value[][kKeyValueWords],
                       array_state& state) {
   const bool w8 = c.w8 == 1;
   const bool from_memory = c.keys_values == 1;
@@ -46,7 +46,7 @@ inline void array_mac(const array_command& c, const activation_word* activations
   const int k_count = c.k.to_int();
   const int base = c.operand.to_int();
   const int pair_base = c.key_value.to_int();
-  const int slot = c.slot.to_int();
+  const int first = c.weights.to_int();
 array_clear:
   for (int t = 0; t < kLanes; ++t) {
 #pragma HLS UNROLL
@@ -65,7 +65,7 @@ array_mac:
   array_operands:
     for (int j = 0; j < kPairs; ++j) {
 #pragma HLS UNROLL
-      w[j] = pack_operand(from_memory ? key_value[j / kLanes][pair_base + k][j % kLanes] : weights[slot][k][j], w8);
+      w[j] = pack_operand(from_memory ? key_value[j / kLanes][pair_base + k][j % kLanes] : weights[first + k][j], w8);
     }
   array_activations:
     for (int t = 0; t < kLanes; ++t) {
@@ -110,7 +110,7 @@ array_drain:
 inline void array_unit(hls::stream<array_command>& commands, hls::stream<token>& weights_ready,
                        hls::stream<token>& weights_free, hls::stream<token>& data_ready,
                        hls::stream<acc_word>& accumulators, const activation_word activations[kActivationWords],
-                       const weight_word weights[kSlots][kMaxEntries],
+                       const weight_word weights[kWeightWords],
                        const activation_word key_value[kGroups][kKeyValueWords], array_state& state) {
   const array_command c = commands.read();
   if (c.pop_weights_ready == 1) weights_ready.read();

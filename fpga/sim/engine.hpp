@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "block_diagram.hpp"
+#include "expand.hpp"
 #include "load.hpp"
 #include "mac_array.hpp"
 #include "memory.hpp"
@@ -14,12 +15,13 @@
 namespace zq {
 
 struct engine_memories {
-  weight_word weights[kSlots][kMaxEntries];
+  weight_word weights[kWeightWords];
   uint<64> parameters[kSlots][kParameterWords];
   embedding_word embedding[kSlots][kLanes][kEmbeddingWords];
   activation_word activations[kActivationWords];
   activation_word key_value[kGroups][kKeyValueWords];
   load_state load;
+  weights_state weights_of_tiles;
   array_state array;
   vector_state vector;
 };
@@ -29,14 +31,21 @@ class kernel_units {
  public:
   kernel_units(engine_memories& memories, const std::vector<memory_region>& regions) : m_(memories) {
     for (memory_port& p : ports_) p = memory_port(&regions);
+    load_port_ = memory_port(&regions);
   }
 
   fetch_result fetch(const fetch_arguments& arguments, command_streams& out) {
     return fetch_program(arguments, ports_[0], out);
   }
   void load(streams& s) {
-    load_unit(s.commands.load, ports_[0], ports_[1], ports_[2], ports_[3], ports_[4], ports_[5], s.weights_free,
-              s.weights_ready, s.parameters_free, s.parameters_ready, m_.weights, m_.parameters, m_.embedding, m_.load);
+    load_unit(s.commands.load, load_port_, s.parameters_free, s.parameters_ready, m_.parameters, m_.embedding, m_.load);
+  }
+  void weights(streams& s) {
+    weights_unit(s.commands.weights, ports_[0], ports_[1], ports_[2], ports_[3], ports_[4], ports_[5], s.weights_free,
+                 s.segments, s.masks, s.values, s.weights_status_words, m_.weights_of_tiles);
+  }
+  void expand(streams& s) {
+    expand_unit(s.commands.expand, s.segments, s.masks, s.values, s.weights_ready, m_.weights);
   }
   void array(streams& s) {
     array_unit(s.commands.array, s.weights_ready, s.weights_free, s.data_ready, s.accumulators, m_.activations,
@@ -50,7 +59,8 @@ class kernel_units {
 
  private:
   engine_memories& m_;
-  memory_port ports_[kMaxPorts];
+  memory_port ports_[kMaxPorts];  // of weights; fetch and store share the first
+  memory_port load_port_;
 };
 
 class engine {

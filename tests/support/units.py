@@ -7,7 +7,7 @@ import numpy as np
 from zynqbert.fpga.simulator import Simulator
 
 LANES = 32
-KINDS = {name: i for i, name in enumerate(("rows", "table", "embed", "linear", "scores", "context", "norm", "gather"))}
+KINDS = {name: i for i, name in enumerate(("rows", "table", "embed", "linear", "scores", "context", "norm", "gather", "heads"))}
 ABUF, RESIDUAL, KEYS, VALUES, IO = range(5)
 VECTOR_FIELDS = [
     "kind",
@@ -31,6 +31,7 @@ VECTOR_FIELDS = [
     "normalized",
     "item_slot",
     "plain",
+    "four_bit",
 ]
 
 
@@ -90,7 +91,7 @@ class Units:
         for i, w in enumerate(words):
             self.lib.zq_put_parameter(self.engine, slot, i, ctypes.c_uint64(int(w)))
 
-    def array(self, a, w, *, w8: bool, unsigned: bool = False, keys_values: bool = False) -> np.ndarray:
+    def array(self, a, w, *, w8: bool, unsigned: bool = False, keys_values: bool = False, zero: bool = False) -> np.ndarray:
         """a [32, K], w [N, K] → acc [32, N] through the array; N at most columns (w4) or columns / 2 (w8)."""
         n, k = w.shape
         self.put_operand(a)
@@ -106,9 +107,9 @@ class Units:
                 for g in range(self.pairs // LANES):
                     self._put("zq_put_key_value", g, i, values=bytes_[g * LANES : (g + 1) * LANES, i])
             else:
-                self._put("zq_put_weights", 0, i, values=bytes_[:, i])
+                self._put("zq_put_weights", i, values=bytes_[:, i])
         out = np.zeros((n, LANES), dtype=np.int64)
-        fields = np.array([w8, unsigned, keys_values, 0, 0, 0, k, n], dtype=np.int64)
+        fields = np.array([w8, unsigned, keys_values, 0, 0, 0, k, n, zero], dtype=np.int64)
         assert self.lib.zq_array(self.engine, pointer(fields), pointer(out)) == 0
         return out.T
 
