@@ -7,7 +7,10 @@ import numpy as np
 from zynqbert.fpga.simulator import Simulator
 
 LANES = 32
-KINDS = {name: i for i, name in enumerate(("rows", "table", "embed", "linear", "scores", "context", "norm", "gather", "heads"))}
+KINDS = {
+    name: i
+    for i, name in enumerate(("rows", "table", "embed", "linear", "scores", "context", "norm", "gather", "heads"))
+}
 ABUF, RESIDUAL, KEYS, VALUES, IO = range(5)
 VECTOR_FIELDS = [
     "kind",
@@ -91,7 +94,9 @@ class Units:
         for i, w in enumerate(words):
             self.lib.zq_put_parameter(self.engine, slot, i, ctypes.c_uint64(int(w)))
 
-    def array(self, a, w, *, w8: bool, unsigned: bool = False, keys_values: bool = False, zero: bool = False) -> np.ndarray:
+    def array(
+        self, a, w, *, w8: bool, unsigned: bool = False, keys_values: bool = False, zero: bool = False
+    ) -> np.ndarray:
         """a [32, K], w [N, K] → acc [32, N] through the array; N at most columns (w4) or columns / 2 (w8)."""
         n, k = w.shape
         self.put_operand(a)
