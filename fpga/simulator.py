@@ -24,19 +24,13 @@ from pathlib import Path
 
 import numpy as np
 
+from .registers import STATUS_NAMES
+
 ROOT = Path(__file__).resolve().parent
 BUILDS = ("native", "checked", "csim")
 LOOPS = tuple(
     re.findall(r"^  (\w+),$", (ROOT / "kernels" / "loops.hpp").read_text().replace("  count\n", ""), flags=re.M)
 )
-STATUS_NAMES = {
-    0: "ok",
-    1: "bad opcode",
-    2: "bad field",
-    3: "bus error",
-    4: "deadlock",
-    5: "internal fault",
-}
 
 
 class SimulatorUnavailable(RuntimeError):
@@ -53,7 +47,9 @@ class Status:
 
     @property
     def name(self) -> str:
-        return STATUS_NAMES.get(self.code, f"status {self.code}")
+        if self.code == 0:
+            return "ok"
+        return STATUS_NAMES[self.code] if self.code < len(STATUS_NAMES) else f"status {self.code}"
 
 
 def _ap_types() -> Path:
