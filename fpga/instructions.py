@@ -12,7 +12,7 @@ INSTRUCTION_BYTES = 64
 BEAT_BYTES = 16
 LANES = 32
 NO_TRACE = 0xFFFFFFFF
-PROGRAM_VERSION = 2
+PROGRAM_VERSION = 3
 
 # On-chip limits, the same as in kernels/config.hpp (a test compares them).
 MAX_ROW_BLOCKS = 4

@@ -10,11 +10,21 @@ from dataclasses import dataclass
 
 from .assumptions import assumed
 from .boards import Board
-from .instructions import ACTIVATION_WORDS, LANES, MAX_ENTRIES, MAX_NORM_ENTRIES, MAX_ROW_BLOCKS, MAX_ROWS, MAX_WIDTH
+from .instructions import (
+    ACTIVATION_WORDS,
+    LANES,
+    MAX_HEADS,
+    MAX_NORM_ENTRIES,
+    MAX_ROW_BLOCKS,
+    MAX_ROWS,
+    MAX_WIDTH,
+    WEIGHT_WORDS,
+)
 
 # Widths that one BRAM36 offers at each depth (UG573), and a URAM's only shape.
 BRAM36_SHAPES = ((512, 72), (1024, 36), (2048, 18), (4096, 9), (8192, 4), (16384, 2), (32768, 1))
 URAM_WORDS, URAM_BITS = 4096, 72
+PORT_BITS = 128
 DSP_A_BITS, DSP_B_BITS = 27, 18  # signed multiplier of a DSP48E2 (UG579)
 SLOTS = 2
 KEY_VALUE_WORDS = 2 * MAX_WIDTH + 32 * MAX_ROWS  # keys, then values of 32 heads
@@ -151,24 +161,28 @@ def products() -> tuple[Product, ...]:
 def memories(board: Board) -> tuple[Memory, ...]:
     """The memories of docs/program.md, as the tops partition them."""
     columns = board.columns
+    # URAM first where the part has it; what goes beyond its whole multiples of 4,096 words is block RAM
+    deep = board.resident_words // URAM_WORDS * URAM_WORDS if board.uram else 0
     return (
-        Memory("weights", SLOTS * MAX_ENTRIES, columns * 4, "array", deep=True),
-        Memory("activations", ACTIVATION_WORDS, LANES * 8, "array", deep=True),
+        Memory("weights", WEIGHT_WORDS, columns * 4, "array"),
+        Memory("activations", ACTIVATION_WORDS, LANES * 8, "array"),
         Memory("keys and values", KEY_VALUE_WORDS, LANES * 8, "array", copies=board.groups),
         Memory("residual, one bank a row block", MAX_WIDTH, LANES * 16, "vector", copies=MAX_ROW_BLOCKS),
-        Memory("scores", MAX_ROWS, LANES * 16, "vector"),
         # A dual-ported copy of the three tables serves two lanes; two copies share a BRAM36.
         Memory("tables, two copies each", 3 * 256, 2 * 8, "vector", copies=LANES // 4),
+        Memory("head factors", MAX_HEADS * (MAX_WIDTH // MAX_HEADS + 2), 16, "vector"),
         Memory("parameters, even and odd", SLOTS * MAX_NORM_ENTRIES // 2, 64, "vector", copies=2),
-        Memory("embedding rows, two banks a lane", SLOTS * -(-EMBEDDING_WORDS // 2), 128, "load", copies=2 * LANES),
+        Memory("embedding rows, a bank a lane", SLOTS * EMBEDDING_WORDS, 128, "load", copies=LANES),
         Memory(
             "accumulator stream",
-            int(assumed("accumulator_tiles")) * columns,
+            1 << (int(assumed("accumulator_tiles")) * columns - 1).bit_length(),
             LANES * STREAMED_BITS,
             "array",
         ),
-        Memory("AXI read data", 512, 128, "load", copies=board.ports + 1),
-        Memory("AXI write data", 512, 128, "store"),
+        Memory("resident weights, deep", deep, PORT_BITS * board.ports, "weights", deep=True),
+        Memory("resident weights", board.resident_words - deep, PORT_BITS * board.ports, "weights"),
+        Memory("AXI read data", 512, PORT_BITS, "weights", copies=board.ports),
+        Memory("AXI write data", 512, PORT_BITS, "store"),
     )
 
 
@@ -176,7 +190,6 @@ def logic(board: Board) -> tuple[Logic, ...]:
     """LUTs and registers, a constant a unit. Multipliers in fabric come on top (products)."""
     dsps = LANES * board.columns // 2
     pairs = board.columns // 2
-    masters = board.ports + 1
     shifted = 17 + 36 + 25 + 34 + 44 + 36 + 44 + 26 + 25 + 8 + 25  # bits of variable shifts a lane, Q2 to Q19
     return (
         Logic("array", "hand-over of accumulators", 24 * dsps, 46 * dsps, "46 bits: load or shift, two a LUT"),
@@ -190,8 +203,14 @@ def logic(board: Board) -> tuple[Logic, ...]:
         Logic("vector", "corner turn", 9 * 16 * LANES + 1000, 16 * LANES * LANES, "two planes of 1 KB, read 32:1"),
         Logic("vector", "division, inverse root", 3500, 5000, "36 stages of a 32-bit divider; one Newton step"),
         Logic("vector", "embedding bytes", 40 * LANES, 136 * LANES, "16:1 of 8 bits a lane"),
-        Logic("load", "AXI masters", 900 * masters, 1400 * masters, "an adapter of 128 bits, bursts outstanding"),
-        Logic("load", "load", 3500, 4500, "rows of a pass in LUT RAM, nibbles, addresses"),
+        Logic("vector", "scores", 1700, 0, "128 words of 512 bits in LUT RAM"),
+        Logic("load", "load, an AXI master", 3900, 5400, "rows of a pass and read data in LUT RAM, runs, addresses"),
+        Logic("weights", "AXI masters", 900 * board.ports, 1400 * board.ports, "an adapter of 128 bits, bursts"),
+        Logic("weights", "weights", 450 * board.ports + 600, 500 * board.ports + 900,
+              "count of 128 bits 130, masking 130, state 190 a port"),
+        Logic("weights", "streams to expand", 700 * board.ports, 350 * board.ports, "64 and 128 beats in LUT RAM"),
+        Logic("expand", "expand", 1750 * board.ports + 300, 1500 * board.ports + 300,
+              "a port: ranks 250, 32 choices of 64 nibbles in two steps 1,400, window"),
         Logic("store", "store", 2000, 2500, "an AXI master, 512 bits to beats, 32 words of stream"),
         Logic("fetch", "fetch, registers, streams", 6000, 7000, "an instruction of 512 bits, four streams, AXI-Lite"),
         Logic("fetch", "block design", 4000, 6000, "AXI-Lite interconnect, clocking wizard, resets"),

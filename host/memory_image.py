@@ -8,7 +8,6 @@ the packing check), and refuses the nibble 0x8.
 import numpy as np
 
 from ..fpga import instructions as isa
-from ..quant.compressed import compress
 from .compiler import Artifact, Plan
 from .nibbles import PackError, unpack_nibbles
 
@@ -67,9 +66,7 @@ def _stored(plan: Plan, name: str, gemm: isa.Gemm, weight: np.ndarray) -> np.nda
     if gemm.w8:
         return pack_w8(weight, plan.board.columns)
     matrix = plan.matrices[name]
-    if not matrix.compressed:
-        return pack_w4(weight, plan.board.columns)
-    return compress(weight, plan.board.columns).data if matrix.data is None else matrix.data
+    return matrix.data if matrix.compressed else pack_w4(weight, plan.board.columns)
 
 
 def pack_w4(nibbles: np.ndarray, columns: int) -> np.ndarray:

@@ -18,8 +18,6 @@ from .model_shape import ModelShape
 from .nibbles import unpack_nibbles
 
 MATRICES = ("q", "k", "v", "o", "ffn1", "ffn2")
-# Above this share of non-zero weights no segment gains by a mask (0.75, and what a beat rounds up to).
-WORTH_COMPRESSING = 0.8
 
 
 class Artifact(Protocol):
@@ -33,8 +31,8 @@ class Matrix:
     """One int4 matrix of an encoder layer and those layers that share it.
 
     `uses`: products of a pass with it. `density`: share of its weights that are not 0. `directory`: its column tiles,
-    compressed; `data`: those bytes, None where only the shape is known, or as long as nobody needs them. `resident`:
-    first word in the resident memory, None in DDR; `why` it is not resident.
+    compressed; `data`: those bytes, None where only the shape is known. `resident`: first word in the
+    resident memory, None in DDR; `why` it is not resident.
     """
 
     name: str
@@ -115,9 +113,6 @@ def matrices(
 def _of_tensor(packed: np.ndarray, board: Board, *, name: str, k: int, n: int, **common) -> Matrix:
     nibbles = unpack_nibbles(name, packed, k)
     density = np.count_nonzero(nibbles) / nibbles.size
-    if density > WORTH_COMPRESSING:
-        tiles = (Tile(k + segments(k) + FRAME_BEATS),) * -(-n // board.columns)
-        return Matrix(name, k, n, density=density, directory=tiles, **common)
     made = compress(nibbles, board.columns)
     tiles = tuple(Tile(beats) for beats in made.beats)
     return Matrix(name, k, n, density=density, directory=tiles, data=made.data, **common)

@@ -11,7 +11,15 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-UNITS = ("engine_fetch", "engine_load", "engine_array", "engine_vector", "engine_store")
+UNITS = (
+    "engine_fetch",
+    "engine_load",
+    "engine_weights",
+    "engine_expand",
+    "engine_array",
+    "engine_vector",
+    "engine_store",
+)
 # Where an #include is looked for after the including file's own folder; the vendor's headers are none of ours.
 INCLUDE_FOLDERS = ("hooks/vitis", "kernels", "types/exact")
 

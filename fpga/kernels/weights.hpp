@@ -254,12 +254,12 @@ template <class Port>
 void weights_unit(hls::stream<weights_command>& commands, Port& p0, Port& p1, Port& p2, Port& p3, Port& p4, Port& p5,
                   hls::stream<token>& weights_free, hls::stream<segment_command>& segments,
                   hls::stream<beat> masks[kPorts], hls::stream<beat> values[kPorts],
-                  hls::stream<weights_status>& status, weights_state& state) {
+                  hls::stream<weights_status>& faults, weights_state& state) {
   const weights_command c = commands.read();
 weights_pop:
   for (int i = 0; i < c.pop_weights_free.to_int(); ++i) weights_free.read();
   if (c.kind == kWeightsDrain) {
-    status.write(state.fault);
+    faults.write(state.fault);
     state.fault = weights_status();
   } else {
     weights_tile(c, p0, p1, p2, p3, p4, p5, segments, masks, values, state);

@@ -19,7 +19,7 @@ struct streams {
   hls::stream<token> weights_ready, weights_free, parameters_ready, parameters_free, data_ready, done;
   hls::stream<segment_command> segments;
   hls::stream<beat> masks[kPorts], values[kPorts];
-  hls::stream<weights_status> weights_status_words;
+  hls::stream<weights_status> faults;
   hls::stream<acc_word> accumulators;
   hls::stream<half_word> stored;
 };
@@ -54,10 +54,10 @@ class block_diagram {
       }
       if (!progress) break;
     }
-    const bool answered = !s_.done.empty() && !s_.weights_status_words.empty();
+    const bool answered = !s_.done.empty() && !s_.faults.empty();
     if (!answered) return {kDeadlock, fetched.detail};
     s_.done.read();
-    const weights_status weights = s_.weights_status_words.read();
+    const weights_status weights = s_.faults.read();
     if (left_over()) return {kDeadlock, fetched.detail};
     return result_of(fetched, weights);
   }
@@ -87,7 +87,7 @@ class block_diagram {
     for (int p = 0; p < kPorts; ++p)
       if (!s_.masks[p].empty() || !s_.values[p].empty()) return true;
     if (!(weights_.empty() && expand_.empty() && s_.commands.weights.empty() && s_.commands.expand.empty() &&
-          s_.segments.empty() && s_.weights_status_words.empty()))
+          s_.segments.empty() && s_.faults.empty()))
       return true;
     return !(load_.empty() && array_.empty() && vector_.empty() && store_.empty() && s_.commands.load.empty() &&
              s_.commands.array.empty() && s_.commands.vector.empty() && s_.commands.store.empty() &&

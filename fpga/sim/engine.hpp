@@ -42,7 +42,7 @@ class kernel_units {
   }
   void weights(streams& s) {
     weights_unit(s.commands.weights, ports_[0], ports_[1], ports_[2], ports_[3], ports_[4], ports_[5], s.weights_free,
-                 s.segments, s.masks, s.values, s.weights_status_words, m_.weights_of_tiles);
+                 s.segments, s.masks, s.values, s.faults, m_.weights_of_tiles);
   }
   void expand(streams& s) {
     expand_unit(s.commands.expand, s.segments, s.masks, s.values, s.weights_ready, m_.weights);
