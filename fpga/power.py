@@ -8,7 +8,7 @@ accelerators (published.py), never on a figure of ours: least squares of the rel
 idle share of each kind, its registers' clocks excepted: nothing is gated unless `gated` says so.
 
 The range holds what the model would say if it were off by as much as on any complete published row that it was not
-fitted on, on each constant at either end of its own range, and on other readings of the rows.
+fitted on, with each constant at either end of its own range, with the rows read otherwise, and if no unit ever waited.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -78,6 +78,8 @@ def power(resources: Resources, timing: Timing, gated: Collection[str] = ()) -> 
     total = sum(parts.values())
     ps_w = parts["ps"] + parts["ddr"]
     sums = [total, *(sum(watts(activity, values, f).values()) for values, f in variants())]
+    restless = activity_of(resources, replace(timing, busy={}), gated=gated)  # as a report without simulated activity
+    sums.append(sum(watts(restless, VALUES, factor()).values()))
     least, most = error_range()
     return Power(
         total - ps_w,
