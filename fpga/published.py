@@ -171,13 +171,14 @@ PUBLISHED: tuple[PublishedPower, ...] = (
     ),
     _row(
         "CoQMoE ZCU102", "USTC MoE", "xczu9eg", 9.83, 300, (1754, 156_100, 198_200, 383, 0),
-        "[P] arXiv 2506.08496, table 2, beside the counts; clock: table 3; int8; taken for a report's [U]; BRAMs "
-        "taken for BRAM36 [U]",
+        "[P] arXiv 2506.08496 (read in an extract): table 2, beside the counts; clock: table 3; int8; taken for a "
+        "report's [U]; BRAMs taken for BRAM36 [U]",
         calibrates=True,
     ),
     _row(
         "UbiMoE ZCU102", "USTC MoE", "xczu9eg", 11.50, 300, (1850, 123_400, 142_600, 458, 0),
-        "[P] arXiv 2502.05602, tables I and II; 16 by 32 bits; taken for a report's [U]; BRAMs taken for BRAM36 [U]",
+        "[P] arXiv 2502.05602 (read in an extract): its tables of resources and of M3ViT; 16 by 32 bits; taken for a "
+        "report's [U]; BRAMs taken for BRAM36 [U]",
         wide=True, calibrates=True,
     ),
     _row(
@@ -206,7 +207,7 @@ PUBLISHED: tuple[PublishedPower, ...] = (
     ),
     _guessed(
         "HeatViT ZCU102, DeiT-S", 10.697, 300, 4.6e9 / 9.15e-3 / 300e6,
-        "[P] 10.697 W: arXiv 2502.05602, table III; 9.15 ms [P]: arXiv 2211.08110; DSPs [D]: dense 4.6 G products, "
-        "one a DSP; fabric and traffic [U]",
+        "[P] 10.697 W: arXiv 2502.05602, table III (read in an extract); 9.15 ms [P]: arXiv 2211.08110; DSPs [D]: "
+        "dense 4.6 G products, one a DSP; fabric and traffic [U]",
     ),
 )  # fmt: skip
