@@ -8,7 +8,8 @@ accelerators (published.py), never on a figure of ours: least squares of the rel
 idle share of each kind, its registers' clocks excepted: nothing is gated unless `gated` says so.
 
 The range holds what the model would say if it were off by as much as on any complete published row that it was not
-fitted on, with each constant at either end of its own range, with the rows read otherwise, and if no unit ever waited.
+fitted on, with each constant at either end of its own range, with the rows' watts read as those of the programmable
+logic alone, and if no unit ever waited, theirs or ours.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -78,8 +79,7 @@ def power(resources: Resources, timing: Timing, gated: Collection[str] = ()) -> 
     total = sum(parts.values())
     ps_w = parts["ps"] + parts["ddr"]
     sums = [total, *(sum(watts(activity, values, f).values()) for values, f in variants())]
-    restless = activity_of(resources, replace(timing, busy={}), gated=gated)  # as a report without simulated activity
-    sums.append(sum(watts(restless, VALUES, factor()).values()))
+    sums.append(as_reported(resources, timing))
     least, most = error_range()
     return Power(
         total - ps_w,
@@ -88,6 +88,13 @@ def power(resources: Resources, timing: Timing, gated: Collection[str] = ()) -> 
         max(*sums, total / (1 + least)),
         parts,
     )
+
+
+def as_reported(resources: Resources, timing: Timing) -> float:
+    """Watts if neither the published designs nor ours ever waited: what a tool's report would say, which has no idea of
+    busy shares, if the published rows are such reports."""
+    f = calibrate([replace(row, utilization=1.0) for row in calibrating()], VALUES)
+    return sum(watts(activity_of(resources, replace(timing, busy={})), VALUES, f).values())
 
 
 def activity_of(
@@ -134,15 +141,16 @@ def registers_by_unit(resources: Resources) -> dict[str, float]:
     return {unit: count * scale for unit, count in counts.items()}
 
 
-def published_activity(row: PublishedPower) -> Activity:
-    """A published row as an activity: its multipliers wait now and then, while other units of it work."""
+def published_activity(row: PublishedPower, values: Mapping[str, float]) -> Activity:
+    """A published row as an activity: its units work in `utilization` of the cycles, as ours do in their busy share."""
+    u = values["row_utilization"] if row.utilization is None else row.utilization
     return Activity(
         part=row.part,
         clock_mhz=row.clock_mhz,
-        dsp=[(row.dsp, row.utilization)],
-        lut=[(row.lut, 1.0)],
-        bram36=[(row.bram36, 1.0)],
-        uram=[(row.uram, 1.0)],
+        dsp=[(row.dsp, u)],
+        lut=[(row.lut, u)],
+        bram36=[(row.bram36, u)],
+        uram=[(row.uram, u)],
         ff=row.ff,
         ddr_gb_s=row.ddr_gb_s,
         wide=row.wide,
@@ -175,7 +183,7 @@ def watts(activity: Activity, values: Mapping[str, float], factor: float) -> dic
 
 def published_watts(row: PublishedPower, values: Mapping[str, float], factor: float) -> float:
     """What the model says of a published row, in watts of the row's own scope."""
-    return sum(watts(published_activity(row), values, factor).values())
+    return sum(watts(published_activity(row, values), values, factor).values())
 
 
 def calibrating() -> list[PublishedPower]:
@@ -203,13 +211,11 @@ def factor() -> float:
 def variants() -> tuple[tuple[dict[str, float], float], ...]:
     """Constants and factors that are nearly as well believed, the factor fitted anew for each.
 
-    One calibrating row alone; the rows' watts of the programmable logic alone; all of them of reports, whose activity
-    knows no idle cycle; one constant at an end of its range.
+    One calibrating row alone; the rows' watts of the programmable logic alone; one constant at an end of its range.
     """
     rows = calibrating()
     found = [(dict(VALUES), calibrate([row], VALUES)) for row in rows]
     found.append((dict(VALUES), calibrate([replace(row, scope="pl") for row in rows], VALUES)))
-    found.append((dict(VALUES), calibrate([replace(row, utilization=1.0) for row in rows], VALUES)))
     for constant in CONSTANTS:
         for value in (constant.low, constant.high):
             values = VALUES | {constant.name: value}

@@ -112,9 +112,9 @@ class PublishedPower:
 
     `scope`: what the watts hold, "chip" (programmable logic and processing system) or "pl"; `told`: how they came
     about, "vendor report", or "unstated" where the scope is an assumption too. `utilization`: share of the cycles in
-    which a multiplier works where the watts are taken to be of a run; 1 where they are a report's, whose default
-    activity knows no idle cycle. `wide`: operands beyond 18 by 12 bits. `calibrates`: fits the factor. `complete`:
-    every count is read in the source, the part is of ZCU102's or ZCU111's class; only these make the printed range.
+    which its units work, its multipliers' where that can be derived; None where the source does not tell. `wide`:
+    operands beyond 18 by 12 bits. `calibrates`: fits the factor. `complete`: every count is read in the source, the
+    part is of ZCU102's or ZCU111's class; only these make the printed range.
     """
 
     name: str
@@ -129,7 +129,7 @@ class PublishedPower:
     ff: float
     bram36: float
     uram: float
-    utilization: float
+    utilization: float | None
     wide: bool
     ddr_gb_s: float
     calibrates: bool
@@ -143,8 +143,8 @@ _LUT_A_DSP, _FF_A_DSP, _BRAM_A_DSP = 123157 / 1751, 124433 / 1751, 419 / 1751
 
 def _row(
     name: str, family: str, part: str, watts: float, clock_mhz: float, counts: tuple[float, ...], source: str, *,
-    told: str = "unstated", scope: str = "chip", utilization: float = 1.0, wide: bool = False, ddr_gb_s: float = 1.0,
-    calibrates: bool = False, complete: bool = True,
+    told: str = "unstated", scope: str = "chip", utilization: float | None = None, wide: bool = False,
+    ddr_gb_s: float = 1.0, calibrates: bool = False, complete: bool = True,
 ) -> PublishedPower:  # fmt: skip
     return PublishedPower(
         name, family, part, watts, scope, told, clock_mhz, *counts, utilization, wide, ddr_gb_s,
@@ -161,7 +161,7 @@ PUBLISHED: tuple[PublishedPower, ...] = (
     _row(
         "FQ-BERT ZCU102 (8,16)", "FQ-BERT", "xczu9eg", 9.8, 214, (1751, 123157, 124433, 419, 0),
         "[P] arXiv 2103.02800, tables III and IV; utilization and traffic [D]: 11.47 G products, 42.5 MB of weights, "
-        "1536 multipliers, 43.89 ms; that the watts are of the run [U]",
+        "1536 multipliers, 43.89 ms",
         utilization=0.795, ddr_gb_s=0.97, calibrates=True,
     ),
     _row(
@@ -171,14 +171,14 @@ PUBLISHED: tuple[PublishedPower, ...] = (
     ),
     _row(
         "CoQMoE ZCU102", "USTC MoE", "xczu9eg", 9.83, 300, (1754, 156_100, 198_200, 383, 0),
-        "[P] arXiv 2506.08496 (read in an extract): table 2, beside the counts; clock: table 3; int8; taken for a "
-        "report's [U]; BRAMs taken for BRAM36 [U]",
+        "[P] arXiv 2506.08496 (read in an extract): table 2, beside the counts; clock: table 3; int8; BRAMs "
+        "taken for BRAM36 [U]",
         calibrates=True,
     ),
     _row(
         "UbiMoE ZCU102", "USTC MoE", "xczu9eg", 11.50, 300, (1850, 123_400, 142_600, 458, 0),
-        "[P] arXiv 2502.05602 (read in an extract): its tables of resources and of M3ViT; 16 by 32 bits; taken for a "
-        "report's [U]; BRAMs taken for BRAM36 [U]",
+        "[P] arXiv 2502.05602 (read in an extract): its tables of resources and of M3ViT; 16 by 32 bits; BRAMs "
+        "taken for BRAM36 [U]",
         wide=True, calibrates=True,
     ),
     _row(

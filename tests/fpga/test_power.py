@@ -19,6 +19,7 @@ from zynqbert.fpga.constants import (
 from zynqbert.fpga.cycles import simulate
 from zynqbert.fpga.power import (
     activity_of,
+    as_reported,
     by_unit,
     calibrate,
     calibrating,
@@ -80,6 +81,9 @@ class TestRows:
         products = 12 * 128 * (4 * 768 * 768 + 2 * 768 * 3072) + 2 * 12 * 2 * 128 * 128 * 768
         for row, multipliers, ms in zip(calibrating()[:2], (1536, 3072), (43.89, 23.79), strict=True):
             assert row.utilization == pytest.approx(products / multipliers / 214e6 / (ms * 1e-3), abs=0.001)
+        mean = sum(row.utilization for row in calibrating()[:2]) / 2
+        assert VALUES["row_utilization"] == pytest.approx(mean, abs=0.001)
+        assert all(row.utilization is None for row in PUBLISHED if row.family != "FQ-BERT")
 
     def test_every_row_says_where_it_is_from(self):
         for row in PUBLISHED:
@@ -142,7 +146,9 @@ class TestFit:
             reports = [report for report in REPORTS if report.family != left.row.family]
             values = VALUES | energies(reports)
             f = calibrate(others, values)
-            assert left.predicted_w == pytest.approx(sum(watts(published_activity(left.row), values, f).values()))
+            assert left.predicted_w == pytest.approx(
+                sum(watts(published_activity(left.row, values), values, f).values())
+            )
             assert left.error == pytest.approx(left.predicted_w / left.row.watts - 1)
         assert len(leave_one_out()) == len(PUBLISHED)
 
@@ -165,8 +171,8 @@ class TestFit:
     def test_scope(self):
         """The programmable logic alone has no PS and no DDR; a factor fitted on such rows is greater."""
         row = ROWS["FQ-BERT ZCU102 (8,16)"]
-        chip = watts(published_activity(row), VALUES, 1.0)
-        pl = watts(published_activity(replace(row, scope="pl")), VALUES, 1.0)
+        chip = watts(published_activity(row, VALUES), VALUES, 1.0)
+        pl = watts(published_activity(replace(row, scope="pl"), VALUES), VALUES, 1.0)
         assert sum(chip.values()) - sum(pl.values()) == pytest.approx(VALUES["ps_w"] + 0.97 * 0.060)
         assert pl["ps"] == pl["ddr"] == 0
         assert {name: pl[name] for name in pl if name not in ("ps", "ddr")} == {
@@ -174,12 +180,23 @@ class TestFit:
         }
         rows = calibrating()
         assert calibrate([replace(row, scope="pl") for row in rows], VALUES) > factor()
-        assert watts(published_activity(ROWS["ArchBetter XCKU5P"]), VALUES, 1.0)["ps"] == 0
+        assert watts(published_activity(ROWS["ArchBetter XCKU5P"], VALUES), VALUES, 1.0)["ps"] == 0
+
+    def test_rows_wait_as_ours_do(self):
+        """A row's units and ours have the same idle shares: what never waits takes what the constants say."""
+        row = replace(ROWS["CoQMoE ZCU102"], utilization=0.5)
+        half = watts(published_activity(row, VALUES), VALUES, 1.0)
+        whole = watts(published_activity(replace(row, utilization=1.0), VALUES), VALUES, 1.0)
+        for part, idle in (("dsp", "dsp_idle"), ("lut", "lut_idle"), ("bram36", "memory_idle")):
+            assert half[part] == pytest.approx(whole[part] * (1 + VALUES[idle]) / 2), part
+        assert half["clocks"] == whole["clocks"]
+        told = watts(published_activity(ROWS["CoQMoE ZCU102"], VALUES | {"row_utilization": 0.5}), VALUES, 1.0)
+        assert told == half
 
     def test_wide_products_take_more(self):
         row = ROWS["CoQMoE ZCU102"]
-        narrow = watts(published_activity(row), VALUES, 1.0)
-        wide = watts(published_activity(replace(row, wide=True)), VALUES, 1.0)
+        narrow = watts(published_activity(row, VALUES), VALUES, 1.0)
+        wide = watts(published_activity(replace(row, wide=True), VALUES), VALUES, 1.0)
         assert wide["dsp"] == pytest.approx(VALUES["dsp_wide"] * narrow["dsp"])
         assert wide["lut"] == narrow["lut"]
 
@@ -202,7 +219,15 @@ class TestOurs:
                 <= sum(watts(activity_of(resources(board), timing), values, f).values())
                 <= p.high_w + 1e-9
             )
-        assert len(variants()) == len(calibrating()) + 2 + 2 * len(CONSTANTS)
+        assert len(variants()) == len(calibrating()) + 1 + 2 * len(CONSTANTS)
+
+    def test_as_reported_nothing_waits(self, board, timing):
+        used = resources(board)
+        f = calibrate([replace(row, utilization=1.0) for row in calibrating()], VALUES)
+        assert f < factor()
+        always = replace(timing, busy=dict.fromkeys(timing.busy, timing.cycles))
+        by_hand = sum(watts(activity_of(used, always), VALUES, f).values())
+        assert as_reported(used, timing) == pytest.approx(by_hand)
 
     def test_faster_and_busier_take_more(self, board, timing):
         used = resources(board)
