@@ -17,7 +17,18 @@ import numpy as np
 from zynqbert.fpga.boards import BOARDS, Board
 from zynqbert.fpga.constants import CONSTANTS, PIECES, VALUES, picojoules, static_mw_per_kcell
 from zynqbert.fpga.cycles import Timing, simulate
-from zynqbert.fpga.power import activity_of, by_unit, error_range, factor, leave_one_out, power, watts
+from zynqbert.fpga.power import (
+    activity_of,
+    as_reported,
+    by_unit,
+    calibrate,
+    calibrating,
+    error_range,
+    factor,
+    leave_one_out,
+    power,
+    watts,
+)
 from zynqbert.fpga.published import REPORTS, STATIC_DIFFERENCE_SOURCE
 from zynqbert.fpga.resources import Resources, resources
 from zynqbert.host.compiler import plan
@@ -152,7 +163,7 @@ def figures() -> list[str]:
                     f"{fps / TARGETS[board.name] / p.power_w - 1:+.0%}",
                 )
             )
-    head = ("board", "MHz", "ms", "W (range)", "fps/W (range)", "wanted", "watts may be off by")
+    head = ("board", "MHz", "ms", "W (range)", "fps/W (range)", "wanted", "room in watts")
     return table(head, rows)
 
 
@@ -176,20 +187,25 @@ def decomposition() -> list[str]:
 def readings() -> list[str]:
     """What the figure would be under other readings, by name."""
     rows = []
+    least, most = error_range()
     for board in BOARDS.values():
-        used, timing = bert_base(board, 250)
-        fps = 1 / timing.seconds
-        activity = activity_of(used, timing)
-        middle = sum(watts(activity, VALUES, factor()).values())
-        tool = sum(watts(activity, VALUES, 1.0).values())
-        restless = sum(watts(activity_of(used, replace(timing, busy={})), VALUES, factor()).values())
-        gated = power(used, timing, gated=GATED).power_w
-        least, most = error_range()
-        rows.append((board.name.upper(), *(f"{fps / w:.1f}" for w in (middle, tool, restless, gated))))
-        rows[-1] += (f"{fps / middle * (1 + least):.1f}", f"{fps / middle * (1 + most):.1f}")
+        for clock in (250, 300):
+            used, timing = bert_base(board, clock)
+            activity = activity_of(used, timing)
+            middle = sum(watts(activity, VALUES, factor()).values())
+            logic_alone = calibrate([replace(row, scope="pl") for row in calibrating()], VALUES)
+            found = (
+                middle,
+                as_reported(used, timing),
+                sum(watts(activity, VALUES, logic_alone).values()),
+                power(used, timing, gated=GATED).power_w,
+                middle / (1 + least),
+                middle / (1 + most),
+            )
+            rows.append((board.name.upper(), str(clock), *(f"{1 / timing.seconds / w:.1f}" for w in found)))
     head = (
-        *("fps/W at 250 MHz", "the model", "f = 1: as the tools report", "no unit ever waits"),
-        *("vector, load, store stopped while they wait", "as far off as the row that took most", "least"),
+        *("fps/W", "MHz", "the model", "no unit ever waits, theirs or ours", "the rows' watts are of the PL alone"),
+        *("vector, load, store stopped while they wait", "off as the row that took most", "least"),
     )
     return table(head, rows)
 
@@ -255,8 +271,8 @@ Generated: `python benchmarks/power.py`. Every figure of ours is **modelled**; n
   mean over the reports of one hand, the geometric mean over hands.
 - The level f = {factor():.2f} is fitted on the totals of four accelerators published with all their counts on ZCU102
   and ZCU111, by least squares of the relative error. It is what they take beyond the default activity of the tools.
-- No figure of ours enters. The constants and the fit were committed before our figure was computed with them; how the
-  rows are read (multipliers wait now and then, fabric does not) was chosen by the errors on published rows alone.
+- No figure of ours enters. Constants and rows were committed before our figure was first computed. After that one rule
+  was changed, against us: that the units of published designs wait now and then, as ours do.
 
 ## Constants
 
@@ -286,14 +302,17 @@ the rows is told to be measured.
 {verdict()}
 
 The range holds the errors above, each constant at either end of its own range with f fitted anew, each calibrating row
-alone, the rows' watts read as those of the programmable logic alone and as those of a report throughout, and an engine
-whose units never wait. `zynqbert estimate` prints it with the errors; as JSON they are under `extra`: `power_range_w`,
+alone, the rows' watts read as those of the programmable logic alone, and designs, theirs and ours, whose units never
+wait. `zynqbert estimate` prints it with the errors; as JSON they are under `extra`: `power_range_w`,
 `fps_per_w_range`, `power_rows`, `energy_mj`.
 
 {chr(10).join(decomposition())}
 Other readings:
 
 {chr(10).join(readings())}
+What a tool's report of our design would say is nearest to the second: its default activity knows no waiting, and the
+rows may well be such reports.
+
 What the model leaves out: temperature (static power is that of a cool die), the DRAM chips' own rail, fans and
 regulators of the board. Operands of a dense product change more often than in the 12.5 % of cycles that the tools
 assume; only f accounts for it. A board's rails (docs/bench.md) replace all of this.

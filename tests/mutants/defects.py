@@ -144,6 +144,7 @@ DEFECTS = (
     Defect("a row keeps its own reports", "fpga/power.py", "r for r in REPORTS if r.family != row.family", "r for r in REPORTS", POWER),
     Defect("PS counted where the watts are the logic's", "fpga/power.py", '"ps": values["ps_w"] if chip else 0.0', '"ps": values["ps_w"]', POWER),
     Defect("range without the errors", "fpga/power.py", "min(*sums, total / (1 + most))", "min(sums)", POWER + " -k no_less"),
+    Defect("published designs never wait", "fpga/power.py", 'u = values["row_utilization"] if row.utilization is None else row.utilization', "u = 1.0", POWER),
     Defect("idle share at work", "fpga/power.py", "idle + (1 - idle) * share", "idle + share", POWER),
     Defect("hard blocks clocked for nothing", "fpga/power.py", "(activity.ff + BLOCK_CLOCK * blocks)", "activity.ff", POWER),
     Defect("a family counts for each of its reports", "fpga/constants.py", "families.setdefault(report.family, [])", "families.setdefault(report.name, [])", POWER),
