@@ -9,7 +9,7 @@ from .boards import Board
 from .clocking import change_costs
 from .cycles import Model, Timing, simulate
 from .instructions import Instruction
-from .power import power
+from .power import by_unit, leave_one_out, power
 from .reference import fq_bert_check
 from .resources import resources
 
@@ -80,6 +80,8 @@ def estimate(
             "power_range_w": [watts.low_w, watts.high_w],
             "fps_per_w_range": [fps / watts.high_w, fps / watts.low_w],
             "power_parts_w": dict(watts.parts),
+            "energy_mj": {name: value * timing.seconds * 1e3 for name, value in by_unit(used, timing).items()},
+            "power_rows": power_rows(),
             "padding_waste": 1 - dense_macs / timing.array_macs_executed if timing.array_macs_executed else 0.0,
             "ddr_bytes_read": timing.ddr_bytes_read,
             "ddr_bytes_written": timing.ddr_bytes_written,
@@ -99,6 +101,23 @@ def shares(timing: Timing) -> dict[str, dict[str, Any]]:
         kind: {"cycles": share.cycles, "share": share.cycles / timing.cycles, "bound": share.bound}
         for kind, share in timing.shares.items()
     }
+
+
+def power_rows() -> list[dict[str, Any]]:
+    """Published accelerators, each beside what the power model says of it without having seen it, as JSON values."""
+    return [
+        {
+            "name": left.row.name,
+            "published_w": left.row.watts,
+            "modelled_w": left.predicted_w,
+            "error": left.error,
+            "scope": left.row.scope,
+            "told": left.row.told,
+            "calibrates": left.row.calibrates,
+            "complete": left.row.complete,
+        }
+        for left in leave_one_out()
+    ]
 
 
 def fq_bert_rows() -> list[dict[str, Any]]:

@@ -156,6 +156,17 @@ def print_estimate(figures: dict[str, Any], reference: list[dict[str, Any]]) -> 
         print(f"{name + '_us':20} {us:16}modelled\n{name + '_mj':20} {mj:16}modelled")
     for line in figures["extra"]["over_budget"]:
         print(f"{'over budget':20} {line}")
+    total = sum(extra["energy_mj"].values())
+    print(f"\nEnergy a pass, modelled: {total:.1f} mJ")
+    for name, mj in sorted(extra["energy_mj"].items(), key=lambda item: -item[1]):
+        print(f"  {name:18} {mj:8.2f} mJ {mj / total:6.1%}")
+    print("\nThe power model on published accelerators that it was not fitted on (docs/power.md):")
+    for row in extra["power_rows"]:
+        note = "" if row["complete"] else "  (not in the range)"
+        print(
+            f"  {row['name']:28} published {row['published_w']:5.2f} W, modelled {row['modelled_w']:5.2f} W, "
+            f"{row['error']:+.0%}{note}"
+        )
     print("\nThe same cycle model at FQ-BERT's multipliers and clock, nothing fitted (BERT-base encoder, 128 tokens):")
     for row in reference:
         print(

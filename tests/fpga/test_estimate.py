@@ -46,6 +46,22 @@ def test_ranges_hold_the_figures(made):
     assert e["extra"]["instructions"]["gemm"]["bound"] == "array"
 
 
+def test_energy_by_unit_is_power_times_latency(made):
+    e = made[0]
+    assert sum(e["extra"]["energy_mj"].values()) == pytest.approx(e["power_w"] * e["latency_ms"])
+
+
+def test_the_power_models_errors_are_with_the_figure(made):
+    rows = json.loads(json.dumps(made[0]["extra"]["power_rows"]))
+    assert sum(row["complete"] for row in rows) >= 4
+    for row in rows:
+        assert row["error"] == pytest.approx(row["modelled_w"] / row["published_w"] - 1), row["name"]
+    low, high = made[0]["extra"]["power_range_w"]
+    errors = [row["error"] for row in rows if row["complete"]]
+    assert low * (1 + max(errors)) <= made[0]["power_w"] * (1 + 1e-9)
+    assert high * (1 + min(errors)) >= made[0]["power_w"] * (1 - 1e-9)
+
+
 def test_padding_waste_shows_a_width_beyond_the_tile():
     board = BOARDS["zcu102"]
 

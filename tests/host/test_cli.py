@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -490,6 +491,9 @@ class TestEstimate:
         asked = {"clock_mhz", "peak_macs_per_cycle"}
         assert all(lines[name].endswith("modelled") for name in set(self.FIELDS) - asked)
         assert "FQ-BERT" in out and "published" in out
+        assert re.search(r"FQ-BERT ZCU102 \(8,16\) +published +9\.80 W, modelled +[\d.]+ W, [+-]\d+%\n", out)
+        assert re.search(r"Energy a pass, modelled: [\d.]+ mJ\n", out)
+        assert re.search(r"  array DSPs +[\d.]+ mJ +[\d.]+%\n", out)
 
     def test_every_model_is_in_the_help(self, call):
         help_text = " ".join(call("estimate", "--help")[1].split())

@@ -15,6 +15,7 @@ TARGET = "tests/host/test_target.py"
 BUILD = "tests/fpga/build/"
 DESIGN = "tests/fpga/test_block_design.py"
 BENCH = "tests/fpga/test_testbench.py"
+POWER = "tests/fpga/test_power.py"
 CONTROL = "tests/fpga/test_engine_control.py -k not lint"
 STRAIGHT = "tests/quant/test_straight_through.py"
 TRAINABLE = "tests/quant/test_trainable.py"
@@ -138,6 +139,17 @@ DEFECTS = (
     Defect("modelled figure called measured", "host/bench/board.py", '"fps_end_to_end": figure(len(whole) / run.end_to_end_s, "fps", run.source)', '"fps_end_to_end": figure(len(whole) / run.end_to_end_s, "fps", "measured")', "tests/host/bench/test_board.py -k Modelled"),
     Defect("power of another clock", "host/meter.py", "if not goes_on or clock_mhz != self._stream_mhz:", "if not self._stream:", "tests/host/test_meter.py"),
     Defect("text of users not escaped", "host/bench/report.py", "<td>{escape(str(value))}</td></tr>'", "<td>{value}</td></tr>'", "tests/host/bench/test_report.py"),
+    # The power model.
+    Defect("a row left out is not", "fpga/power.py", "[other for other in calibrating() if other is not row]", "list(calibrating())", POWER),
+    Defect("a row keeps its own reports", "fpga/power.py", "r for r in REPORTS if r.family != row.family", "r for r in REPORTS", POWER),
+    Defect("PS counted where the watts are the logic's", "fpga/power.py", '"ps": values["ps_w"] if chip else 0.0', '"ps": values["ps_w"]', POWER),
+    Defect("range without the errors", "fpga/power.py", "min(*sums, total / (1 + most))", "min(sums)", POWER + " -k no_less"),
+    Defect("published designs never wait", "fpga/power.py", 'u = values["row_utilization"] if row.utilization is None else row.utilization', "u = 1.0", POWER),
+    Defect("idle share at work", "fpga/power.py", "idle + (1 - idle) * share", "idle + share", POWER),
+    Defect("hard blocks clocked for nothing", "fpga/power.py", "(activity.ff + BLOCK_CLOCK * blocks)", "activity.ff", POWER),
+    Defect("a family counts for each of its reports", "fpga/constants.py", "families.setdefault(report.family, [])", "families.setdefault(report.name, [])", POWER),
+    Defect("volts of a report forgotten", "fpga/constants.py", "* (NOMINAL_V / r.vccint) ** 2", "", POWER),
+    Defect("an unknown unit never works", "fpga/power.py", "if unit in timing.busy else 1.0", "if unit in timing.busy else 0.0", POWER),
     # The block design, its Tcl, the manifest.
     Defect("memory written at every enable", "fpga/build/tcl/design.tcl", "join_pins ${writer}_we0 $cell/write_we", "join_pins ${writer}_ce0 $cell/write_we", DESIGN),
     Defect("stream on the fixed clock", "fpga/build/tcl/design.tcl", "give engine_clock $fifo/s_axis_aclk", "give fixed_clock $fifo/s_axis_aclk", DESIGN),
