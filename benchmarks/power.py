@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from zynqbert.fpga.boards import BOARDS, Board
 from zynqbert.fpga.constants import CONSTANTS, PIECES, VALUES, picojoules, static_mw_per_kcell
-from zynqbert.fpga.cycles import Timing, simulate
+from zynqbert.fpga.cycles import Timing
 from zynqbert.fpga.power import (
     activity_of,
     as_reported,
@@ -60,14 +60,14 @@ class Point:
 
 def bert_base(board: Board, clock_mhz: int) -> tuple[Resources, Timing]:
     """What the engine takes of `board`, and the time of a pass of 128 tokens through BERT-base."""
-    program = plan(ModelShape.named("bert-base"), board).instructions
-    return resources(board), simulate(program, TOKENS_BLOCKS, board, clock_mhz)
+    return resources(board), plan(ModelShape.named("bert-base"), board).simulate(TOKENS_BLOCKS, clock_mhz)
 
 
 def shapes(board: Board) -> Iterator[Point | str]:
     """Every shape and clock that can be built on `board`; a line for each shape that cannot."""
     for columns in COLUMNS:
-        shaped = replace(board, columns=columns)
+        resident = board.resident_words if columns == board.columns else 0  # sized for the part's own shape
+        shaped = replace(board, columns=columns, resident_words=resident)
         over = resources(shaped).over_budget()
         if over:
             yield f"{columns} columns: {'; '.join(over)}"

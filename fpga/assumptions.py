@@ -199,7 +199,8 @@ _CLOCKING: tuple[tuple[str, float, str, str, str, str], ...] = (
 )  # fmt: skip
 
 # Loops that share a label in the kernels.
-LABELS = {"load_parameters": "load_words", "load_table": "load_words", "load_rows": "load_words",
+LABELS = {"load_weights": "weights_tile", "load_parameters": "load_words", "load_table": "load_words",
+          "load_rows": "load_words",
           "load_embedding": "load_embedding_beats", "store_words": "store_beats"}  # fmt: skip
 
 

@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a model costs on a board: time, power and area of one pass. All of it modelled."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .boards import Board
 from .clocking import change_costs
-from .cycles import Model, Timing, simulate
-from .instructions import Instruction
+from .cycles import Timing
 from .power import by_unit, leave_one_out, power
 from .reference import fq_bert_check
 from .resources import resources
@@ -45,25 +43,17 @@ class Estimate:
         return asdict(self)
 
 
-def estimate(
-    instructions: Sequence[Instruction],
-    row_blocks: int,
-    board: Board,
-    clock_mhz: float,
-    dense_macs: int,
-    model: Model | None = None,
-) -> Estimate:
-    """Modelled cost of one pass of `row_blocks` row blocks through `instructions` on `board` at `clock_mhz`.
+def estimate(timing: Timing, board: Board, dense_macs: int) -> Estimate:
+    """Modelled cost of the pass that `timing` is of, on `board`.
 
     `dense_macs`: multiply-accumulates of the unpadded, unsplit model over the sentence (ModelShape.dense_macs).
     """
-    timing = simulate(instructions, row_blocks, board, clock_mhz, model)
     used = resources(board)
     watts = power(used, timing)
     fps = 1 / timing.seconds
     return Estimate(
         cycles=timing.cycles,
-        clock_mhz=clock_mhz,
+        clock_mhz=timing.clock_mhz,
         latency_ms=timing.seconds * 1e3,
         mac_utilization=dense_macs / (board.peak_macs_per_cycle * timing.cycles),
         peak_macs_per_cycle=board.peak_macs_per_cycle,
@@ -90,6 +80,7 @@ def estimate(
             "over_budget": used.over_budget(),
             "busy": {unit: cycles / timing.cycles for unit, cycles in timing.busy.items()},
             "stall_cycles": timing.stall,
+            "array_waits": array_waits(timing),
             "instructions": shares(timing),
         },
     )
@@ -101,6 +92,29 @@ def shares(timing: Timing) -> dict[str, dict[str, Any]]:
         kind: {"cycles": share.cycles, "share": share.cycles / timing.cycles, "bound": share.bound}
         for kind, share in timing.shares.items()
     }
+
+
+WAITS = {
+    "weights": "for weights",
+    "data": "for data of the vector unit",
+    "drain": "for the drain of the tile before",
+    "credit": "for room in the accumulator stream",
+}
+
+
+def array_waits(timing: Timing) -> dict[str, float]:
+    """What the array does not hide: shares of the pass, by what it waits for; "ends" is before its first tile and after
+    its last."""
+    waits = {text: timing.stall.get(f"array.{name}", 0) / timing.cycles for name, text in WAITS.items()}
+    busy = timing.busy["array"] / timing.cycles
+    return waits | {"at the ends of the pass": max(1 - busy - sum(waits.values()), 0.0)}
+
+
+def bound(timing: Timing) -> str:
+    """What binds a pass: the array at work, or what it waits for longest."""
+    shares = {"the array": timing.busy["array"] / timing.cycles} | array_waits(timing)
+    found = max(shares, key=shares.__getitem__)
+    return found if found == "the array" else f"the array waits {found}"
 
 
 def power_rows() -> list[dict[str, Any]]:

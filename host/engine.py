@@ -73,6 +73,7 @@ class Engine:
         self.meter = target.meter(compiled)
         self._buffers = Buffers(target.device)
         self._program = self._keeping = self._image = self._io = None
+        self._kept_after = -1  # resets before the resident weights came on chip
         self.driver: drivers.EngineDriver | None = None  # once it is known to be our engine
         try:
             self._load(target, model, clock_mhz)
@@ -105,9 +106,9 @@ class Engine:
         self._program = self._buffers.filled(np.frombuffer(self.plan.program, np.uint8))
         self._image = self._buffers.filled(memory_image(self.plan, model))
         self._io = self._buffers.allocate(self.plan.io.bytes)
-        self._keeping = self._buffers.filled(np.frombuffer(self.plan.keeping_program, np.uint8))
+        if len(self.plan.keeping) > 1:
+            self._keeping = self._buffers.filled(np.frombuffer(self.plan.keeping_program, np.uint8))
         sizes = (buffer.nbytes for buffer in (self._program, self._image, self._io))
-        self.keep_weights()
         logger.info("bytes of program %d, image %d, io %d; loaded in %.2f s", *sizes, time.perf_counter() - start)
 
     def _block(self, kind):
@@ -176,10 +177,10 @@ class Engine:
         text, pair = text_and_pair(given)
         known = {"text": text, "pair": pair, "clock_mhz": self.clock_mhz, "truncated": sentence.truncated}
         try:
+            self.keep_weights()  # once, and not on the meter
             reading = self.meter.measure(lambda: self.run_pass(rows), rows.row_blocks, self.clock_mhz)
         except EngineTimeout as hang:
             recover(self.driver, hang)
-            self.keep_weights()
             return Result(**known, error=str(hang))
         return Result(
             **known,
@@ -208,14 +209,17 @@ class Engine:
         region = self._io[at : at + header.size]
         region[:] = header
         region.flush()
+        self.keep_weights()
         self._run(self._program, self.plan.instructions, rows.row_blocks)
         self._io[self.plan.io.results :].invalidate()
 
     def keep_weights(self) -> None:
-        """Bring the weights that are to stay on chip there: once, and again after a reset. Raises as `run_pass`."""
-        if len(self.plan.keeping) > 1:
+        """Bring the weights that are to stay on chip there: before the first pass, and after a reset. Raises as
+        `run_pass`."""
+        if self._keeping is not None and self._kept_after != self.driver.resets:
             logger.debug("%d matrices to the resident memory", len(self.plan.keeping) - 1)
             self._run(self._keeping, self.plan.keeping, 1)
+            self._kept_after = self.driver.resets
 
     def _run(self, program, instructions: tuple[isa.Instruction, ...], row_blocks: int) -> None:
         addresses = (int(buffer.physical_address) for buffer in (program, self._image, self._io))

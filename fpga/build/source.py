@@ -163,7 +163,7 @@ def _pipelines(function: _Function) -> tuple[list[PipelinedLoop], bool]:
         if named:
             label = named[1]
             continue
-        if re.match(r"\s*for \(", line):
+        if re.match(r"\s*(for|while) \(", line):
             if line.rstrip().endswith("{"):
                 around.append((label, depth + 1))
             label = ""

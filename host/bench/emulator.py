@@ -52,6 +52,9 @@ def bench_emulator(
             start = time.perf_counter()
             engine.run_pass(rows)
             times.append(time.perf_counter() - start)
-        macs = sum(c.macs for c in expand(engine.plan.instructions, rows.row_blocks, board.columns).array)
+        macs = sum(
+            c.macs
+            for c in expand(engine.plan.instructions, rows.row_blocks, board.columns, engine.plan.directories).array
+        )
     median = statistics.median(times)
     return Bench(board.name, build, tokens, repeats, load, median * 1e3, min(times) * 1e3, macs / median / 1e9)

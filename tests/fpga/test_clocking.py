@@ -8,7 +8,6 @@ from zynqbert.fpga import clocking
 from zynqbert.fpga.assumptions import ASSUMPTIONS
 from zynqbert.fpga.boards import BOARDS
 from zynqbert.fpga.constants import VALUES
-from zynqbert.fpga.cycles import simulate
 from zynqbert.fpga.estimate import estimate
 from zynqbert.fpga.power import power
 from zynqbert.fpga.resources import resources
@@ -20,7 +19,7 @@ from zynqbert.host.model_shape import ModelShape
 def bert_base(request):
     """Board, and timing of a pass of 128 tokens at 250 MHz."""
     board = BOARDS[request.param]
-    return board, simulate(plan(ModelShape.named("bert-base"), board).instructions, 4, board, 250)
+    return board, plan(ModelShape.named("bert-base"), board).simulate(4, 250)
 
 
 def test_select_is_132_cycles_of_100_mhz():
@@ -39,8 +38,8 @@ def test_a_pause_takes_static_and_ps_power(board, kcells):
 
 def test_an_estimate_names_both_changes():
     board = BOARDS["zcu102"]
-    program = plan(ModelShape.named("minilm-l6"), board).instructions
-    found = estimate(program, 1, board, 250, 1).extra["clock_changes"]
+    timing = plan(ModelShape.named("minilm-l6"), board).simulate(1, 250)
+    found = estimate(timing, board, 1).extra["clock_changes"]
     assert found == clocking.change_costs(board)
     assert found["select"] == {
         "us": pytest.approx(1.32),

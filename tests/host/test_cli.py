@@ -61,7 +61,7 @@ def hung(monkeypatch):
     run, ran = EmulatedDevice._run, []
 
     def run_and_count(device, *arguments):
-        device.faults.hangs = int(not ran)
+        device.faults.hangs = int(len(ran) == 1)  # the first run brings weights on chip
         ran.append(arguments)
         return run(device, *arguments)
 
