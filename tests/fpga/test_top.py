@@ -94,7 +94,7 @@ def test_reads_and_writes_are_the_storage_types(top):
     text = top.read_text()
     found = interfaces(text)
     for name, kind in arguments(text).items():
-        if kind.endswith("[]"):
+        if kind.endswith("[]") and "stream" not in kind:
             assert found[name]["storage_type"] == ("rom_1p" if kind.startswith("const ") else "ram_1p"), name
 
 
