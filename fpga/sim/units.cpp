@@ -123,6 +123,66 @@ int zq_vector(void* e, const int64_t* f, const int64_t* acc, int acc_words, int6
   }
 }
 
+// One tile through weights and, unless it is only kept, expand. f: kind, beat address, beats a port, resident word, K,
+// compressed, instruction, first word of the weight buffer. left: segments, mask beats and value beats that expand did
+// not take. Returns a status_code.
+int zq_weights_tile(void* e, const uint64_t* regions, int count, const int64_t* f, int64_t* left) {
+  std::vector<zq::memory_region> memory;
+  for (int i = 0; i < count; ++i)
+    memory.push_back({regions[3 * i], regions[3 * i + 1], reinterpret_cast<uint8_t*>(regions[3 * i + 2])});
+  try {
+    zq::memory_port port[zq::kMaxPorts];
+    for (zq::memory_port& p : port) p = zq::memory_port(&memory);
+    zq::streams s;
+    zq::weights_command c;
+    c.kind = zq::uint<2>(f[0]);
+    c.beat_address = zq::uint<60>(f[1]);
+    c.beats = zq::uint<16>(f[2]);
+    c.resident = zq::uint<16>(f[3]);
+    c.k = zq::uint<13>(f[4]);
+    c.compressed = zq::uint<1>(f[5]);
+    c.instruction = zq::uint<16>(f[6]);
+    s.commands.weights.write(c);
+    zq::engine_memories& m = memories(e);
+    zq::weights_unit(s.commands.weights, port[0], port[1], port[2], port[3], port[4], port[5], s.weights_free,
+                     s.segments, s.masks, s.values, s.faults, m.weights_of_tiles);
+    if (f[0] != zq::kKeep) {
+      zq::expand_command x;
+      x.k = zq::uint<13>(f[4]);
+      x.word = zq::uint<14>(f[7]);
+      s.commands.expand.write(x);
+      zq::expand_unit(s.commands.expand, s.segments, s.masks, s.values, s.weights_ready, m.weights);
+    }
+    left[0] = s.segments.size();
+    left[1] = left[2] = 0;
+    for (int p = 0; p < zq::kPorts; ++p) {
+      left[1] += s.masks[p].size();
+      left[2] += s.values[p].size();
+    }
+    return zq::kOk;
+  } catch (const zq::bus_fault&) {
+    return zq::kBusError;
+  } catch (const std::exception& fault) {
+    std::fprintf(stderr, "%s\n", fault.what());
+    return zq::kWidthFault;
+  }
+}
+
+// What weights answers at the end of a program: code and instruction of its first fault.
+void zq_weights_status(void* e, int64_t* code, int64_t* instruction) {
+  std::vector<zq::memory_region> memory;
+  zq::memory_port port(&memory);
+  zq::streams s;
+  zq::weights_command c;
+  c.kind = zq::uint<2>(int(zq::kWeightsDrain));
+  s.commands.weights.write(c);
+  zq::weights_unit(s.commands.weights, port, port, port, port, port, port, s.weights_free, s.segments, s.masks,
+                   s.values, s.faults, memories(e).weights_of_tiles);
+  const zq::weights_status status = s.faults.read();
+  *code = status.code.to_int();
+  *instruction = status.instruction.to_int();
+}
+
 // The commands that fetch makes of a program, unit 0 load, 1 weights, 2 expand, 3 array, 4 vector, 5 store: their
 // fields in rows of kFields. Returns how many there are; regions as in zq_run.
 constexpr int kFields = 12;
