@@ -126,7 +126,7 @@ def sparsity(
     trained: Annotated[
         list[Path] | None, typer.Option("--trained", help="A pruned and trained artifact to measure too; repeatable.")
     ] = None,
-    prune_by: Annotated[PruneBy, typer.Option(help="Score by which weights stay.")] = PruneBy.magnitude,
+    prune_by: Annotated[PruneBy, typer.Option(help="Score by which weights stay.")] = PruneBy.contribution,
     sentences: Annotated[int | None, typer.Option(min=1, help="Of dev and of test; all if not given.")] = None,
     resume: ResumeOption = False,
 ) -> None:

@@ -32,7 +32,7 @@ class Pruning:
     """Density of a matrix, score by which its weights are kept (pruning.py), and how often each row is stored."""
 
     density: float
-    by: str = "magnitude"
+    by: str = "contribution"
     times: np.ndarray | None = None
 
 

@@ -25,7 +25,7 @@ class Options:
     weight_bits: int = 4  # of the encoder's matrices; the engine runs 4, others are for comparison (ablation.py)
     units: Units = ENGINE  # likewise
     density: float = 1.0  # share of each encoder matrix that may be other than 0 (pruning.py); 1 prunes nothing
-    prune_by: str = "magnitude"
+    prune_by: str = "contribution"
 
     def checked(self, hidden: int) -> "Options":
         """With the entries of a model of that width filled in; ValueError for a value that is none."""

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which weights of an int4 matrix stay, which are held at zero, and what that saves.
 
-A matrix of density d keeps its ⌊d·N·K⌋ weights of the largest score; every matrix has the same d. The score is the
-magnitude |w| of the float weight (Han et al., arXiv 1506.02626), or |w| times the standard deviation of what it
-multiplies, "contribution" (after Sun et al., arXiv 2306.11695). What is pruned is made up for by the columns
-that GPTQ rounds after it (Frantar and Alistarh, SparseGPT, arXiv 2301.00774): gptq.py holds the mask. numpy only.
+A matrix of density d keeps its ⌊d·N·K⌋ weights of the largest score; every matrix has the same d. The score is
+"magnitude", |w| of the float weight (Han et al., arXiv 1506.02626), or "contribution", |w| times the standard deviation
+of what it multiplies on the calibration rows (after Wanda, Sun et al., arXiv 2306.11695). What is pruned is made up for
+by the columns that GPTQ rounds after it (SparseGPT, Frantar and Alistarh, arXiv 2301.00774): gptq.py holds the mask.
+numpy only.
 """
 
 from collections.abc import Mapping

@@ -25,7 +25,7 @@ from .calibrate import calibrate
 from .datasets import DataSet
 from .evaluate import paired_accuracy, quantized_logits, wilson
 from .options import Options
-from .pruning import check_density, compressed_bytes, density_report, encoder_matrices
+from .pruning import compressed_bytes, density_report, encoder_matrices
 from .quantize import quantize, steps
 from .training import check_settings, versions, write_json
 
@@ -40,7 +40,7 @@ def sparsity(
     *,
     densities: Sequence[float] = DENSITIES,
     trained: Sequence[Path] = (),
-    prune_by: str = "magnitude",
+    prune_by: str = "contribution",
     sentences: int | None = None,
     max_length: int = 128,
     word_bits: int = 4,
@@ -57,7 +57,7 @@ def sparsity(
     if not resume and path.exists():
         raise ValueError(f"{path}: holds a run already; remedy: --resume, or another folder")
     for density in densities:
-        check_density(density)
+        Options(density=density, prune_by=prune_by).checked(0)
     begun = (
         read_report(path, ("settings", "float", "one_shot", "trained"), "a sparsity study") if path.exists() else None
     )
