@@ -8,7 +8,7 @@ import pytest
 import torch
 from random_artifact import make_random_artifact
 from tiny_bert import random_classifier
-from zynqbert.quant import gptq
+from zynqbert.quant import gptq, shared
 from zynqbert.quant.artifact import load_artifact, save_artifact
 from zynqbert.quant.batch import make_batch
 from zynqbert.quant.calibrate import calibrate
@@ -172,6 +172,23 @@ def test_one_mask_for_every_use_of_a_shared_matrix():
     assert not weighted.q[~mask_of].any() and (mask_of != mask).any()
     dense = fit_shared(linear, uses, **how)
     assert (np.count_nonzero(dense.q[~mask])) > 100  # it was the mask
+
+
+def test_shared_rows_count_as_often_as_they_are_stored(tmp_path, monkeypatch):
+    """Those of ffn1, once for each entry of their channel."""
+    random_classifier(tmp_path, family="albert")
+    weights, asked = load_checkpoint(tmp_path).weights, {}
+
+    def record(linear, uses, *, prune, **how):
+        asked[next(n for n in MATRICES if getattr(weights.layers[0], n) is linear)] = prune
+        return fit_shared(linear, uses, prune=prune, **how)
+
+    monkeypatch.setattr(shared, "fit_shared", record)
+    [common] = shared.share(
+        weights, make_batch(sentences(32)), Options(density=0.3, gelu_entries=6).checked(64)
+    ).values()
+    assert common.ffn.max() > 1 and (asked.pop("ffn1").times == common.ffn).all()
+    assert len(asked) == 5 and all(p == Pruning(0.3) for p in asked.values())
 
 
 # whole models --------------------------------------------------------------------------------------------------------

@@ -517,6 +517,8 @@ def test_a_pruned_training_that_was_cut_goes_on_to_the_same_bytes(small, tmp_pat
     state = [(tmp_path / name / "last.safetensors") for name in ("whole", "cut")]
     for name, value in load_file(state[0]).items():
         assert torch.equal(value, load_file(state[1])[name]), name
+    latent = {n: v for n, v in load_file(state[0]).items() if n.startswith("weight.layers.") and n.endswith(".weight")}
+    assert len(latent) == 6 and all(v.count_nonzero() <= prune.density * v.numel() for v in latent.values())
     assert max(density_report(encoder_matrices(model[0], tensors), 1)["matrices"].values()) <= prune.density
     found = [entry["density"] for entry in log["epochs"]]
     assert found[-1] <= prune.density and (found[0] <= prune.density) == (prune.ramp == 0)
