@@ -3,6 +3,7 @@
 
 import json
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,10 +19,12 @@ from zynqbert.quant.golden_model import GoldenModel
 from zynqbert.quant.options import Options
 from zynqbert.quant.pruning import compressed_bytes, encoder_matrices
 from zynqbert.quant.quantize import quantize
+from zynqbert.quant.sparsity import DENSITIES as DEFAULT
 from zynqbert.quant.sparsity import draw, sparsity, table
 from zynqbert.quant.tokens import encode
 from zynqbert.quant.vocabulary import drop_unused_words
 
+ROOT = Path(__file__).parents[2]
 LABELS = ("LABEL_0", "LABEL_1", "LABEL_2")
 DENSITIES = (1.0, 0.5, 0.2)
 ROWS = {"train": 40, "dev": 30, "test": 36}
@@ -206,6 +209,28 @@ def test_the_table(ran):
     assert max(map(len, lines)) <= 80
     starts = [line.split("  ")[0].strip() for line in lines]
     assert all(name in starts for name in ("float", "1", "0.5", "0.2", "0.5 trained")), lines
+
+
+def test_the_committed_study_is_what_the_page_says():
+    report = json.loads((ROOT / "artifacts" / "movie-reviews.sparsity.json").read_text(encoding="utf-8"))
+    lines = (ROOT / "docs" / "sparsity.md").read_text(encoding="utf-8").splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.count("|") == 9]
+    rows = {row[0]: row[1:] for row in cells}
+    assert list(report["one_shot"]) == [f"{d:g}" for d in DEFAULT] and "0.5" in report["trained"]
+    for title, group in (("", "one_shot"), (", trained", "trained")):
+        for name, row in report[group].items():
+            kept, dev, test, points, error, size, share = rows[name + title]
+            found, (low, high) = row["test"], row["test"]["difference_interval_points"]
+            assert row["achieved"] <= row["densest_matrix"] <= row["wanted"] == float(name)
+            assert kept == f"{100 * row['achieved']:.1f} %" and dev == f"{100 * row['dev']['quantized_accuracy']:.1f} %"
+            assert test.startswith(f"{100 * found['quantized_right'] / 2272:.2f} % (")
+            assert points == f"{found['difference_points']:+.2f} ({low:+.2f} to {high:+.2f})"
+            assert error == f"{found['logit_error']:.3f}" and size == f"{row['compressed_bytes'] / 1e6:.2f}"
+            assert share == f"{100 * row['compressed_bytes'] / row['dense_bytes']:.0f} %"
+    log = json.loads((ROOT / "artifacts" / "movie-reviews-sparse.train.json").read_text(encoding="utf-8"))
+    assert (
+        log["density"]["achieved"] == report["trained"]["0.5"]["achieved"] <= log["recipe"]["prune"]["density"] == 0.5
+    )
 
 
 def test_wilson():
