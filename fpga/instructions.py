@@ -245,6 +245,11 @@ class Gemm(Instruction):
         blocks = self.blocks(row_blocks)
         widest = {TO_ACTIVATION: MAX_ENTRIES, TO_IO: MAX_LABELS}.get(self.destination, MAX_WIDTH)
         _within("Gemm.destination", self.destination, 0, TO_IO)
+        for name, other in (("compressed", "w8"), ("grouped", "w8")):
+            if getattr(self, name) and getattr(self, other):
+                raise ProgramError(f"Gemm.{name}", f"does not go with {other}")
+        if self.resident and not self.compressed:
+            raise ProgramError("Gemm.resident", "is for compressed weights")
         _within("Gemm.k", self.k, 1, MAX_ENTRIES)
         _within("Gemm.n", self.n, 1, widest)
         _within("Gemm.table", self.table, 0, TABLE_POOLER)

@@ -79,6 +79,7 @@ def demo(
 app.command()(workstation.quantize)
 app.command()(workstation.train)
 app.command()(workstation.ablation)
+app.command()(workstation.sparsity)
 app.command()(build)
 bench.command()(bench_commands.emulator)
 bench.command()(bench_commands.board)

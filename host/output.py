@@ -110,6 +110,8 @@ def quantize_summary(report: dict[str, Any]) -> str:
         f"{sum(report['bytes'].values()) / 1e6:.1f} MB",
         f"encoder weights {report['encoder']['ratio']:.2f} times smaller than in float",
     ]
+    if "density" in report:
+        parts.append(f"{report['density']['achieved']:.1%} of them not zero")
     texts = f"{report.get('compared_sentences')} further texts"
     if "agreement" in report:
         parts.append(f"{report['agreement']:.1%} of the answers to {texts} as in float")

@@ -92,7 +92,7 @@ def refused(outcome, *parts):
 
 class TestHelp:
     COMMANDS = (
-        *(["demo"], ["quantize"], ["train"], ["ablation"], ["run"], ["estimate"], ["verify"]),
+        *(["demo"], ["quantize"], ["train"], ["ablation"], ["sparsity"], ["run"], ["estimate"], ["verify"]),
         ["bench", "emulator"],
     )
 
@@ -141,6 +141,17 @@ class TestBadInput:
         out = ("--out", str(tmp_path / "out"))
         refused(call("ablation", str(tmp_path), *out, "--data", "reviews"), "data 'reviews' is none of movie-reviews")
         refused(call("ablation", str(tmp_path / "none"), *out), "none")
+
+    def test_sparsity(self, call, tmp_path):
+        out = ("--out", str(tmp_path / "out"))
+        refused(call("sparsity", str(tmp_path), *out, "--data", "reviews"), "data 'reviews' is none of movie-reviews")
+        refused(call("sparsity", str(tmp_path / "none"), *out), "none")
+
+    @pytest.mark.parametrize("density", ["0", "-0.5", "1.5", "nan"])
+    def test_a_density_that_is_none(self, call, tmp_path, density):
+        outcome = call("quantize", str(tmp_path), "--out", str(tmp_path / "out"), f"--density={density}")
+        refused(outcome, f"--density {density} is not above 0 and at most 1")
+        assert not (tmp_path / "out").exists()
 
     def test_a_truncated_artifact(self, call, tmp_path):
         folder = make_random_artifact(tmp_path / "artifact")
@@ -375,8 +386,8 @@ class TestQuantize:
         """Texts that the quantizer was given; its report has what is put in `given.report`."""
         found = SimpleNamespace(texts=None, report={})
 
-        def quantize_checkpoint(source, texts, out, **_):
-            found.texts = texts
+        def quantize_checkpoint(source, texts, out, **options):
+            found.texts, found.options = texts, options
             return self.REPORT | found.report
 
         module = SimpleNamespace(quantize_checkpoint=quantize_checkpoint)
@@ -388,6 +399,16 @@ class TestQuantize:
         outcome = call("quantize", "model", "--out", "folder", "--calibrate", str(tmp_path / "in.txt"))
         assert outcome == (0, "folder: 12.3 MB, encoder weights 7.91 times smaller than in float\n", "")
         assert given.texts == ["w4\tw5", "", "w6"]
+
+    def test_a_density(self, call, given, tmp_path):
+        (tmp_path / "in.txt").write_text("w4\n")
+        command = ("quantize", "model", "--out", "folder", "--calibrate", str(tmp_path / "in.txt"))
+        call(*command)
+        assert given.options == {"word_bits": 8, "softmax": "numerator", "density": 1.0}
+        given.report = {"density": {"wanted": 0.5, "achieved": 0.4912}}
+        code, out, err = call(*command, "--density", "0.5")
+        assert (code, err, given.options["density"]) == (0, "", 0.5)
+        assert out == "folder: 12.3 MB, encoder weights 7.91 times smaller than in float, 49.1% of them not zero\n"
 
     def test_pairs_of_a_file(self, call, given, tmp_path):
         (tmp_path / "in.tsv").write_text("w4\tw5\n\tw6\n")

@@ -19,6 +19,7 @@ POWER = "tests/fpga/test_power.py"
 CONTROL = "tests/fpga/test_engine_control.py -k not lint"
 STRAIGHT = "tests/quant/test_straight_through.py"
 TRAINABLE = "tests/quant/test_trainable.py"
+PRUNING = "tests/quant/test_pruning.py"
 KERNELS = "fpga/kernels/"
 
 
@@ -108,6 +109,23 @@ DEFECTS = (
     Defect("clip without its factor", "quant/trainable.py", '.matrix}.clip"].exp()\n        if before', '.matrix}.clip"].exp() ** 0\n        if before', TRAINABLE),
     Defect("zero point left in the bias", "quant/trainable.py", "return w.double() @ self.centres[name] if", "return 0.0 if", TRAINABLE),
     Defect("resumed with another recipe", "quant/train.py", "if path.is_file():", "if False:", "tests/quant/test_train.py -k other_settings"),
+    # Pruned weights.
+    Defect("pruned weights rounded all the same", "quant/gptq.py", "qj if kept is None else qj * kept[:, start + j]", "qj", PRUNING + " -k columns_make_up"),
+    Defect("mask in another order than the columns", "quant/gptq.py", "kept = None if kept is None else kept[:, order]", "kept = kept", PRUNING + " -k columns_make_up"),
+    Defect("refinement leaves the mask", "quant/gptq.py", "new = new if kept is None else new * kept[:, start + j]", "pass", PRUNING + " -k columns_make_up"),
+    Defect("one weight too many", "quant/pruning.py", "return int(Decimal(repr(density)) * size)", "return int(Decimal(repr(density)) * size) + 1", PRUNING + " -k exactly"),
+    Defect("of equal weights the last stay", "quant/pruning.py", 'np.argsort(-score.ravel(), kind="stable")', 'np.argsort(score.ravel(), kind="stable")[::-1]', PRUNING + " -k first_stay"),
+    Defect("rows that are stored twice count once", "quant/walk.py", "origin=origin, times=e)", "origin=origin)", PRUNING + " -k denser"),
+    Defect("shared rows that are stored twice count once", "quant/shared.py", 'times = {"ffn1": ffn}', "times = {}", PRUNING + " -k shared_rows"),
+    Defect("shared matrices are not pruned", "quant/linears.py", "lambda scale: scale, _CLIPS[bits], sweeps, kept)", "lambda scale: scale, _CLIPS[bits], sweeps)", PRUNING + " -k shared"),
+    Defect("contribution is magnitude", "quant/linears.py", "score * (g.diagonal().sqrt() * step)", "score", PRUNING + " -k made_up_for"),
+    Defect("every tile has a mask", "quant/pruning.py", "np.where(kept > _RAW_ABOVE,", "np.where(kept > TILE,", PRUNING + " -k non_zeros"),
+    Defect("training revives pruned weights", "quant/trainable.py", "latent = latent * self.masks[matrix]", "pass", PRUNING + " -k within_the_mask"),
+    Defect("momentum revives pruned weights", "quant/trainable.py", '.weight"].mul_(mask)', '.weight"].mul_(1)', PRUNING + " -k falling"),
+    Defect("pruned weights drift in training", "quant/train.py", "            model.hold()\n", "", "tests/quant/test_train.py -k pruned_training"),
+    Defect("a denser epoch is the best", "quant/train.py", "if done else _WORST", "if done or True else _WORST", "tests/quant/test_train.py -k best_epoch_is_one"),
+    Defect("calibrated dense, trained sparse", "quant/train.py", "recipe.prune is not None and recipe.prune.ramp == 0", "False", "tests/quant/test_train.py -k a_pruned_run"),
+    Defect("a trained row stays for another artifact", "quant/sparsity.py", '.get("artifact") != _digest(artifact)', '.get("artifact") is None', "tests/quant/test_sparsity.py -k anew"),
     # Faults, and whether board, bitstream and artifact fit.
     Defect("no reset after a hang", "host/recovery.py", "    driver.reset()\n    try:", "    try:", FAULTS),
     Defect("engine left running at close", "host/engine.py", "settle(driver)", "pass", FAULTS),
