@@ -59,9 +59,15 @@ class Plan:
         stored = ((name, matrix) for name, matrix in self.matrices.items() if matrix.compressed)
         return {self.regions[f"{name}.weight"].offset: matrix.directory for name, matrix in stored}
 
-    def simulate(self, row_blocks: int, clock_mhz: float, model: Model | None = None) -> Timing:
-        """Modelled time of a pass of `row_blocks` row blocks."""
-        return simulate(self.instructions, row_blocks, self.board, clock_mhz, model, self.directories)
+    def simulate(
+        self,
+        row_blocks: int,
+        clock_mhz: float,
+        model: Model | None = None,
+        gathers: Mapping[tuple[int, int], tuple[int, int]] | None = None,
+    ) -> Timing:
+        """Modelled time of a pass of `row_blocks` row blocks; `gathers` as in fpga.expansion.expand."""
+        return simulate(self.instructions, row_blocks, self.board, clock_mhz, model, self.directories, gathers)
 
     def simulate_keeping(self, clock_mhz: float) -> Timing:
         """Modelled time of bringing the resident matrices on chip."""
