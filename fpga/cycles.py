@@ -31,10 +31,20 @@ from .expansion import (
     WeightsCommand,
     expand,
 )
-from .instructions import BEAT_BYTES, INSTRUCTION_BYTES, LANES, Gemm, Instruction
+from .instructions import (
+    BEAT_BYTES,
+    INSTRUCTION_BYTES,
+    LANES,
+    TO_ACTIVATION,
+    TO_KEYS,
+    TO_VALUES,
+    Gemm,
+    Instruction,
+)
 
 UNITS = ("load", "weights", "array", "vector", "store")
 TABLE_BEATS = 16
+OPERANDS = (Vector.SCORES, Vector.CONTEXT, Vector.NORM, Vector.GATHER)  # what they make the array reads
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,7 @@ class Timing:
     `busy`: cycles each unit works. `stall`: cycles it waits, by "unit.reason". `trips`: by loop name. `shares`: by kind
     of instruction; their cycles sum to `cycles`. `macs`: asked for by the program, rows padded to 32;
     `array_macs_executed`: what the array's multipliers did meanwhile, idle columns and the halves of w8 included.
+    `accesses`: words read and written, by memory.
     """
 
     cycles: int
@@ -95,6 +106,7 @@ class Timing:
     ddr_bytes_written: int
     macs: int
     array_macs_executed: int
+    accesses: dict[str, int]
 
     @property
     def seconds(self) -> float:
@@ -397,7 +409,25 @@ class _Pass:
             ddr_bytes_written=sum(c.bytes for c in self.expansion.store),
             macs=sum(c.macs for c in self.expansion.array),
             array_macs_executed=steps * self.board.peak_macs_per_cycle,
+            accesses=self._accesses(),
         )
+
+    def _accesses(self) -> dict[str, int]:
+        """Words read and written of the memories that more than one unit, or not always the same, works with."""
+        e = self.expansion
+        from_keys = sum(c.k for c in e.array if c.keys_values)
+        steps = sum(c.k for c in e.array)
+        drained = sum(c.words for c in e.array)
+        to_keys = sum(c.words for c in e.vector if c.destination in (TO_KEYS, TO_VALUES))
+        to_activations = sum(c.words for c in e.vector if c.destination == TO_ACTIVATION or c.kind in OPERANDS)
+        kept = (c.beats for c in e.weights if c.source in (Source.KEEP, Source.RESIDENT))
+        return {
+            "weights": steps - from_keys + sum(c.k for c in e.expand),
+            "activations": steps + to_activations,
+            "keys and values": from_keys + to_keys,
+            "accumulators": 2 * drained,
+            "resident": sum(kept),
+        }
 
 
 def loop_names() -> tuple[str, ...]:

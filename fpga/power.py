@@ -94,7 +94,7 @@ def as_reported(resources: Resources, timing: Timing) -> float:
     """Watts if neither the published designs nor ours ever waited: what a tool's report would say, which has no idea of
     busy shares, if the published rows are such reports."""
     f = calibrate([replace(row, utilization=1.0) for row in calibrating()], VALUES)
-    return sum(watts(activity_of(resources, replace(timing, busy={})), VALUES, f).values())
+    return sum(watts(activity_of(resources, replace(timing, busy={}, accesses={})), VALUES, f).values())
 
 
 def activity_of(
@@ -114,6 +114,16 @@ def activity_of(
                 found.append((count * share, 1.0) if unit in gated else (count, share))
         return found
 
+    def blocks(kind: str) -> list[tuple[float, float]]:
+        """Blocks of memories: those whose accesses are counted work in these alone, a row of them at a time."""
+        found = []
+        for b in resources.blocks:
+            if b.kind == kind and b.accesses in timing.accesses and (units is None or b.unit in units):
+                found.append((b.count, min(timing.accesses[b.accesses] / cycles, 1.0) / b.rows))
+            elif b.kind == kind:
+                found += pairs([(b.unit, b.count)])
+        return found
+
     registers = pairs(registers_by_unit(resources).items())
     ff = sum(count for count, _ in registers)
     dsps = (("array", resources.array_dsp), ("vector", resources.dsp - resources.array_dsp))
@@ -122,8 +132,8 @@ def activity_of(
         clock_mhz=timing.clock_mhz,
         dsp=pairs(dsps),
         lut=pairs(resources.lut_by_unit.items()),
-        bram36=pairs(resources.bram36_by_unit.items()),
-        uram=pairs(resources.uram_by_unit.items()),
+        bram36=blocks("bram36"),
+        uram=blocks("uram"),
         ff=ff,
         ddr_gb_s=(timing.ddr_bytes_read + timing.ddr_bytes_written) / timing.seconds / 1e9,
     )

@@ -71,7 +71,11 @@ class Product:
 
 @dataclass(frozen=True)
 class Memory:
-    """`copies` memories of `words` words of `bits` bits, one read and one write port; `reader` paces its accesses."""
+    """`copies` memories of `words` words of `bits` bits, one read and one write port.
+
+    `reader` paces its accesses; where `accesses` names them (cycles.Timing.accesses) they are counted. `row_enabled`:
+    only the blocks that hold the word work in an access, one row of those that make up its depth (rtl/memory.v).
+    """
 
     name: str
     words: int
@@ -79,11 +83,24 @@ class Memory:
     reader: str
     copies: int = 1
     deep: bool = False  # goes to URAM where the part has it
+    accesses: str = ""
+    row_enabled: bool = False
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        """BRAM36 in depth and in width, in the best of the shapes."""
+        shapes = ((math.ceil(self.words / d), math.ceil(self.bits / w)) for d, w in BRAM36_SHAPES)
+        return min(shapes, key=lambda shape: shape[0] * shape[1])
 
     @property
     def bram36(self) -> int:
-        """BRAM36 of all copies, in the best of the shapes."""
-        return self.copies * min(math.ceil(self.words / d) * math.ceil(self.bits / w) for d, w in BRAM36_SHAPES)
+        """BRAM36 of all copies."""
+        return self.copies * math.prod(self._shape)
+
+    @property
+    def rows(self) -> int:
+        """Of so many blocks in depth one works in an access."""
+        return self._shape[0] if self.row_enabled and assumed("rows_enabled") else 1
 
     @property
     def uram(self) -> int:
@@ -103,8 +120,19 @@ class Logic:
 
 
 @dataclass(frozen=True)
+class Blocks:
+    """BRAM36 or URAMs (`kind`) of a memory, for power.py: who paces them, the accesses' name, rows in depth."""
+
+    kind: str
+    unit: str
+    count: int
+    accesses: str
+    rows: int
+
+
+@dataclass(frozen=True)
 class Resources:
-    """What the engine takes of a part, modelled; `memories` and `luts` by the unit that paces them, for power.py."""
+    """What the engine takes of a part, modelled; memories and LUTs also by the unit that paces them."""
 
     board: Board
     dsp: int
@@ -116,6 +144,7 @@ class Resources:
     bram36_by_unit: dict[str, int]
     uram_by_unit: dict[str, int]
     lut_by_unit: dict[str, int]
+    blocks: tuple[Blocks, ...]
 
     @property
     def shares(self) -> dict[str, float]:
@@ -164,9 +193,17 @@ def memories(board: Board) -> tuple[Memory, ...]:
     # URAM first where the part has it; what goes beyond its whole multiples of 4,096 words is block RAM
     deep = board.resident_words // URAM_WORDS * URAM_WORDS if board.uram else 0
     return (
-        Memory("weights", WEIGHT_WORDS, columns * 4, "array"),
-        Memory("activations", ACTIVATION_WORDS, LANES * 8, "array"),
-        Memory("keys and values", KEY_VALUE_WORDS, LANES * 8, "array", copies=board.groups),
+        Memory("weights", WEIGHT_WORDS, columns * 4, "array", accesses="weights", row_enabled=True),
+        Memory("activations", ACTIVATION_WORDS, LANES * 8, "array", accesses="activations", row_enabled=True),
+        Memory(
+            "keys and values",
+            KEY_VALUE_WORDS,
+            LANES * 8,
+            "array",
+            copies=board.groups,
+            accesses="keys and values",
+            row_enabled=True,
+        ),
         Memory("residual, one bank a row block", MAX_WIDTH, LANES * 16, "vector", copies=MAX_ROW_BLOCKS),
         # A dual-ported copy of the three tables serves two lanes; two copies share a BRAM36.
         Memory("tables, two copies each", 3 * 256, 2 * 8, "vector", copies=LANES // 4),
@@ -178,9 +215,12 @@ def memories(board: Board) -> tuple[Memory, ...]:
             1 << (int(assumed("accumulator_tiles")) * columns - 1).bit_length(),
             LANES * STREAMED_BITS,
             "array",
+            accesses="accumulators",
         ),
-        Memory("resident weights, deep", deep, PORT_BITS * board.ports, "weights", deep=True),
-        Memory("resident weights", board.resident_words - deep, PORT_BITS * board.ports, "weights"),
+        Memory("resident weights, deep", deep, PORT_BITS * board.ports, "weights", deep=True, accesses="resident"),
+        Memory(
+            "resident weights", board.resident_words - deep, PORT_BITS * board.ports, "weights", accesses="resident"
+        ),
         Memory("AXI read data", 512, PORT_BITS, "weights", copies=board.ports),
         Memory("AXI write data", 512, PORT_BITS, "store"),
     )
@@ -224,9 +264,11 @@ def resources(board: Board) -> Resources:
     dsp = array + sum(p.dsp for p in products() if not p.in_fabric)
     bram: dict[str, int] = {}
     uram: dict[str, int] = {}
+    blocks = []
     for m in memories(board):
         target, count = (uram, m.uram) if m.deep and board.uram else (bram, m.bram36)
         target[m.reader] = target.get(m.reader, 0) + count
+        blocks.append(Blocks("uram" if target is uram else "bram36", m.reader, count, m.accesses, m.rows))
     luts: dict[str, float] = {}
     for part in logic(board):
         luts[part.unit] = luts.get(part.unit, 0) + part.lut
@@ -244,4 +286,5 @@ def resources(board: Board) -> Resources:
         bram36_by_unit=bram,
         uram_by_unit=uram,
         lut_by_unit={unit: round(count) for unit, count in luts.items()},
+        blocks=tuple(blocks),
     )
