@@ -66,6 +66,7 @@ class blocked_cells {
   static constexpr int kRowBlocksOfCells = kLanes / kBlockRows;
   static constexpr int kSteps = 1024;      // steps whose products are summed together
   static constexpr int kBlockSteps = 128;  // of them those of a block at a time: their operands stay in the first cache
+  static constexpr int kSharedSteps = 512;  // fewer cost more to share than they take: operands and sums change caches
   static constexpr int kSlice = 16;        // pairs of columns that a thread takes, or a multiple
   static constexpr int kSlices = kPairs / kSlice;
   static_assert(kLanes % kBlockRows == 0 && kSlice % kBlockColumns == 0 && kPairs % kSlice == 0, "whole blocks");
@@ -81,7 +82,7 @@ class blocked_cells {
   }
 
   void flush() {
-    const int parts = std::min(pool_->threads(), kSlices);
+    const int parts = pending_ < kSharedSteps ? 1 : std::min(pool_->threads(), kSlices);
     pool_->run(parts, [this, parts](int n) { slices(n * kSlices / parts, (n + 1) * kSlices / parts); });
     // The sums that another core has: asked for together, they come in the time of a few.
     const char* sums = reinterpret_cast<const char*>(p_);
@@ -140,7 +141,7 @@ class blocked_cells {
   int pending_ = 0;  // steps whose products are not summed yet
   bool cleared_ = true;  // the sums are 0, whatever p_ holds
   operand_mode mode_ = {};
-  std::unique_ptr<worker_pool> pool_;
+  std::unique_ptr<worker_pool, worker_pool::end> pool_;
   const activation_word (*key_value_)[kKeyValueWords] = nullptr;
   const weight_word* weights_[kSteps];
   const activation_word* activations_[kSteps];

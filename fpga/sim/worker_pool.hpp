@@ -20,11 +20,14 @@ class worker_pool {
     for (int n = 1; n < threads; ++n) workers_.emplace_back([this] { work(); });
   }
 
-  ~worker_pool() {
-    if (process_ != getpid()) {  // a fork has the objects, not the threads
-      for (std::thread& w : workers_) w.detach();
-      return;
+  // Ends a pool, but in a fork: that has the object and not the threads, which it would wait for.
+  struct end {
+    void operator()(worker_pool* pool) const {
+      if (pool->process_ == getpid()) delete pool;
     }
+  };
+
+  ~worker_pool() {
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       stop_ = true;
@@ -61,7 +64,7 @@ class worker_pool {
   static constexpr int kMaxParts = 0xFFFF;
 
  private:
-  static constexpr int kSpins = 20000;  // some hundred microseconds: longer than the other units take between two tiles
+  static constexpr int kSpins = 4000;  // longer than the other units mostly take between two tiles
 
   static void pause(int spins) {
     if (spins > kSpins) {

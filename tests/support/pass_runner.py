@@ -25,12 +25,21 @@ def read_artifact(folder: Path) -> SimpleNamespace:
 
 
 class PassRunner:
-    def __init__(self, folder: Path, build: str, board: str = "zcu102", *, trace: bool = True, sanitize: bool = False):
+    def __init__(
+        self,
+        folder: Path,
+        build: str,
+        board: str = "zcu102",
+        *,
+        trace: bool = True,
+        sanitize: bool = False,
+        threads: int | None = None,
+    ):
         artifact = read_artifact(folder)
         self.plan = plan(ModelShape.of_manifest(artifact.manifest), BOARDS[board], artifact=artifact, trace=trace)
         self.image = memory_image(self.plan, artifact)
         self.program = np.frombuffer(self.plan.program, dtype=np.uint8).copy()
-        self.simulator = Simulator(build, BOARDS[board].columns, sanitize=sanitize)
+        self.simulator = Simulator(build, BOARDS[board].columns, sanitize=sanitize, threads=threads)
         self.io = np.zeros(self.plan.io.bytes, dtype=np.uint8)
 
     def header(self, rows: list[tuple[int, int, int, int, int]], results: list[int]) -> int:
