@@ -11,6 +11,7 @@
 #include "memory.hpp"
 #include "store.hpp"
 #include "vector_unit.hpp"
+#include "zq_cells.hpp"
 
 namespace zq {
 
@@ -22,7 +23,7 @@ struct engine_memories {
   activation_word key_value[kGroups][kKeyValueWords];
   load_state load;
   weights_state weights_of_tiles;
-  array_state array;
+  array_cells array;
   vector_state vector;
 };
 
@@ -65,7 +66,8 @@ class kernel_units {
 
 class engine {
  public:
-  engine() : memories_(new engine_memories()) {}
+  // threads: that share the array's work, in a build that can.
+  explicit engine(int threads) : memories_(new engine_memories()) { memories_->array.start(threads); }
 
   // Runs one program to its end. Throws bus_fault, width_fault or std::logic_error.
   fetch_result run(const std::vector<memory_region>& regions, const fetch_arguments& arguments, uint64_t seed) {

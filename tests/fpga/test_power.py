@@ -35,7 +35,7 @@ from zynqbert.fpga.power import (
 )
 from zynqbert.fpga.published import PUBLISHED, REPORTS, STATIC_DIFFERENCE, kcells
 from zynqbert.fpga.reference import encoder_program
-from zynqbert.fpga.resources import resources
+from zynqbert.fpga.resources import Blocks, resources
 
 ROWS = {row.name: row for row in PUBLISHED}
 
@@ -258,9 +258,23 @@ class TestOurs:
             {"dsp": used.dsp + 100},
             {"ff": used.ff + 1000},
             {"lut_by_unit": used.lut_by_unit | {"vector": used.lut_by_unit["vector"] + 1000}},
-            {"bram36_by_unit": used.bram36_by_unit | {"array": used.bram36_by_unit["array"] + 10}},
+            {"blocks": (*used.blocks, Blocks("bram36", "array", 10, "", 1))},
         ):
             assert power(replace(used, **change), timing).power_w > here, change
+
+    def test_a_row_of_blocks_works_in_an_access_and_none_where_nothing_is_read(self, board, timing):
+        """Blocks of `idle` energy, and of a whole one in the cycles in which they are accessed."""
+        used = resources(board)
+
+        def bram36(accesses, rows):
+            one = replace(used, blocks=(Blocks("bram36", "array", 90, "weights", rows),))
+            return power(one, replace(timing, accesses={"weights": accesses})).parts["bram36"]
+
+        idle = VALUES["memory_idle"]
+        none, all_of_them = bram36(0, 1), bram36(timing.cycles, 1)
+        assert none == pytest.approx(idle * all_of_them)
+        assert bram36(timing.cycles, 9) == pytest.approx((idle + (1 - idle) / 9) * all_of_them)
+        assert bram36(timing.cycles // 2, 1) == pytest.approx((none + all_of_them) / 2, rel=1e-4)
 
     def test_an_unknown_unit_works_always(self, board, timing):
         used = resources(board)

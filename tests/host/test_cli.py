@@ -545,10 +545,25 @@ class TestBench:
         code, out, _ = call("bench", "emulator", "--repeats", "1", "--artifact", artifact)
         assert code == 0 and "measured on this machine" in out
 
-    def test_too_many_tokens(self, call, artifact):
+    def test_random_weights(self, call, monkeypatch):
+        monkeypatch.setitem(ARCHITECTURES, "tiny", (1, 64, 2, 96, None, 50))
+        words = ("bench", "emulator", "--model", "tiny", "--repeats", "1", "--threads", "2")
+        code, out, _ = call(*words, "--json")
+        figures = json.loads(out)
+        assert code == 0 and (figures["model"], figures["threads"]) == ("tiny", 2)
+        assert figures["source"] == "measured on this machine" and figures["cpu_ms"] > 0
+        code, out, _ = call(*words)
+        assert code == 0 and "random tiny, 32 tokens, 2 threads: " in out
+
+    def test_refused(self, call, artifact):
         refused(
             call("bench", "emulator", "--tokens", "129", "--artifact", artifact), "129 tokens, the model takes 1 to"
         )
+        both = call("bench", "emulator", "--model", "bert-base", "--artifact", artifact)
+        refused(both, "give either --model or --artifact")
+        refused(call("bench", "emulator", "--model", "bert-huge"), "model 'bert-huge' is none of bert-base")
+        few = call("bench", "emulator", "--artifact", artifact, "--threads", "0")
+        refused(few, "threads is '0'; remedy: a number of threads from 1 to 64")
 
 
 class TestDemo:

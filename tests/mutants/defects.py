@@ -4,6 +4,9 @@
 from dataclasses import dataclass
 
 ARRAY = "tests/fpga/test_mac_array.py -k native-128"
+CHECKED = "tests/fpga/test_mac_array.py -k checked-128"
+THREADS = "tests/fpga/test_simulator.py"
+BLOCKED = "fpga/sim/blocked_cells.hpp"
 VECTOR = "tests/fpga/test_vector_unit.py -k native"
 PASS = "tests/host/test_whole_pass.py -k native-zcu102"
 SCHEDULE = "tests/host/test_whole_pass.py -k any_legal_schedule"
@@ -42,7 +45,14 @@ DEFECTS = (
     Defect("low nibble signed in w8", KERNELS + "mac_array.hpp", "(!w8 && low > 7", "((w8 || !w8) && low > 7", ARRAY),
     Defect("high nibble weighs 8", KERNELS + "mac_array.hpp", "(sint<31>(hi) << 4) + lo", "(sint<31>(hi) << 3) + lo", ARRAY),
     Defect("unsigned operand read as signed", KERNELS + "mac_array.hpp", "is_unsigned ? activation_t(b) :", "is_unsigned && b < 0 ? activation_t(b) :", ARRAY),
-    Defect("accumulators not cleared", KERNELS + "mac_array.hpp", "state.p[t][j] = product_sum_t(0);", "(void)j;", ARRAY),
+    Defect("accumulators not cleared", KERNELS + "mac_array.hpp", "p[j][t] = product_sum_t(0);", "(void)j;", CHECKED),
+    # The native build's cells and threads.
+    Defect("native sums not cleared", BLOCKED, "    cleared_ = true;", "", ARRAY),
+    Defect("native sums cleared in a long tile", BLOCKED, "cleared_ && first == 0", "first == 0", THREADS),
+    Defect("a thread's last slice left out", BLOCKED, "(n + 1) * kSlices / parts); });", "(n + 1) * kSlices / parts - (parts > 1)); });", THREADS),
+    Defect("another group's key/values", BLOCKED, "&key_value_[j / kLanes]", "&key_value_[0 * j]", ARRAY),
+    Defect("threads not waited for", "fpga/sim/worker_pool.hpp", "!= parts; ++spins) pause(spins);", "< parts - 1; ++spins) pause(spins);", THREADS),
+    Defect("a fork waits for its threads", "fpga/sim/worker_pool.hpp", "if (pool->process_ == getpid()) delete pool;", "delete pool;", THREADS),
     # Rounding and saturation.
     Defect("rounding off by half", KERNELS + "round.hpp", "const wide half = wide(1) << (s - 1);", "const wide half = wide(0);", VECTOR),
     Defect("int8 saturates at 128", KERNELS + "linear.hpp", "(is_unsigned ? 255 : 127)", "(is_unsigned ? 255 : 128)", VECTOR),

@@ -34,13 +34,14 @@ class PassRunner:
         trace: bool = True,
         sanitize: bool = False,
         resident: bool = True,
+        threads: int | None = None,
     ):
         artifact = read_artifact(folder)
         shape = ModelShape.of_manifest(artifact.manifest)
         self.plan = plan(shape, BOARDS[board], artifact=artifact, trace=trace, resident=resident)
         self.image = memory_image(self.plan, artifact)
         self.program = np.frombuffer(self.plan.program, dtype=np.uint8).copy()
-        self.simulator = Simulator(build, BOARDS[board].columns, sanitize=sanitize)
+        self.simulator = Simulator(build, BOARDS[board].columns, sanitize=sanitize, threads=threads)
         self.io = np.zeros(self.plan.io.bytes, dtype=np.uint8)
         keeping = np.frombuffer(self.plan.keeping_program, dtype=np.uint8).copy()
         memory = [(PROGRAM, keeping), (IMAGE, self.image), (IO, self.io)]

@@ -62,8 +62,8 @@ def norm_words(gamma, gamma_shift, beta, beta_shift, entries) -> np.ndarray:
 
 
 class Units:
-    def __init__(self, build: str, columns: int = 128):
-        self.sim = Simulator(build, columns)
+    def __init__(self, build: str, columns: int = 128, threads: int | None = None):
+        self.sim = Simulator(build, columns, threads=threads)
         self.lib, self.engine, self.columns = self.sim.lib, self.sim.engine, columns
         self.pairs = columns // 2
 
