@@ -163,6 +163,9 @@ def test_random_matrices_of_noise_never_leave_the_memories():
             if rng.random() < 0.4:
                 entry = image[at : at + 16 * tiles].view("<u4").reshape(tiles, 4)[rng.integers(tiles)]
                 entry[rng.integers(3)] = int(rng.choice([0, 1, 2, 11264, 65535, 65536, 2**32 - 1]))
+            if made.beats[0] and rng.random() < 0.1:  # all ports' first headers want more beats than there are
+                ports = image[at + 16 * tiles :][: 64 * made.beats[0]].view("<u4").reshape(4, -1, 4)
+                ports[:, 0, 1] = made.beats[0]
             stored = sum(made.beats) + int(rng.integers(-1, 2) * (rng.random() < 0.1))
             place = int(rng.choice([0, 100, 11264 - sum(made.beats)]))
             flags = {"compressed": True, "stored": max(stored, 0)}
