@@ -6,6 +6,7 @@ import pytest
 from pass_runner import PassRunner, albert_base_artifact, compare, pass_of
 from random_artifact import make_random_artifact
 from zynqbert.fpga.cycles import simulate
+from zynqbert.fpga.expansion import gathers_of
 
 SHAPES = {
     "two-layers": dict(layers=2, hidden=96, heads=3, head_width=32, ffn=200, labels=3),
@@ -127,5 +128,7 @@ def test_trips_of_every_loop_are_the_cycle_models(artifacts, shape, board, block
     runner.simulator.trips()
     status, _, _ = runner.run(rows, results)
     assert status.name == "ok"
-    timing = simulate(runner.plan.instructions, blocks, runner.plan.board, 250)
+    gathers = gathers_of([[row[field] for row in rows] for field in range(3)])
+    plan = runner.plan
+    timing = simulate(plan.instructions, blocks, plan.board, 250, directories=plan.directories, gathers=gathers)
     assert runner.simulator.trips() == timing.trips

@@ -97,7 +97,7 @@ class Units:
             self.lib.zq_put_parameter(self.engine, slot, i, ctypes.c_uint64(int(w)))
 
     def array(
-        self, a, w, *, w8: bool, unsigned: bool = False, keys_values: bool = False, zero: bool = False
+        self, a, w, *, w8: bool, unsigned: bool = False, keys_values: bool = False, zero: bool = False, word: int = 0
     ) -> np.ndarray:
         """a [32, K], w [N, K] → acc [32, N] through the array; N at most columns (w4) or columns / 2 (w8)."""
         n, k = w.shape
@@ -114,9 +114,9 @@ class Units:
                 for g in range(self.pairs // LANES):
                     self._put("zq_put_key_value", g, i, values=bytes_[g * LANES : (g + 1) * LANES, i])
             else:
-                self._put("zq_put_weights", i, values=bytes_[:, i])
+                self._put("zq_put_weights", word + i, values=bytes_[:, i])
         out = np.zeros((n, LANES), dtype=np.int64)
-        fields = np.array([w8, unsigned, keys_values, 0, 0, 0, k, n, zero], dtype=np.int64)
+        fields = np.array([w8, unsigned, keys_values, word, 0, 0, k, n, zero], dtype=np.int64)
         assert self.lib.zq_array(self.engine, pointer(fields), pointer(out)) == 0
         return out.T
 
