@@ -233,7 +233,7 @@ def expand(
     """The tile commands of `program` for a pass of 1 .. 4 row blocks on an array of C = `columns` columns.
 
     `directories`: of the compressed matrices, by the image offset that GEMM and KEEP name. `gathers`: rows and bursts
-    of each (field, row block), see `gathers_of`.
+    of each (field, row block), see `gathers_of`. Raises ValueError for a compressed matrix without directory.
     """
     expander = _Expander(row_blocks, columns, directories or {}, gathers or {})
     for index, instruction in enumerate(program):
@@ -361,6 +361,10 @@ class _Expander:
         count = -(-i.n // width)
         if isinstance(i, Gemm) and not i.compressed:
             return [None] * count
+        if i.weights not in self.directories:
+            raise ValueError(
+                f"instruction {self.index}: compressed weights at {i.weights}, whose directory is not given"
+            )
         self.directory_tiles[self.index] = count
         return list(self.directories[i.weights])
 

@@ -33,6 +33,7 @@ class kernel_units {
   kernel_units(engine_memories& memories, const std::vector<memory_region>& regions) : m_(memories) {
     for (memory_port& p : ports_) p = memory_port(&regions);
     load_port_ = memory_port(&regions);
+    m_.weights_of_tiles.fault = weights_status();  // of a program that did not come to its end
   }
 
   fetch_result fetch(const fetch_arguments& arguments, command_streams& out) {

@@ -225,7 +225,7 @@ class TestOurs:
         used = resources(board)
         f = calibrate([replace(row, utilization=1.0) for row in calibrating()], VALUES)
         assert f < factor()
-        always = replace(timing, busy=dict.fromkeys(timing.busy, timing.cycles))
+        always = replace(timing, busy=dict.fromkeys(timing.busy, timing.cycles), accesses={})
         by_hand = sum(watts(activity_of(used, always), VALUES, f).values())
         assert as_reported(used, timing) == pytest.approx(by_hand)
 
@@ -278,7 +278,7 @@ class TestOurs:
 
     def test_an_unknown_unit_works_always(self, board, timing):
         used = resources(board)
-        more = replace(used, lut_by_unit=used.lut_by_unit | {"expand": 1000})
+        more = replace(used, lut_by_unit=used.lut_by_unit | {"unheard of": 1000})
         difference = power(more, timing).parts["lut"] - power(used, timing).parts["lut"]
         assert difference == pytest.approx(factor() * VALUES["lut_pj"] * 1000 * timing.clock_mhz * 1e-6)
 
