@@ -207,7 +207,6 @@ DEFECTS = (
     Defect("refill a nibble late", KERNELS + "expand.hpp", "window[p].left < count_ones(bits)", "window[p].left + 1 < count_ones(bits)", WEIGHTS),
     Defect("mask bits beyond K not cleared", KERNELS + "weights.hpp", "steps < 4 ? steps : 4", "steps < 4 ? 4 : 4", WEIGHTS),
     Defect("end tag anywhere", KERNELS + "weights.hpp", "ended = i == beats - 1 && s.left_k == 0;", "ended = true;", WEIGHTS),
-    Defect("no end tag needed", KERNELS + "weights.hpp", "bool ended = keep || !compressed;", "bool ended = keep || !compressed || c.k > 0;", WEIGHTS),
     Defect("count not checked", KERNELS + "weights.hpp", " && s.count[p] == 0;", ";", WEIGHTS),
     Defect("overlong segment read anyway", KERNELS + "weights.hpp", "if (beats >= uint32_t(left)) return kOverlong;", "if (left < 0) return kOverlong;", WEIGHTS),
     Defect("headers of other ports not looked at", KERNELS + "weights.hpp", "|| !same_header(w)) return", "|| false) return", WEIGHTS),
