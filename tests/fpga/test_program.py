@@ -162,6 +162,9 @@ class TestChecks:
         (isa.Keep(weights=8, n=1), "Keep.weights"),
         (isa.Keep(n=0), "Keep.n"),
         (isa.Keep(n=4609), "Keep.n"),
+        (replace(GEMM, compressed=True), "Gemm.compressed"),
+        (replace(GEMM, grouped=True), "Gemm.grouped"),
+        (replace(GEMM, w8=False, resident=True), "Gemm.resident"),
         (replace(ATTENTION, head_width=48), "Attention.head_width"),
         (replace(ATTENTION, heads=33), "Attention.heads"),
         (replace(ATTENTION, heads=17, head_width=64), "Attention.heads"),
@@ -225,6 +228,65 @@ class TestChecks:
     def test_end_is_needed(self):
         with pytest.raises(isa.ProgramError, match="does not end"):
             programs.check((isa.Rows(),))
+
+
+def group(**changes):
+    """Queries, keys and values of two heads of 32 in four row blocks, and their attention; `changes` of the latter."""
+    common = dict(k=70, n=64, src=0, src_stride=70, grouped=True)
+    projections = (
+        isa.Gemm(dst=400, dst_stride=64, **common),
+        isa.Gemm(destination=isa.TO_KEYS, head_width=32, **common),
+        isa.Gemm(destination=isa.TO_VALUES, head_width=32, **common),
+    )
+    fields = dict(heads=2, head_width=32, q=400, q_stride=64, p=700, context=1000, context_stride=64)
+    return [*projections, isa.Attention(**fields | changes), isa.End()]
+
+
+class TestGroups:
+    """GEMMs flagged grouped, which fetch holds for the ATTENTION behind them."""
+
+    def test_accepted(self):
+        programs.check(tuple(group()))
+
+    @pytest.mark.parametrize(
+        "context", [{"context": 0}, {"context": 279}, {"context": 400}, {"context": 700}, {"context": 955}], ids=str
+    )
+    def test_a_context_over_what_is_still_read(self, context):
+        """Over the operand of the projections, its last word, the queries, either slot of P."""
+        with pytest.raises(
+            isa.ProgramError, match="instruction 3: the context is written where projections and scores"
+        ):
+            programs.check(tuple(group(**context)))
+
+    def test_a_context_right_behind(self):
+        programs.check(tuple(group(context=956)))
+        programs.check(tuple(group(context=280, context_stride=0)), row_blocks=1)
+
+    @pytest.mark.parametrize("order", [(0, 2, 1), (1, 0, 2), (0, 1), (0, 0, 1, 2)], ids=str)
+    def test_other_projections(self, order):
+        *gemms, attention, end = group()
+        with pytest.raises(isa.ProgramError, match=f"instruction {len(order)}: "):
+            programs.check((*(gemms[n] for n in order), attention, end))
+
+    def test_something_between(self):
+        *gemms, attention, end = group()
+        with pytest.raises(isa.ProgramError, match="instruction 3: stands between grouped GEMMs and their ATTENTION"):
+            programs.check((*gemms, isa.Rows(), attention, end))
+        with pytest.raises(isa.ProgramError, match="instruction 3: stands between"):
+            programs.check((*gemms, end))
+
+    @pytest.mark.parametrize("change", [{"n": 32}, {"signal": True}, {"result_block": True}], ids=str)
+    def test_a_projection_of_another_kind(self, change):
+        gemms = group()
+        gemms[0] = replace(gemms[0], **change)
+        with pytest.raises(isa.ProgramError, match="instruction 3: a grouped GEMM before it is no projection to 64"):
+            programs.check(tuple(gemms))
+
+    def test_values_of_another_head_width(self):
+        gemms = group()
+        gemms[2] = replace(gemms[2], head_width=64)
+        with pytest.raises(isa.ProgramError, match="are not its queries, keys and values"):
+            programs.check(tuple(gemms))
 
 
 def test_limits_and_opcodes_are_the_kernels():

@@ -15,6 +15,7 @@ WEIGHTS = "tests/fpga/test_weights.py -k native-128"
 DRIVER = "tests/host/test_driver.py"
 ENGINE = "tests/host/test_engine.py"
 FAULTS = "tests/host/test_faults.py"
+RESIDENT = "tests/host/test_resident.py"
 TARGET = "tests/host/test_target.py"
 BUILD = "tests/fpga/build/"
 DESIGN = "tests/fpga/test_block_design.py"
@@ -139,6 +140,13 @@ DEFECTS = (
     Defect("a trained row stays for another artifact", "quant/sparsity.py", '.get("artifact") != _digest(artifact)', '.get("artifact") is None', "tests/quant/test_sparsity.py -k anew"),
     # Faults, and whether board, bitstream and artifact fit.
     Defect("no reset after a hang", "host/recovery.py", "    driver.reset()\n    try:", "    try:", FAULTS),
+    Defect("resident weights lost by a reset", "host/engine.py", "self._kept_after != self.driver.resets", "self._kept_after < 0", RESIDENT + " -k after_a_hang"),
+    Defect("corrupt weights without a name", "host/engine.py", "if error.status in WEIGHTS_FAULTS:", "if False:", RESIDENT + " -k named"),
+    Defect("resident matrices on top of each other", "host/storage.py", "used += matrix.words", "used += 0", RESIDENT + " -k Planner"),
+    Defect("what one layer uses goes first", "host/storage.py", "key=lambda matrix: -matrix.uses", "key=lambda matrix: matrix.uses", RESIDENT + " -k Planner"),
+    Defect("compressed though larger", "host/storage.py", "self.compressed_bytes < self.dense_bytes", "self.compressed_bytes < 2 * self.dense_bytes", RESIDENT + " -k Planner"),
+    Defect("context over the operand of projections", "fpga/program.py", "begin < context[1] and context[0] < end", "begin < context[1] and context[0] < begin", "tests/fpga/test_program.py"),
+    Defect("a row of blocks counts as all", "fpga/power.py", "cycles, 1.0) / b.rows", "cycles, 1.0)", POWER),
     Defect("engine left running at close", "host/engine.py", "settle(driver)", "pass", FAULTS),
     Defect("failed sentence counts as wrong", "host/demo.py", "total += result.error is None", "total += 1", FAULTS),
     Defect("capabilities not looked at", "host/checks.py", "needed(plan.instructions) - frozenset(engine.capabilities)", "frozenset(plan.instructions[:0])", TARGET),
