@@ -20,17 +20,7 @@ from .assumptions import DEPTHS, assumed
 from .boards import Board
 from .cycle_streams import Accumulators, CycleModelDeadlock, Tokens, Waiting
 from .directory import Directory
-from .expansion import (
-    Expansion,
-    Load,
-    LoadCommand,
-    Source,
-    StoreCommand,
-    Vector,
-    VectorCommand,
-    WeightsCommand,
-    expand,
-)
+from .expansion import expand
 from .instructions import (
     BEAT_BYTES,
     INSTRUCTION_BYTES,
@@ -41,6 +31,7 @@ from .instructions import (
     Gemm,
     Instruction,
 )
+from .tile_commands import Expansion, Load, LoadCommand, Source, StoreCommand, Vector, VectorCommand, WeightsCommand
 
 UNITS = ("load", "weights", "array", "vector", "store")
 TABLE_BEATS = 16

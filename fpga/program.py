@@ -4,7 +4,7 @@
 import struct
 from dataclasses import fields
 
-from .expansion import Expansion, expand
+from .expansion import expand
 from .instructions import (
     INSTRUCTION_BYTES,
     INSTRUCTIONS,
@@ -21,6 +21,7 @@ from .instructions import (
     Norm,
     ProgramError,
 )
+from .tile_commands import Expansion
 
 __all__ = ["Expansion", "ProgramError", "check", "decode", "decode_instruction", "encode", "expand"]
 

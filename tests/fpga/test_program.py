@@ -13,8 +13,10 @@ from zynqbert.fpga import instructions as isa
 from zynqbert.fpga import program as programs
 from zynqbert.fpga.boards import BOARDS
 from zynqbert.fpga.directory import Tile
-from zynqbert.fpga.expansion import Load, Source, Vector, WeightBuffer, expand
+from zynqbert.fpga.expansion import expand
 from zynqbert.fpga.simulator import ROOT
+from zynqbert.fpga.tile_commands import Load, Source, Vector
+from zynqbert.fpga.weight_buffer import WeightBuffer
 from zynqbert.host.compiler import plan
 from zynqbert.host.model_shape import LayerShape, ModelShape
 
@@ -302,7 +304,7 @@ def test_limits_and_opcodes_are_the_kernels():
     assert values["kActivationWords"] == isa.ACTIVATION_WORDS
     assert values["kProgramVersion"] == isa.PROGRAM_VERSION
     assert values["kInstructionBeats"] * isa.BEAT_BYTES == isa.INSTRUCTION_BYTES
-    fetch = (ROOT / "kernels" / "fetch.hpp").read_text()
+    fetch = (ROOT / "kernels" / "fetch_state.hpp").read_text()
     opcodes = re.search(r"enum opcode \{([^}]*)\}", fetch)[1].replace("Op", "").split(",")
     assert [name.strip()[1:].lower() for name in opcodes[:-1]] == [k.__name__.lower() for k in isa.INSTRUCTIONS]
 

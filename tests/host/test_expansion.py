@@ -10,10 +10,11 @@ from units import pointer
 from zynqbert.fpga import instructions as isa
 from zynqbert.fpga.boards import BOARDS
 from zynqbert.fpga.directory import Tile, encode_directory
-from zynqbert.fpga.expansion import Load, Source, Vector, expand
+from zynqbert.fpga.expansion import expand
 from zynqbert.fpga.instructions import TO_RESIDUAL
 from zynqbert.fpga.program import encode
 from zynqbert.fpga.simulator import Simulator
+from zynqbert.fpga.tile_commands import Load, Source, Vector
 from zynqbert.host.compiler import plan
 from zynqbert.host.model_shape import ModelShape
 

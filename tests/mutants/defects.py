@@ -78,11 +78,11 @@ DEFECTS = (
     # ALBERT's embedding (Q20), shared matrices, one answer a token.
     Defect("plain ignored by the vector unit", KERNELS + "layer_norm.hpp", "const bool plain = c.plain == 1;", "const bool plain = c.plain == 1 && width == 0;", VECTOR + " and plain"),
     Defect("gamma applied in plain mode", KERNELS + "layer_norm.hpp", "y[t] = x[t];", "y[t] = clamp_half<24>(sint<24>(x[t] * p.gamma));", VECTOR + " and plain"),
-    Defect("plain dropped by fetch", KERNELS + "fetch.hpp", "v.plain = uint<1>(i.flag(17) ? 1 : 0);", "v.plain = uint<1>(0);", PASS + "-albert"),
+    Defect("plain dropped by fetch", KERNELS + "fetch_gemm.hpp", "v.plain = uint<1>(i.flag(17) ? 1 : 0);", "v.plain = uint<1>(0);", PASS + "-albert"),
     Defect("mapping adds the embedding's norm", "host/compiler.py", '"mapping", k, (0, 1)', '"mapping", k, (128, 8)', PASS + "-albert"),
     Defect("every layer uses layer 0's matrices", "host/compiler.py", 'owner = f"{self.owner[layer]}.{matrix}" if layer', 'owner = f"layers.0.{matrix}" if layer', PASS + "-albert"),
     Defect("bias of the owner in every place", "host/memory_image.py", 'bias = t[f"{name}.bias"]', 'bias = t[f"{owner}.bias"]', PASS + "-albert"),
-    Defect("answers of all row blocks in one place", KERNELS + "fetch.hpp", "uint64_t(rb) * n + first", "uint64_t(rb - rb) * n + first", PASS + "-tokens"),
+    Defect("answers of all row blocks in one place", KERNELS + "fetch_gemm.hpp", "uint64_t(rb) * n + first", "uint64_t(rb - rb) * n + first", PASS + "-tokens"),
     # Memories and movement.
     Defect("corner turn reads the plane being written", KERNELS + "linear.hpp", "plane[1 - phase][j]", "plane[phase][j]", VECTOR),
     Defect("keys of a row block in the wrong group", KERNELS + "linear.hpp", "key_value[rb % kKeyGroups][key_base", "key_value[(rb + 1) % kKeyGroups][key_base", VECTOR),
@@ -92,8 +92,8 @@ DEFECTS = (
     Defect("first table adds to what was there", KERNELS + "embed.hpp", "first ? sint<34>(term) :", "first && n < 0 ? sint<34>(term) :", "tests/host/test_whole_pass.py -k chip_state"),
     Defect("store halves swapped", KERNELS + "store.hpp", "out.half[h] = bits;", "out.half[1 - h] = bits;", PASS),
     # Fetch: tokens and checks.
-    Defect("weights freed at the first row block", KERNELS + "fetch.hpp", "uint<1>(rb == blocks - 1 && !loads.zero ? 1 : 0)", "uint<1>(rb == 0 && !loads.zero ? 1 : 0)", "tests/host/test_expansion.py"),
-    Defect("context does not wait for the numerators", KERNELS + "fetch.hpp", "uint<8>(tokens_up_to(state, at.scored[slot]))", "uint<8>(0)", PASS),
+    Defect("weights freed at the first row block", KERNELS + "fetch_gemm.hpp", "uint<1>(rb == blocks - 1 && !loads.zero ? 1 : 0)", "uint<1>(rb == 0 && !loads.zero ? 1 : 0)", "tests/host/test_expansion.py"),
+    Defect("context does not wait for the numerators", KERNELS + "fetch_attention.hpp", "uint<8>(tokens_up_to(state, at.scored[slot]))", "uint<8>(0)", PASS),
     Defect("activation region unchecked", KERNELS + "fetch.hpp", "base + stride * (blocks - 1) + words <= kActivationWords;", "base + stride * (blocks - 1) <= kActivationWords;", FETCH),
     Defect("shift 0 accepted", KERNELS + "fetch.hpp", "within(s, 1, 31); }", "within(s, 0, 31); }", FETCH),
     # The packer.
@@ -206,9 +206,9 @@ DEFECTS = (
     Defect("gate without its crossing", "fpga/rtl/clock_select.v", "  crossing gate_enable (.clk(chosen_clk), .d(enable), .q(gate_open));", "  assign gate_open = enable;", "tests/fpga/test_clock_select.py -k not lint"),
     Defect("memory of one cycle", "fpga/rtl/memory.v", "read_q <= word;", "read_q <= words[read_address];", "tests/fpga/test_memory_rtl.py -k not lint"),
     # Tokens of row blocks, and the norm behind its residual.
-    Defect("only the first row block waits", KERNELS + "fetch.hpp", "m.pop_data = uint<8>(ct == 0 ? i.wait() : 0);", "m.pop_data = uint<8>(ct == 0 && rb == 0 ? i.wait() * blocks : 0);", "tests/host/test_expansion.py"),
-    Defect("attention signals one row block", KERNELS + "fetch.hpp", "uint<3>(last && i.signal() ? blocks : 0)", "uint<3>(last && i.signal() ? 1 : 0)", PASS),
-    Defect("norm before its row block's tile", KERNELS + "fetch.hpp", "if (last && with_norm) send_norm_block(", "if (ct == 0 && with_norm) send_norm_block(", PASS),
+    Defect("only the first row block waits", KERNELS + "fetch_gemm.hpp", "m.pop_data = uint<8>(ct == 0 ? i.wait() : 0);", "m.pop_data = uint<8>(ct == 0 && rb == 0 ? i.wait() * blocks : 0);", "tests/host/test_expansion.py"),
+    Defect("attention signals one row block", KERNELS + "fetch_attention.hpp", "uint<3>(last && i.signal() ? blocks : 0)", "uint<3>(last && i.signal() ? 1 : 0)", PASS),
+    Defect("norm before its row block's tile", KERNELS + "fetch_gemm.hpp", "if (last && with_norm) send_norm_block(", "if (ct == 0 && with_norm) send_norm_block(", PASS),
     Defect("norm may overwrite what is still read", "fpga/program.py", "if row_blocks > 1 and not apart and not alike:", "if row_blocks > 1 and not apart and not alike and gemm.src > norm.dst:", "tests/fpga/test_program.py"),
     Defect("a last GEMM forgotten", KERNELS + "fetch.hpp", "n <= a.instructions; ++n", "n < a.instructions; ++n", FETCH),
     # Compressed weights, the ring they lie in, and heads beside projections.
@@ -220,10 +220,10 @@ DEFECTS = (
     Defect("headers of other ports not looked at", KERNELS + "weights.hpp", "|| !same_header(w)) return", "|| false) return", WEIGHTS),
     Defect("missing values not made up for", KERNELS + "weights.hpp", "(s.debt[p] + 31) / 32", "s.debt[p] / 32", WEIGHTS),
     Defect("last fault told, not the first", KERNELS + "weights.hpp", "fault != kOk && state.fault.code == kOk", "fault != kOk", WEIGHTS),
-    Defect("directory not checked against the matrix", KERNELS + "fetch.hpp", "resident(i) || end <= i.word[15]", "resident(i) || end <= 0xFFFFFFFFu", FETCH),
-    Defect("a tile freed too few", KERNELS + "fetch.hpp", "return {int(word), freed};", "return {int(word), freed > 1 ? freed - 1 : freed};", "tests/host/test_expansion.py -k random_directories"),
+    Defect("directory not checked against the matrix", KERNELS + "fetch_weights.hpp", "resident(i) || end <= i.word[15]", "resident(i) || end <= 0xFFFFFFFFu", FETCH),
+    Defect("a tile freed too few", KERNELS + "fetch_weights.hpp", "return {int(word), freed};", "return {int(word), freed > 1 ? freed - 1 : freed};", "tests/host/test_expansion.py -k random_directories"),
     Defect("row of a neighbour for the first alone", KERNELS + "load.hpp", "(t >= first && t < end)", "t == first", PASS),
-    Defect("context an item early", KERNELS + "fetch.hpp", "tokens_up_to(state, at.scored[slot])", "tokens_up_to(state, at.scored[slot] - 1)", "tests/host/test_expansion.py"),
-    Defect("score factor of the head before", KERNELS + "fetch.hpp", "v.channel = uint<11>(head * 2 * ceil_div(1 + width, 2));\n  v.address = uint<15>(i.word[6]", "v.channel = uint<11>((head > 0 ? head - 1 : 0) * 2 * ceil_div(1 + width, 2));\n  v.address = uint<15>(i.word[6]", PASS),
+    Defect("context an item early", KERNELS + "fetch_attention.hpp", "tokens_up_to(state, at.scored[slot])", "tokens_up_to(state, at.scored[slot] - 1)", "tests/host/test_expansion.py"),
+    Defect("score factor of the head before", KERNELS + "fetch_attention.hpp", "v.channel = uint<11>(head * 2 * ceil_div(1 + width, 2));\n  v.address = uint<15>(i.word[6]", "v.channel = uint<11>((head > 0 ? head - 1 : 0) * 2 * ceil_div(1 + width, 2));\n  v.address = uint<15>(i.word[6]", PASS),
     Defect("held GEMMs in any order", KERNELS + "fetch.hpp", "fits && int(w[7]) == wanted", "fits && wanted >= 0", FETCH),
 )  # fmt: skip

@@ -143,7 +143,7 @@ def hls_core(unit: str, columns: int, handshake: bool) -> Core:
 def _argument(core: Core, unit: str, argument: str, modes: dict, partitions: dict, types: dict, names: dict) -> None:
     name = re.search(r"(\w+)(?:\[|$)", argument)[1]
     if argument.startswith("command_streams&"):
-        for member in re.findall(r"hls::stream<(\w+)_command>", (ROOT / "kernels" / "fetch.hpp").read_text()):
+        for member in re.findall(r"hls::stream<(\w+)_command>", (ROOT / "kernels" / "fetch_state.hpp").read_text()):
             if f"{name}.{member}" in modes:
                 core.interfaces.append(
                     _stream(f"{name}_{member}", "Master", struct_bytes(struct_fields(f"{member}_command")))
