@@ -12,7 +12,7 @@
 // last address, row 0's column j of group g has its sum in cycle e + 5 + j - g: `select` is then its place in the group.
 module array_control #(
     parameter int PAIRS = 64,
-    parameter int GROUP = 7,
+    parameter int GROUP = 3,
     parameter int ADDRESS = 6,      // of the rows' memories of waiting sums
     parameter int WORDS = 256,      // of the accumulator stream
     parameter int MAX_ENTRIES = 4608,
@@ -58,7 +58,7 @@ module array_control #(
     output logic keys_values,
     output logic first,
 
-    output logic [3*GROUPS-1:0] select,
+    output logic [2*GROUPS-1:0] select,
     output logic                write,
     output logic [ ADDRESS-1:0] write_address,
     output logic                read,
@@ -232,8 +232,8 @@ module array_control #(
     end
     for (genvar g = 0; g < GROUPS; g++) begin : g_select
       always_ff @(posedge clk) begin
-        select[3*g+:3] <= 3'd7;
-        for (int i = 0; i < GROUP; i++) if (GROUP * g + i < PAIRS && at[GROUP*g+i]) select[3*g+:3] <= 3'(i);
+        select[2*g+:2] <= 2'd3;
+        for (int i = 0; i < GROUP; i++) if (GROUP * g + i < PAIRS && at[GROUP*g+i]) select[2*g+:2] <= 2'(i);
       end
     end
   endgenerate

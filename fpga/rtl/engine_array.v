@@ -71,14 +71,14 @@ module engine_array #(
 );
 
   localparam integer PAIRS = COLUMNS / 2;
-  localparam integer GROUP = 7;    // columns that share a stop of the drain: with what passes by a choice of eight
+  localparam integer GROUP = 3;    // columns that share a stop of the drain: with what passes by, a choice of four
   localparam integer GROUPS = (PAIRS + GROUP - 1) / GROUP;
   localparam integer BITS = 47;    // of a sum
   localparam integer WAITING = 6;  // address of the sums that wait in a row: half of 96, and some
   localparam integer WORDS = 2 * COLUMNS;
 
   wire take, zero, unsigned_operand, w8, keys_values, first;
-  wire [3*GROUPS-1:0] select;
+  wire [2*GROUPS-1:0] select;
   wire write, read, read_high, read_w8;
   wire [WAITING-1:0] write_address, read_address;
   wire [9*ROWS-1:0] a;

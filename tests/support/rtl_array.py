@@ -80,7 +80,8 @@ class Array:
         rng = np.random.default_rng(7)  # what was never written
         self.pairs = self.columns // 2
         self.activations = rng.integers(0, 256, (24576, self.rows), dtype=np.uint8)
-        self.weights = rng.integers(0, 256, (2, MAX_ENTRIES, self.pairs), dtype=np.uint8)
+        nibbles = rng.integers(-7, 8, (2, MAX_ENTRIES, self.pairs, 2)) & 15
+        self.weights = (nibbles[..., 0] | nibbles[..., 1] << 4).astype(np.uint8)
         self.key_values = rng.integers(0, 256, (3, 6144, self.rows), dtype=np.uint8)
         self.lib = rtl.compile_bench("engine_array", "array_bench", ROWS=self.rows, COLUMNS=self.columns)
 
@@ -99,7 +100,25 @@ class Array:
             part = w[bank * self.rows : (bank + 1) * self.rows]
             self.key_values[bank, address : address + w.shape[1], : part.shape[0]] = (part.T & 255).astype(np.uint8)
 
-    def run(self, commands: list[dict], *, at=None, weights_at=None, data_at=None, stalls: Stalls | None = None) -> Result:
+    def operands(self, c: dict) -> tuple[np.ndarray, np.ndarray]:
+        """What the memories hold for a tile: w [words, K] and a [rows, K]."""
+        at, k, n = c.get("operand", 0), c["k"], c["words"]
+        a = self.activations[at : at + k].T.astype(np.int64)
+        a = a if c.get("unsigned_operand") else (a ^ 128) - 128
+        if c.get("keys_values"):
+            at = c.get("key_value", 0)
+            raw = np.concatenate(list(self.key_values[:, at : at + k]), axis=1)[:, : self.pairs].T.astype(np.int64)
+        else:
+            raw = self.weights[c.get("slot", 0), :k].T.astype(np.int64)
+        if c.get("w8"):
+            w = (raw ^ 128) - 128
+        else:
+            w = np.stack([((raw & 15) ^ 8) - 8, ((raw >> 4) ^ 8) - 8], axis=1).reshape(2 * self.pairs, k)
+        return w[:n], a * (not c.get("zero"))
+
+    def run(
+        self, commands: list[dict], *, at=None, weights_at=None, data_at=None, stalls: Stalls | None = None
+    ) -> Result:
         """Run tiles (fields of array_command each). `at`: cycle from which each command is offered; `weights_at`,
         `data_at`: the same of each token; by default all are there from the start."""
         stalls = stalls or Stalls()

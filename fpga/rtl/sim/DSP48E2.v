@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the array uses of a DSP48E2 (UG579), for simulation: a 27 x 18 multiplier with one register at each operand,
-// behind the multiplier and at P, and an adder that gives M or P + M. Any other use is an error.
+// behind the multiplier and at P, and an adder that gives M or P + M. Other attributes are an error when the design is
+// elaborated, other controls give wrong sums.
 //
 // Not a copy of the vendor's model, and never given to synthesis, which knows the primitive.
 module DSP48E2 #(
@@ -60,6 +61,9 @@ module DSP48E2 #(
     end
   endgenerate
 
+  wire unlike = ALUMODE != 4'd0 || INMODE != 5'd0 || CARRYINSEL != 3'd0 || CARRYIN || CEA1 || CEB1 || CEC || CED || CEAD ||
+      RSTA || RSTB || RSTC || RSTD || RSTM || RSTP || RSTCTRL || RSTALUMODE || RSTINMODE || RSTALLCARRYIN;
+
   reg signed [29:0] a2;
   reg signed [17:0] b2;
   reg signed [44:0] m;
@@ -75,14 +79,13 @@ module DSP48E2 #(
     if (CEA2) a2 <= A_INPUT == "CASCADE" ? ACIN : A;
     if (CEB2) b2 <= B;
     if (CEM) m <= product;
-    if (CECTRL) opmode <= OPMODE;
-    if (CEP) p <= (opmode[5] ? p : 48'sd0) + {{3{m[44]}}, m};
-    if (ALUMODE != 4'd0 || INMODE != 5'd0 || CARRYINSEL != 3'd0 || CARRYIN || (OPMODE != LOAD && OPMODE != ACCUMULATE) ||
-        CEA1 || CEB1 || CEC || CED || CEAD ||
-        RSTA || RSTB || RSTC || RSTD || RSTM || RSTP || RSTCTRL || RSTALUMODE || RSTINMODE || RSTALLCARRYIN) begin
-      $display("DSP48E2: an operation that this model does not have");
-      $stop;
-    end
+    if (CECTRL) opmode <= unlike ? 9'd0 : OPMODE;
+    if (CEP)
+      case (opmode)
+        LOAD: p <= {{3{m[44]}}, m};
+        ACCUMULATE: p <= p + {{3{m[44]}}, m};
+        default: p <= ~p;  // not modelled
+      endcase
   end
 
 endmodule
