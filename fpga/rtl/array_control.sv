@@ -8,7 +8,7 @@
 // nothing stops a tile. 1 <= k <= 4608, 1 <= words <= PAIRS (w8) or 2 * PAIRS (w4).
 //
 // Cycle 0 being the one of the first address: `take` and the fields with it belong to the word at the memories' ports in
-// cycle 2; `first` is 1 in cycle 4, a cycle after the first operand has entered the array. With e the cycle after the
+// cycle 2; `add` is 0 in cycle 4, a cycle after the first operand has entered the array. With e the cycle after the
 // last address, row 0's column j of group g has its sum in cycle e + 5 + j - g: `select` is then its place in the group.
 module array_control #(
     parameter int PAIRS = 64,
@@ -56,7 +56,7 @@ module array_control #(
     output logic unsigned_operand,
     output logic w8,
     output logic keys_values,
-    output logic first,
+    output logic add,
 
     output logic [2*GROUPS-1:0] select,
     output logic                write,
@@ -192,7 +192,7 @@ module array_control #(
       .d({run, run_zero, run_unsigned, run_w8, run_keys_values}),
       .q({take, zero, unsigned_operand, w8, keys_values})
   );
-  delay #(.WIDTH(1), .DEPTH(4)) first_step (.clk(clk), .d(run_first), .q(first));
+  delay #(.WIDTH(1), .DEPTH(4)) first_step (.clk(clk), .d(!run_first), .q(add));
 
   // The drain learns of a tile's end some cycles later: ended[n] is 1 in cycle e - 1 + n, with that tile's words.
   // Two tiles are never at one place of it, since each ends at least as many cycles after the one before as that one

@@ -77,7 +77,7 @@ module engine_array #(
   localparam integer WAITING = 6;  // address of the sums that wait in a row: half of 96, and some
   localparam integer WORDS = 2 * COLUMNS;
 
-  wire take, zero, unsigned_operand, w8, keys_values, first;
+  wire take, zero, unsigned_operand, w8, keys_values, add;
   wire [2*GROUPS-1:0] select;
   wire write, read, read_high, read_w8;
   wire [WAITING-1:0] write_address, read_address;
@@ -134,7 +134,7 @@ module engine_array #(
       .unsigned_operand(unsigned_operand),
       .w8(w8),
       .keys_values(keys_values),
-      .first(first),
+      .add(add),
       .select(select),
       .write(write),
       .write_address(write_address),
@@ -169,7 +169,7 @@ module engine_array #(
   ) array (
       .clk(ap_clk),
       .a(a),
-      .first(first),
+      .add(add),
       .w(w),
       .select(select),
       .sum(sum)

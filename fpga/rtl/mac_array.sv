@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // ROWS x PAIRS cells without a stall (docs/mac-array.md). Row t runs t cycles behind row 0, which column skew adds to.
 //
-// w: a field of 9 bits a pair, {n1 less borrow, sign of n0, n0}; a: 9 bits a row; `first` comes a cycle after the first
-// step's a; select: two bits a group, for row 0. sum: what arrives at column 0 of each row, row t's t cycles late.
+// w: a field of 9 bits a pair, {n1 less borrow, sign of n0, n0}; a: 9 bits a row; `add` comes a cycle after a and is 0
+// for a tile's first step; select: two bits a group, for row 0. sum: what arrives at column 0 of each row, row t's t cycles late.
 module mac_array #(
     parameter int ROWS = 32,
     parameter int PAIRS = 64,
@@ -12,7 +12,7 @@ module mac_array #(
 ) (
     input  logic                 clk,
     input  logic [   9*ROWS-1:0] a,
-    input  logic                 first,
+    input  logic                 add,
     input  logic [  9*PAIRS-1:0] w,
     input  logic [ 2*GROUPS-1:0] select,
     output logic [BITS*ROWS-1:0] sum
@@ -32,14 +32,14 @@ module mac_array #(
 
     for (genvar t = 0; t < ROWS; t++) begin : g_row
       logic [2*GROUPS-1:0] selects;
-      logic begins;
+      logic adds;
       if (t == 0) begin : g_control
         assign selects = select;
-        assign begins = first;
+        assign adds = add;
       end else begin : g_control
         always_ff @(posedge clk) begin
           selects <= g_row[t-1].selects;
-          begins <= g_row[t-1].begins;
+          adds <= g_row[t-1].adds;
         end
       end
 
@@ -49,15 +49,15 @@ module mac_array #(
       for (genvar g = 0; g < GROUPS; g++) begin : g_group
         localparam int COLUMNS = g == GROUPS - 1 ? PAIRS - GROUP * g : GROUP;
         logic [8:0] a_in, a_out;
-        logic first_in, first_out;
+        logic add_in, add_out;
         logic [30*COLUMNS-1:0] w_in, w_out;
         logic [BITS-1:0] behind, drained;
         if (g == 0) begin : g_activation
           assign a_in = late;
-          assign first_in = begins;
+          assign add_in = adds;
         end else begin : g_activation
           assign a_in = g_row[t].g_group[g-1].a_out;
-          assign first_in = g_row[t].g_group[g-1].first_out;
+          assign add_in = g_row[t].g_group[g-1].add_out;
         end
         if (t == 0) begin : g_weights
           assign w_in = g_top[g].weights;
@@ -72,9 +72,9 @@ module mac_array #(
         mac_group #(.COLUMNS(COLUMNS), .TOP(t == 0), .BITS(BITS)) group (
             .clk(clk),
             .a_in(a_in),
-            .first_in(first_in),
+            .add_in(add_in),
             .a_out(a_out),
-            .first_out(first_out),
+            .add_out(add_out),
             .w_in(w_in),
             .w_out(w_out),
             .select(selects[2*g+:2]),

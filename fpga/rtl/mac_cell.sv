@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One row and column pair: a DSP48E2 with P = w * a on a tile's first step and P += w * a on the others.
 //
-// w and a are taken in one cycle, `first` in the next, and the step is in p three cycles after w and a. The weight goes
+// w and a are taken in one cycle, `add` (0 on a first step) in the next, and the step is in p three cycles after w and a. The weight goes
 // on to the row below through the cascade of the DSPs' column, a cycle later. So a bubble is a = 0: nothing here stops.
 module mac_cell #(
     parameter bit TOP = 1'b0  // first row: the weight comes from outside, not from the cell above
@@ -10,7 +10,7 @@ module mac_cell #(
     input  logic [29:0] w_in,
     output logic [29:0] w_out,
     input  logic [ 8:0] a,
-    input  logic        first,
+    input  logic        add,
     output logic [47:0] p
 );
 
@@ -53,7 +53,7 @@ module mac_cell #(
       .CARRYINSEL(3'd0),
       .ALUMODE(4'd0),
       .INMODE(5'd0),
-      .OPMODE({3'b000, ~first, 5'b00101}),
+      .OPMODE({3'b000, add, 5'b00101}),
       .CEA1(1'b0),
       .CEA2(1'b1),
       .CEB1(1'b0),

@@ -13,9 +13,9 @@ module mac_group #(
 ) (
     input  logic                  clk,
     input  logic [           8:0] a_in,
-    input  logic                  first_in,
+    input  logic                  add_in,
     output logic [           8:0] a_out,
-    output logic                  first_out,
+    output logic                  add_out,
     input  logic [30*COLUMNS-1:0] w_in,
     output logic [30*COLUMNS-1:0] w_out,
     input  logic [           1:0] select,
@@ -25,18 +25,18 @@ module mac_group #(
   /* verilator no_inline_module */
 
   logic [9*COLUMNS-1:0] a;
-  logic [COLUMNS-1:0] first;
+  logic [COLUMNS-1:0] add;
 
   assign a[8:0] = a_in;
-  assign first[0] = first_in;
+  assign add[0] = add_in;
   assign a_out = a[9*COLUMNS-1-:9];
-  assign first_out = first[COLUMNS-1];
+  assign add_out = add[COLUMNS-1];
 
   generate
     for (genvar i = 1; i < COLUMNS; i++) begin : g_hand_on
       always_ff @(posedge clk) begin
         a[9*i+:9] <= a[9*i-9+:9];
-        first[i]  <= first[i-1];
+        add[i]  <= add[i-1];
       end
     end
     for (genvar i = 0; i < 3; i++) begin : g_column
@@ -44,7 +44,7 @@ module mac_group #(
       if (i < COLUMNS) begin : g_cell
         logic [47:0] p;
         mac_cell #(.TOP(TOP)) mac (
-            .clk(clk), .w_in(w_in[30*i+:30]), .w_out(w_out[30*i+:30]), .a(a[9*i+:9]), .first(first[i]), .p(p)
+            .clk(clk), .w_in(w_in[30*i+:30]), .w_out(w_out[30*i+:30]), .a(a[9*i+:9]), .add(add[i]), .p(p)
         );
         assign sum = p[BITS-1:0];
       end else begin : g_none

@@ -28,7 +28,9 @@ module operands #(
       nibbles nibbles (
           .clk(clk),
           .w8(w8),
-          .byte_in(keys_values ? key_values[8*j+:8] : weights[8*j+:8]),
+          .keys_values(keys_values),
+          .weight(weights[8*j+:8]),
+          .key_value(key_values[8*j+:8]),
           .w(w[9*j+:9])
       );
     end
