@@ -231,9 +231,10 @@ module array_control #(
       always_ff @(posedge clk) at[j] <= resetn && here;
     end
     for (genvar g = 0; g < GROUPS; g++) begin : g_select
+      localparam int COLUMNS = g == GROUPS - 1 ? PAIRS - GROUP * g : GROUP;
       always_ff @(posedge clk) begin
         select[2*g+:2] <= 2'd3;
-        for (int i = 0; i < GROUP; i++) if (GROUP * g + i < PAIRS && at[GROUP*g+i]) select[2*g+:2] <= 2'(i);
+        for (int i = 0; i < COLUMNS; i++) if (at[GROUP*g+i]) select[2*g+:2] <= 2'(i);
       end
     end
   endgenerate

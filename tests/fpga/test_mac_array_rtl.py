@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The array's RTL under Verilator: values against the golden product (Q3 to Q5), cycles against the cycle model."""
 
+import itertools
 import re
 
 import numpy as np
@@ -271,7 +272,7 @@ def test_cycles_of_attention(zcu102, head_width, blocks):
     attention = isa.Attention(heads=2, head_width=head_width, q_stride=64, p=4096, context=8192, context_stride=64)
     tiles = tiles_of([attention], blocks, 128)
     begins = agree(zcu102, tiles)
-    costs = [max(a["k"], a["k"] + a["words"] - b["k"]) for a, b in zip(tiles, tiles[1:], strict=False)]
+    costs = [max(a["k"], a["k"] + a["words"] - b["k"]) for a, b in itertools.pairwise(tiles)]
     assert np.diff(begins).tolist() == costs
 
 

@@ -18,7 +18,9 @@ BENCH = "tests/fpga/test_testbench.py"
 CONTROL = "tests/fpga/test_engine_control.py -k not lint"
 STRAIGHT = "tests/quant/test_straight_through.py"
 TRAINABLE = "tests/quant/test_trainable.py"
+ARRAY_RTL = "tests/fpga/test_mac_array_rtl.py -k small or every_stream or late or nobody or two_tiles"
 KERNELS = "fpga/kernels/"
+RTL = "fpga/rtl/"
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,14 @@ DEFECTS = (
     Defect("high nibble weighs 8", KERNELS + "mac_array.hpp", "(sint<31>(hi) << 4) + lo", "(sint<31>(hi) << 3) + lo", ARRAY),
     Defect("unsigned operand read as signed", KERNELS + "mac_array.hpp", "is_unsigned ? activation_t(b) :", "is_unsigned && b < 0 ? activation_t(b) :", ARRAY),
     Defect("accumulators not cleared", KERNELS + "mac_array.hpp", "state.p[t][j] = product_sum_t(0);", "(void)j;", ARRAY),
+    Defect("RTL: no borrow correction", RTL + "drain_lane.sv", "hi <= p[46:23] + {23'd0, p[22]};", "hi <= p[46:23];", ARRAY_RTL),
+    Defect("RTL: sums leave a cycle early", RTL + "array_control.sv", "assign here = ended[4];", "assign here = ended[3];", ARRAY_RTL),
+    Defect("RTL: tiles start without room", RTL + "array_control.sv", "room_ok <= room >= {2'b00, next_words};", "room_ok <= 1'b1;", ARRAY_RTL),
+    Defect("RTL: tiles start into the drain", RTL + "array_control.sv", "drain_ok <= drain_left <= {1'b0, next_k} + 14'd2;", "drain_ok <= 1'b1;", ARRAY_RTL),
+    Defect("RTL: data tokens not waited for", RTL + "array_control.sv", "data_ok <= data >= {2'b00, next_pop_data};", "data_ok <= 1'b1;", ARRAY_RTL),
+    Defect("RTL: first step adds", RTL + "array_control.sv", ".d(!run_first), .q(add)", ".d(run_first || !run_first), .q(add)", ARRAY_RTL),
+    Defect("RTL: bubble is no zero", RTL + "activation_edge.sv", "a <= take ?", "a <= take || !take ?", ARRAY_RTL),
+    Defect("RTL: token before the last word is read", RTL + "array_control.sv", "{2'b00, last && push_weights}", "{2'b00, start && next_push_weights}", ARRAY_RTL),
     # Rounding and saturation.
     Defect("rounding off by half", KERNELS + "round.hpp", "const wide half = wide(1) << (s - 1);", "const wide half = wide(0);", VECTOR),
     Defect("int8 saturates at 128", KERNELS + "linear.hpp", "(is_unsigned ? 255 : 127)", "(is_unsigned ? 255 : 128)", VECTOR),
