@@ -33,9 +33,12 @@ SYNTHESIS_STRATEGY = "Flow_PerfOptimized_high"
 IMPLEMENTATION_STRATEGY = "Performance_ExplorePostRoutePhysOpt"
 
 # Cells of the units: the name in the block design, and the top function that the IP is made of.
-UNITS = {name: f"engine_{name}" for name in ("fetch", "load", "weights", "expand", "array", "vector", "store")}
+UNITS = {name: f"engine_{name}" for name in ("fetch", "load", "weights", "expand", "vector", "store")}
+# Units that are RTL: the cell and its module.
+MODULES = {"array": "engine_array"}
 IP_LIBRARY = "zynqbert.org:hls"
 PORT_BITS = 128
+MAX_GROUPS = 3  # key/value ports that the array has
 
 # Fields of the commands (kernels/commands.hpp; a test sums them) and words of the streams, bits.
 COMMAND_BITS = {"load": 86, "weights": 128, "expand": 27, "array": 77, "vector": 92, "store": 73}
@@ -43,7 +46,6 @@ TOKEN_BITS = 1
 SEGMENT_BITS, FAULT_BITS = 15, 20
 # Depths of kernels/config.hpp; axis_data_fifo takes powers of two from 16 on.
 COMMAND_DEPTH, TOKEN_DEPTH, STORED_DEPTH, MASK_DEPTH, VALUE_DEPTH = 64, 16, 32, 64, 128
-ACCUMULATOR_TILES = 4
 FIFO_MIN_DEPTH = 16
 LUT_RAM_BITS = 16_384  # a FIFO of more bits than this takes block RAM
 
@@ -54,7 +56,7 @@ DDR_WINDOWS = (("DDR_LOW", 0x0, 0x8000_0000), ("DDR_HIGH", 0x8_0000_0000, 0x8_00
 
 @dataclass(frozen=True)
 class Stream:
-    """A stream between two units: interfaces as cell/name, payload in bits, words of its FIFO.
+    """A stream between two units: interfaces as cell/name, payload in bits, words of its FIFO (0: none between them).
 
     How the tool pads a struct to bytes is its own affair: the Tcl reads the width from the IPs, demands that both ends
     have the same and that the payload fits.
@@ -69,7 +71,7 @@ class Stream:
     @property
     def fifo_depth(self) -> int:
         """What axis_data_fifo offers for that depth."""
-        return max(FIFO_MIN_DEPTH, 1 << (self.depth - 1).bit_length())
+        return max(FIFO_MIN_DEPTH, 1 << (self.depth - 1).bit_length()) if self.depth else 0
 
     @property
     def fifo_memory(self) -> str:
@@ -131,10 +133,11 @@ class BlockDesign:
 
     @property
     def unconnected(self) -> tuple[str, ...]:
-        """Interfaces of the units that stay open: memory ports for weights that the board has no columns for, and the
-        handshake that fetch and engine_control join pin by pin."""
+        """Interfaces and inputs of the units that stay open: memory ports for weights and the array's key/value ports
+        that the board has no columns for, and the handshake that fetch and engine_control join pin by pin."""
         used = {master for port in self.ports for master in port.masters}
-        return ("fetch/ap_ctrl", *(f"weights/m_axi_hp{n}" for n in range(6) if f"weights/m_axi_hp{n}" not in used))
+        masters = (f"weights/m_axi_hp{n}" for n in range(6) if f"weights/m_axi_hp{n}" not in used)
+        return ("fetch/ap_ctrl", *masters, *(f"array/key_value_{n}_q0" for n in range(self.board.groups, MAX_GROUPS)))
 
 
 def block_design(board: Board, clock_mhz: float) -> BlockDesign:
@@ -169,13 +172,8 @@ def streams(board: Board) -> tuple[Stream, ...]:
     return (
         *commands,
         *(Stream(name, f"{giver}/{name}", f"{taker}/{name}", TOKEN_BITS, TOKEN_DEPTH) for name, giver, taker in tokens),
-        Stream(
-            "accumulators",
-            "array/accumulators",
-            "vector/accumulators",
-            LANES * ACCUMULATOR_BITS,
-            ACCUMULATOR_TILES * board.columns,
-        ),
+        # The array's RTL holds this stream's words itself: it has to count them.
+        Stream("accumulators", "array/accumulators", "vector/accumulators", LANES * ACCUMULATOR_BITS, 0),
         Stream("segments", "weights/segments", "expand/segments", SEGMENT_BITS, TOKEN_DEPTH),
         Stream("faults", "weights/faults", "fetch/faults", FAULT_BITS, TOKEN_DEPTH),
         *(
@@ -292,6 +290,7 @@ def settings_tcl(
         "constraints": tcl_word(constraints.resolve()),
         "ip_library": IP_LIBRARY,
         "units": tcl_list(word for pair in UNITS.items() for word in pair),
+        "modules": tcl_rows((cell, module, "CONFIG.COLUMNS", design.board.columns) for cell, module in MODULES.items()),
         "engine_id": f"0x{engine_id(design.board.columns, CAPABILITIES):016X}",
         "engine_hz": str(round(design.wizard.mhz()[0] * 1e6)),
         "port_bits": str(PORT_BITS),

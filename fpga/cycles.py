@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from .assumptions import DEPTHS, assumed
 from .boards import Board
+from .cycle_array import ArrayTimes
 from .cycle_streams import Accumulators, CycleModelDeadlock, Tokens, Waiting
 from .directory import Directory
 from .expansion import expand
@@ -50,6 +51,8 @@ class Model:
     command_overhead: int = int(assumed("command_overhead"))
     loop_overhead: int = int(assumed("loop_overhead"))
     array_overhead: int = int(assumed("array_overhead"))
+    array_start: int = int(assumed("array_start"))
+    array_shortest: int = int(assumed("array_shortest"))
     array_depth: int = int(assumed("array_depth"))
     array_interval: float = 1.0
     drain_overlap: bool = bool(assumed("drain_overlap"))
@@ -266,23 +269,25 @@ class _Pass:
         return latency + self.model.depths["load_weights"] - 1 + max(burst, expanding)
 
     def _array(self) -> Waiting:
-        free = drained = 0
+        m = self.model
+        times = ArrayTimes(m.array_depth, m.array_shortest, m.array_overhead, m.drain_overlap)
         for c in self.expansion.array:
-            now = max(free + self.model.array_overhead, self.issued[c.instruction])
-            now = self._wait("array.weights", now, (yield from self.weights_ready.take(int(c.pop_weights_ready))))
-            now = self._wait("array.data", now, (yield from self.data.take(c.pop_data)))
-            now = self._wait("array.credit", now, (yield from self.accumulators.room(c.words)))
-            steps = math.ceil(c.k * self.model.array_interval * self.model.ii)
-            first = self._wait("array.drain", now + steps + self.model.array_depth, drained)  # its first drained word
-            drained = first + c.words
-            free = first - self.model.array_depth if self.model.drain_overlap else drained
+            # Whatever a tile waits for, array_start cycles go by from its coming to the first operand.
+            now = max(times.free, self.issued[c.instruction] + m.array_start)
+            weights = yield from self.weights_ready.take(int(c.pop_weights_ready))
+            now = self._wait("array.weights", now, weights + m.array_start)
+            now = self._wait("array.data", now, (yield from self.data.take(c.pop_data)) + m.array_start)
+            now = self._wait("array.credit", now, (yield from self.accumulators.room(c.words)) + m.array_start)
+            steps = math.ceil(c.k * m.array_interval * m.ii)
+            now = self._wait("array.drain", now, times.drain_free(steps))
+            first = times.begin(now, steps, c.words)
             if c.push_weights_free:
-                self.weights_free.put(first - self.model.array_depth + self.model.token_latency)
+                self.weights_free.put(now + steps + m.token_latency)
             self.trips["array_mac"] += c.k
             self.trips["array_drain"] += c.words
             self.accumulators.send(first, c.words)
-            self._done("array", c.instruction, steps, drained)
-        return drained
+            self._done("array", c.instruction, steps, times.drained)
+        return times.drained
 
     def _vector(self) -> Waiting:
         now = 0

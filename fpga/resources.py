@@ -2,12 +2,14 @@
 """Resource model: DSPs, memories, LUTs and registers of the engine on a board, counted from its shape. Modelled.
 
 Three tables: multipliers (one row a product of docs/quantization.md, with the operand widths of the kernels), memories
-(depth and width of docs/program.md) and logic (a constant a unit with its reason). A synthesis report replaces them.
+(depth and width of docs/program.md) and logic (the array's RTL as yosys counts it, of the others a constant a part with
+its reason). A synthesis report replaces them.
 """
 
 import math
 from dataclasses import dataclass
 
+from .array_area import array_area
 from .assumptions import assumed
 from .boards import Board
 from .instructions import (
@@ -30,7 +32,6 @@ SLOTS = 2
 KEY_VALUE_WORDS = 2 * MAX_WIDTH + 32 * MAX_ROWS  # keys, then values of 32 heads
 EMBEDDING_WORDS = MAX_WIDTH // 16 + 1
 ACCUMULATOR_BITS = 27
-STREAMED_BITS = 32  # HLS pads a lane to whole bytes of a power of two
 
 BUDGET = {"dsp": 0.90, "bram36": 0.80, "lut": 0.80}  # share of the part (design)
 
@@ -212,8 +213,8 @@ def memories(board: Board) -> tuple[Memory, ...]:
         Memory("embedding rows, a bank a lane", SLOTS * EMBEDDING_WORDS, 128, "load", copies=LANES),
         Memory(
             "accumulator stream",
-            1 << (int(assumed("accumulator_tiles")) * columns - 1).bit_length(),
-            LANES * STREAMED_BITS,
+            int(assumed("accumulator_tiles")) * columns,
+            LANES * ACCUMULATOR_BITS,
             "array",
             accesses="accumulators",
         ),
@@ -227,15 +228,11 @@ def memories(board: Board) -> tuple[Memory, ...]:
 
 
 def logic(board: Board) -> tuple[Logic, ...]:
-    """LUTs and registers, a constant a unit. Multipliers in fabric come on top (products)."""
-    dsps = LANES * board.columns // 2
-    pairs = board.columns // 2
+    """LUTs and registers: the array's as yosys counts its RTL, else a constant a part. Multipliers in fabric come on
+    top (products)."""
     shifted = 17 + 36 + 25 + 34 + 44 + 36 + 44 + 26 + 25 + 8 + 25  # bits of variable shifts a lane, Q2 to Q19
     return (
-        Logic("array", "hand-over of accumulators", 24 * dsps, 46 * dsps, "46 bits: load or shift, two a LUT"),
-        Logic("array", "operands through the array", 0, 18 * dsps, "9 bits of activation, twice: next row and skew"),
-        Logic("array", "decoding of operands", 40 * pairs, 27 * pairs, "nibbles to 27 bits a pair"),
-        Logic("array", "borrow correction, w8 sum", 90 * LANES, 120 * LANES, "23 + 26 + 30 bits of adders a lane"),
+        *(Logic("array", a.name, a.lut, a.ff, a.scales) for a in array_area(LANES, board.columns)),
         Logic("vector", "variable shifts", 2.5 * shifted * LANES, shifted * LANES, "five 2:1 levels, two a LUT"),
         Logic("vector", "rounding, clamps, sums", 900 * LANES, 1900 * LANES, "12 of 40 LUTs, sums of 136 bits"),
         Logic("vector", "softmax", 160 * LANES, 300 * LANES, "range test, maximum, distance and choice a lane"),

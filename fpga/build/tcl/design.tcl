@@ -160,6 +160,12 @@ proc add_units {} {
     give engine_clock $cell/ap_clk
     give engine_reset $cell/ap_rst_n
   }
+  foreach row $design(modules) {
+    lassign $row cell module
+    set_property -dict [lrange $row 2 end] [create_bd_cell -type module -reference $module $cell]
+    give engine_clock $cell/ap_clk
+    give engine_reset $cell/ap_rst_n
+  }
   foreach name {ap_start program_address image_address io_address instructions row_blocks} {
     expect "the width of fetch/$name" [width fetch/$name] [width engine/$name]
     join_pins engine/$name fetch/$name
@@ -170,7 +176,8 @@ proc add_units {} {
   }
 }
 
-# A FIFO for each stream, as wide as the IPs at its ends: both must agree, and their common width hold the payload.
+# A FIFO for each stream, as wide as the IPs at its ends: both must agree, and their common width hold the payload. None
+# where the table has no depth: the ends are joined.
 proc add_streams {} {
   global design
   foreach row $design(streams) {
@@ -178,6 +185,10 @@ proc add_streams {} {
     set bytes [get_property CONFIG.TDATA_NUM_BYTES [interface $producer]]
     expect "TDATA of $consumer, in bytes," [get_property CONFIG.TDATA_NUM_BYTES [interface $consumer]] $bytes
     if {8 * $bytes < $bits} {fail "TDATA of $producer has $bytes bytes, too few for $bits bits"}
+    if {$depth == 0} {
+      join_interfaces $producer $consumer
+      continue
+    }
     set fifo stream_$name
     add_ip $fifo [newest_ip xilinx.com:ip:axis_data_fifo] [list \
       CONFIG.TDATA_NUM_BYTES $bytes CONFIG.FIFO_DEPTH $depth CONFIG.FIFO_MEMORY_TYPE $memory CONFIG.IS_ACLK_ASYNC 0 \
@@ -305,8 +316,12 @@ proc check_connected {} {
       if {[llength [get_bd_nets -quiet -of_objects $clock]] == 0} {lappend open $clock}
     }
   }
-  foreach {cell top} [concat $design(units) engine engine_control] {
+  set units {engine}
+  foreach {cell top} $design(units) {lappend units $cell}
+  foreach row $design(modules) {lappend units [lindex $row 0]}
+  foreach cell $units {
     foreach input [get_bd_pins -quiet -of_objects [get_bd_cells $cell] -filter {DIR == I && INTF == FALSE}] {
+      if {[string trimleft $input /] in $design(unconnected)} continue
       if {[llength [get_bd_nets -quiet -of_objects $input]] == 0} {lappend open $input}
     }
     foreach bus [get_bd_intf_pins -quiet -of_objects [get_bd_cells $cell]] {

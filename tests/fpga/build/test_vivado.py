@@ -301,9 +301,9 @@ def test_a_report_without_its_figures_fails(place, monkeypatch):
 
 
 def test_missing_ip(place):
-    (place.out / "engine_array" / "ip" / "component.xml").unlink()
+    (place.out / "engine_vector" / "ip" / "component.xml").unlink()
     with pytest.raises(
-        VivadoFailed, match=r"no IP of engine_array \(component.xml in .*\); remedy: .*--step ip --force"
+        VivadoFailed, match=r"no IP of engine_vector \(component.xml in .*\); remedy: .*--step ip --force"
     ):
         place.build()
     assert place.scripts() == []

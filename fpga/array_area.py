@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""LUTs and registers of the array's RTL for any shape, from what yosys counts of its modules (array_area.json).
+
+The RTL repeats a few modules: a group of three cells, the end of a row, the way of one pair's weights, the way of one
+row's activations. Each is counted by itself (benchmarks/array_area.py) and taken as often as the RTL has it, so nothing
+is assumed to shrink or to grow with the array. A whole slice is counted too; it must come to the same sum.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+COUNTS = Path(__file__).with_suffix(".json")
+GROUP = 3  # columns that share a stop of the drain
+ADDRESS = 6  # bits of the address of a row's waiting sums
+LANE_BITS = 27
+
+
+@dataclass(frozen=True)
+class Area:
+    """DSPs, LUTs and registers of a part of the array, `copies` of it in all, and what it scales with."""
+
+    name: str
+    dsp: float
+    lut: float
+    ff: float
+    scales: str
+
+
+@cache
+def counts() -> dict:
+    """The committed counts: `yosys`, `modules` {name: {dsp, lut, ff}}, `delay` (of one bit, by depth), `slice`."""
+    return json.loads(COUNTS.read_text(encoding="utf-8"))
+
+
+def array_area(rows: int, columns: int) -> tuple[Area, ...]:
+    """The parts of an array of `rows` by `columns` (C, two to a DSP)."""
+    pairs = columns // 2
+    groups = -(-pairs // GROUP)
+    column_skews = [j - j // GROUP for j in range(pairs)]
+    lane_skews = range(rows)
+
+    def repeated(name: str, module: str, copies: int, scales: str, last: str = "") -> Area:
+        one = counts()["modules"][module]
+        rest = counts()["modules"][last] if last else one
+        more = copies - (rows if last else 0)
+        return Area(name, *(more * one[k] + (copies - more) * rest[k] for k in ("dsp", "lut", "ff")), scales)
+
+    def delays(name: str, bits: int, depths, scales: str) -> Area:
+        depth = counts()["delay"]
+        return Area(name, 0, *(bits * sum(depth[k][d] for d in depths) for k in ("lut", "ff")), scales)
+
+    partial = pairs % GROUP
+    return (
+        repeated(
+            "cells with their drain", "mac_group", rows * groups, "rows x columns / 3: a group of three cells",
+            f"mac_group_{partial}" if partial else "",
+        ),
+        Area("control from row to row", 0, 0, (rows - 1) * (2 * groups + 1), "rows x columns / 3: two bits a group"),
+        delays("skew of activations", 9, range(rows), "rows: shift registers as long as the row is late"),
+        repeated("activations", "activation_edge", rows, "rows"),
+        delays("skew of weights", 9, column_skews, "columns: shift registers as long as the column is late"),
+        repeated("weights to nibbles", "nibbles", pairs, "columns"),
+        repeated("ends of the rows", "drain_lane", rows, "rows: 64 waiting sums, borrow correction, w8 sum"),
+        delays("rows brought together", LANE_BITS, lane_skews, "rows: shift registers of 27 bits"),
+        Area("control of the rows' ends", 0, 0, (rows - 1) * (2 * ADDRESS + 4) + 3, "rows"),
+        _control(pairs),
+        _stream(rows),
+    )  # fmt: skip
+
+
+def _control(pairs: int) -> Area:
+    """Linear in the columns: a pulse that walks along row 0, a bit and a comparison each."""
+    few, many = (counts()["modules"][f"array_control_{n}"] for n in (12, 96))
+    lut, ff = (few[k] + (many[k] - few[k]) * (pairs - 12) / (96 - 12) for k in ("lut", "ff"))
+    return Area("commands, credit, addresses", 0, lut, ff, "once, and a pulse along the columns")
+
+
+def _stream(rows: int) -> Area:
+    """The output register of the stream is a word wide; its memory is block RAM (resources.py counts that)."""
+    one, two = (counts()["modules"][f"word_fifo_{n}"] for n in (4, 8))
+    lut, ff = (one[k] + (two[k] - one[k]) * (rows - 4) / 4 for k in ("lut", "ff"))
+    return Area("accumulator stream", 0, lut, ff, "rows: a register of 27 bits")
