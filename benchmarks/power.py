@@ -272,7 +272,11 @@ Generated: `python benchmarks/power.py`. Every figure of ours is **modelled**; n
 - The level f = {factor():.2f} is fitted on the totals of four accelerators published with all their counts on ZCU102
   and ZCU111, by least squares of the relative error. It is what they take beyond the default activity of the tools.
 - No figure of ours enters. Constants and rows were committed before our figure was first computed. After that one rule
-  was changed, against us: that the units of published designs wait now and then, as ours do.
+  was changed, against us: that the units of published designs wait now and then, as ours do. No constant has changed
+  since. What our design takes has: the array's LUTs and registers are counted by yosys in its RTL (the estimates before
+  were higher), and each memory works in its own accesses, a row of its blocks at a time (`rows_enabled` in
+  assumptions.md; before, all of the array's memories in all of its busy cycles). Both lowered our figure's watts after
+  it was known.
 
 ## Constants
 
@@ -326,7 +330,8 @@ more sentences, and the best clock is the fastest that meets timing. The same ho
 What lowers the energy of a cycle:
 
 - In the sources: memories are read only where `read_ce` is high and written where `write_ce` is (rtl/memory.v). The
-  model counts it (`memory_idle`).
+  model counts it (`memory_idle`). Of the blocks that make up a memory's depth only the one that holds the word is
+  enabled (`ram_decomp` there, to be confirmed by Vivado's report).
 - Not in the sources: a clock gate (BUFGCE) for vector unit, load and store, closed while they wait. The last column.
 - Not in the sources: the operand n1·2^23 + n0 of a DSP extends n0's sign over 19 bits, which change all together. In
   the committed model {packed:.1f} of its 27 bits change a step; with 8 added to n0 (1 to 15, not −7 to 7) it would be
