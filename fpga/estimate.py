@@ -110,11 +110,19 @@ def array_waits(timing: Timing) -> dict[str, float]:
     return waits | {"at the ends of the pass": max(1 - busy - sum(waits.values()), 0.0)}
 
 
+BOUND = {
+    "array": "the array",
+    "weights": "weights on their way from DDR",
+    "vector": "the vector unit",
+    "load": "parameters and embedding rows on their way from DDR",
+    "store": "traces on their way to DDR",
+}
+
+
 def bound(timing: Timing) -> str:
-    """What binds a pass: the array at work, or what it waits for longest."""
-    shares = {"the array": timing.busy["array"] / timing.cycles} | array_waits(timing)
-    found = max(shares, key=shares.__getitem__)
-    return found if found == "the array" else f"the array waits {found}"
+    """What binds a pass: the unit that works the greatest share of it, and that share."""
+    unit = max(timing.busy, key=timing.busy.__getitem__)
+    return f"{BOUND[unit]} ({timing.busy[unit] / timing.cycles:.0%} busy)"
 
 
 def power_rows() -> list[dict[str, Any]]:
