@@ -101,6 +101,7 @@ def memory(compiled: Plan, streamed: Plan, sequence: int, clock_mhz: float) -> d
                 "uses": m.uses,
                 "dense_bytes": m.dense_bytes,
                 "bytes": m.bytes,
+                "words": m.words,
                 "compressed": m.compressed,
                 "place": "resident" if m.resident is not None else "DDR",
                 "word": m.resident,

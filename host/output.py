@@ -213,11 +213,10 @@ def _print_memory(memory: Mapping[str, Any]) -> None:
 
 
 def placement_lines(matrices: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """A line for each run of matrices that have the same place for the same reason."""
+    """A line for each run of matrices that lie alike; why they are not on chip is said of the smallest."""
     runs: list[list[Mapping[str, Any]]] = []
     for matrix in matrices:
-        alike = runs and all(runs[-1][0][key] == matrix[key] for key in ("place", "compressed", "uses"))
-        if alike and (matrix["place"] == "resident" or len(runs[-1]) > 1 or runs[-1][0]["why"] == matrix["why"]):
+        if runs and all(runs[-1][0][key] == matrix[key] for key in ("place", "compressed", "uses")):
             runs[-1].append(matrix)
         else:
             runs.append([matrix])
@@ -225,7 +224,8 @@ def placement_lines(matrices: Iterable[Mapping[str, Any]]) -> Iterator[str]:
         names = run[0]["name"] if len(run) == 1 else f"{run[0]['name']} .. {run[-1]['name']}"
         form = "compressed" if run[0]["compressed"] else "as they are"
         stored, uses = sum(m["bytes"] for m in run) / 1e6, run[0]["uses"]
-        why = f": {run[0]['why']}" if run[0]["why"] else ""
+        smallest = min(run, key=lambda matrix: matrix["words"])
+        why = f": {smallest['name']} {smallest['why']}" if smallest["why"] else ""
         place = "on chip" if run[0]["place"] == "resident" else "in DDR"
         yield f"{names:30} {stored:7.3f} MB {form}, {place}, used by {uses} layer{'s' * (uses > 1)}{why}"
 

@@ -526,6 +526,36 @@ class TestEstimate:
         code, out, _ = call("estimate", "--artifact", artifact, "--seq", "20", "--json")
         assert code == 0 and json.loads(out)["model"] == artifact
 
+    def test_clocks_lengths_and_what_binds_them(self, call):
+        code, out, _ = call("estimate", "--model", "bert-base", "--board", "zcu111", "--json")
+        extra = json.loads(out)["extra"]
+        assert code == 0 and [row["clock_mhz"] for row in extra["clocks"]] == [200, 250, 300]
+        latencies = [row["latency_ms"] for row in extra["clocks"]]
+        assert latencies == sorted(latencies, reverse=True)
+        assert [row["tokens"] for row in extra["lengths"]] == [16, 32, 64, 128]
+        assert extra["lengths"][0]["bound"].startswith("weights on their way from DDR")
+        assert extra["lengths"][-1]["bound"].startswith("the array (")
+        for row in extra["clocks"]:
+            low, high = row["fps_per_w_range"]
+            assert low < row["fps_per_w"] < high
+
+    def test_weights_that_stay_on_chip_and_why_others_do_not(self, call):
+        arguments = ("--model", "albert-base", "--density", "0.5")
+        on_chip = call("estimate", *arguments, "--board", "zcu111")[1]
+        assert "  layers.0.q .. layers.0.ffn2      2.700 MB compressed, on chip, used by 12 layers\n" in on_chip
+        assert "  read a sentence: 1.73 MB, 34.12 MB with nothing on chip (modelled)\n" in on_chip
+        in_ddr = call("estimate", *arguments, "--board", "zcu102")[1]
+        assert "in DDR, used by 12 layers: layers.0.o needs 3516 words of the resident memory, 716 of 11264" in in_ddr
+        memory = json.loads(call("estimate", *arguments, "--board", "zcu111", "--json")[1])["extra"]["memory"]
+        assert memory["bytes_read_a_sentence"] < memory["bytes_read_a_sentence_streamed"] / 10
+        assert memory["resident_words"] == sum(m["words"] for m in memory["matrices"]) <= memory["resident_capacity"]
+        assert memory["weights_stored_bytes"] < 0.78 * memory["weights_dense_bytes"]
+
+    @pytest.mark.parametrize("density", ["0", "-1", "1.5"])
+    def test_a_density_that_is_none(self, call, artifact, density):
+        refused(call("estimate", "--model", "bert-base", "--density", density), "--density is above 0, at most 1")
+        refused(call("estimate", "--artifact", artifact, "--density", "0.5"), "an artifact has a density of its own")
+
     def test_refused(self, call, artifact):
         refused(call("estimate"), "give either --model or --artifact")
         refused(call("estimate", "--model", "bert-base", "--artifact", artifact), "give either --model or --artifact")
