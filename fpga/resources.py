@@ -174,8 +174,8 @@ def memories(board: Board) -> tuple[Memory, ...]:
 
 
 def logic(board: Board) -> tuple[Logic, ...]:
-    """LUTs and registers: the array's as yosys counts its RTL, else a constant a part. Multipliers in fabric come on top
-    (products)."""
+    """LUTs and registers: the array's as yosys counts its RTL, else a constant a part. Multipliers in fabric come on
+    top (products)."""
     masters = board.ports + 1
     shifted = 17 + 36 + 25 + 34 + 44 + 36 + 44 + 26 + 25 + 8 + 25  # bits of variable shifts a lane, Q2 to Q19
     return (

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from fake_vitis import UNIFIED, calls, install
-from zynqbert.fpga.build import tools
 from zynqbert.fpga.block_design import UNITS as IPS
+from zynqbert.fpga.build import tools
 from zynqbert.fpga.build.source import UNITS
 from zynqbert.fpga.manifest import check_files, load_manifest
 from zynqbert.host import cli
