@@ -4,6 +4,7 @@
 # make mutants apply the committed defects one by one: each must fail its test
 # make lint    ruff
 # make wheel   the package for a board, in build/wheel/
+# make sparsity  prune, train and measure it at other densities (after make artifact; about an hour; resumes likewise)
 # make artifact  fine-tune, quantize, train and measure the committed model again (about 40 minutes; resumes where it was cut)
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
@@ -34,6 +35,13 @@ artifact: .venv/ready
 	cp -r build/movie-reviews/artifact artifacts/movie-reviews
 	cp build/movie-reviews/train.json artifacts/movie-reviews.train.json
 	cp build/movie-reviews/float/finetune.json artifacts/movie-reviews.finetune.json
+
+sparsity: .venv/ready
+	.venv/bin/zynqbert train recipes/movie-reviews-sparse.toml --resume
+	.venv/bin/zynqbert sparsity build/movie-reviews/float --trained build/movie-reviews-sparse/artifact --resume
+	cp build/movie-reviews-sparse/train.json artifacts/movie-reviews-sparse.train.json
+	cp build/sparsity/sparsity.json artifacts/movie-reviews.sparsity.json
+	cp build/sparsity/sparsity.svg artifacts/movie-reviews.sparsity.svg
 
 # Stale files of an earlier build would be packed too.
 wheel: .venv/ready
@@ -70,4 +78,4 @@ endef
 clean:
 	rm -rf .venv .venv-demo build *.egg-info .pytest_cache .ruff_cache
 
-.PHONY: demo test proofs mutants artifact wheel lint clean
+.PHONY: demo test proofs mutants artifact sparsity wheel lint clean

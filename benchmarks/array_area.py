@@ -32,10 +32,10 @@ MODULES = {
     "activation_edge": ("activation_edge", {}),
     "nibbles": ("nibbles", {}),
     "drain_lane": ("drain_lane", {"SKEW": 0}),
-    "array_control_12": ("array_control", {"PAIRS": 12, "WORDS": 48}),
-    "array_control_96": ("array_control", {"PAIRS": 96, "WORDS": 384}),
-    "word_fifo_4": ("word_fifo", {"WIDTH": 108, "DEPTH": 48}),
-    "word_fifo_8": ("word_fifo", {"WIDTH": 216, "DEPTH": 48}),
+    "array_control_12": ("array_control", {"PAIRS": 12, "WORDS": 96}),
+    "array_control_96": ("array_control", {"PAIRS": 96, "WORDS": 768}),
+    "word_fifo_4": ("word_fifo", {"WIDTH": 108, "DEPTH": 96}),
+    "word_fifo_8": ("word_fifo", {"WIDTH": 216, "DEPTH": 96}),
 }
 
 

@@ -34,6 +34,13 @@ def counts() -> dict:
     return json.loads(COUNTS.read_text(encoding="utf-8"))
 
 
+def delay(kind: str, depth: int) -> int:
+    """LUTs or registers of one bit's delay; one beyond the counted depths takes a shift register of 32 more a LUT."""
+    table = counts()["delay"][kind]
+    more = max(0, -(-(depth - len(table) + 1) // 32))
+    return table[depth - 32 * more] + (more if kind == "lut" else 0)
+
+
 def array_area(rows: int, columns: int) -> tuple[Area, ...]:
     """The parts of an array of `rows` by `columns` (C, two to a DSP)."""
     pairs = columns // 2
@@ -48,8 +55,7 @@ def array_area(rows: int, columns: int) -> tuple[Area, ...]:
         return Area(name, *(more * one[k] + (copies - more) * rest[k] for k in ("dsp", "lut", "ff")), scales)
 
     def delays(name: str, bits: int, depths, scales: str) -> Area:
-        depth = counts()["delay"]
-        return Area(name, 0, *(bits * sum(depth[k][d] for d in depths) for k in ("lut", "ff")), scales)
+        return Area(name, 0, *(bits * sum(delay(k, d) for d in depths) for k in ("lut", "ff")), scales)
 
     partial = pairs % GROUP
     return (

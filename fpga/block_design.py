@@ -12,7 +12,7 @@ from pathlib import Path
 from .boards import Board
 from .capabilities import CAPABILITIES
 from .clock_settings import STEPS, ClockSettings, find_settings
-from .instructions import ACTIVATION_WORDS, LANES, MAX_ENTRIES, MAX_NORM_ENTRIES
+from .instructions import ACTIVATION_WORDS, LANES, MAX_NORM_ENTRIES, WEIGHT_WORDS
 from .registers import BLOCKS, CLOCK_INPUT_MHZ, RANGE, WIZARD_OUTPUTS_MHZ, engine_id
 from .resources import ACCUMULATOR_BITS, EMBEDDING_WORDS, KEY_VALUE_WORDS, SLOTS
 
@@ -33,7 +33,7 @@ SYNTHESIS_STRATEGY = "Flow_PerfOptimized_high"
 IMPLEMENTATION_STRATEGY = "Performance_ExplorePostRoutePhysOpt"
 
 # Cells of the units: the name in the block design, and the top function that the IP is made of.
-UNITS = {name: f"engine_{name}" for name in ("fetch", "load", "vector", "store")}
+UNITS = {name: f"engine_{name}" for name in ("fetch", "load", "weights", "expand", "vector", "store")}
 # Units that are RTL: the cell and its module.
 MODULES = {"array": "engine_array"}
 IP_LIBRARY = "zynqbert.org:hls"
@@ -41,10 +41,11 @@ PORT_BITS = 128
 MAX_GROUPS = 3  # key/value ports that the array has
 
 # Fields of the commands (kernels/commands.hpp; a test sums them) and words of the streams, bits.
-COMMAND_BITS = {"load": 89, "array": 64, "vector": 90, "store": 73}
+COMMAND_BITS = {"load": 86, "weights": 128, "expand": 27, "array": 77, "vector": 92, "store": 73}
 TOKEN_BITS = 1
+SEGMENT_BITS, FAULT_BITS = 15, 20
 # Depths of kernels/config.hpp; axis_data_fifo takes powers of two from 16 on.
-COMMAND_DEPTH, TOKEN_DEPTH, STORED_DEPTH = 64, 16, 32
+COMMAND_DEPTH, TOKEN_DEPTH, STORED_DEPTH, MASK_DEPTH, VALUE_DEPTH = 64, 16, 32, 64, 128
 FIFO_MIN_DEPTH = 16
 LUT_RAM_BITS = 16_384  # a FIFO of more bits than this takes block RAM
 
@@ -132,10 +133,10 @@ class BlockDesign:
 
     @property
     def unconnected(self) -> tuple[str, ...]:
-        """Interfaces and inputs of the units that stay open: load's memory ports and the array's key/value ports that
-        the board has no columns for, and the handshake that fetch and engine_control join pin by pin."""
+        """Interfaces and inputs of the units that stay open: memory ports for weights and the array's key/value ports
+        that the board has no columns for, and the handshake that fetch and engine_control join pin by pin."""
         used = {master for port in self.ports for master in port.masters}
-        masters = (f"load/m_axi_hp{n}" for n in range(6) if f"load/m_axi_hp{n}" not in used)
+        masters = (f"weights/m_axi_hp{n}" for n in range(6) if f"weights/m_axi_hp{n}" not in used)
         return ("fetch/ap_ctrl", *masters, *(f"array/key_value_{n}_q0" for n in range(self.board.groups, MAX_GROUPS)))
 
 
@@ -161,8 +162,8 @@ def streams(board: Board) -> tuple[Stream, ...]:
         for unit, bits in COMMAND_BITS.items()
     )
     tokens = (
-        ("weights_ready", "load", "array"),
-        ("weights_free", "array", "load"),
+        ("weights_ready", "expand", "array"),
+        ("weights_free", "array", "weights"),
         ("parameters_ready", "load", "vector"),
         ("parameters_free", "vector", "load"),
         ("data_ready", "vector", "array"),
@@ -173,6 +174,13 @@ def streams(board: Board) -> tuple[Stream, ...]:
         *(Stream(name, f"{giver}/{name}", f"{taker}/{name}", TOKEN_BITS, TOKEN_DEPTH) for name, giver, taker in tokens),
         # The array's RTL holds this stream's words itself: it has to count them.
         Stream("accumulators", "array/accumulators", "vector/accumulators", LANES * ACCUMULATOR_BITS, 0),
+        Stream("segments", "weights/segments", "expand/segments", SEGMENT_BITS, TOKEN_DEPTH),
+        Stream("faults", "weights/faults", "fetch/faults", FAULT_BITS, TOKEN_DEPTH),
+        *(
+            Stream(f"{name}_{port}", f"weights/{name}_{port}", f"expand/{name}_{port}", PORT_BITS, depth)
+            for name, depth in (("masks", MASK_DEPTH), ("values", VALUE_DEPTH))
+            for port in range(board.ports)
+        ),
         Stream("stored", "vector/stored", "store/words", LANES * 16, STORED_DEPTH),
     )
 
@@ -180,20 +188,17 @@ def streams(board: Board) -> tuple[Stream, ...]:
 def memories(board: Board) -> tuple[MemoryBank, ...]:
     """The memories between the units, a bank each, in the order of the tops' partitions.
 
-    URAM, where the part has it, holds weights and activations; keys and values as well would need 81 of 80.
+    Block RAM: URAM, where the part has it, holds the resident weights, a memory of their unit alone.
     """
-    deep = "ultra" if board.uram else "block"
-    embedding = SLOTS * -(-EMBEDDING_WORDS // 2)
-    banks = [MemoryBank("weights", "load/weights", "array/weights", SLOTS * MAX_ENTRIES, board.columns * 4, deep)]
+    banks = [MemoryBank("weights", "expand/weights", "array/weights", WEIGHT_WORDS, board.columns * 4, "block")]
     for bank in range(2):
         name = f"parameters_{bank}"
         banks.append(MemoryBank(name, f"load/{name}", f"vector/{name}", SLOTS * MAX_NORM_ENTRIES // 2, 64, "block"))
     for lane in range(LANES):
-        for bank in range(2):
-            name = f"embedding_{lane}_{bank}"
-            banks.append(MemoryBank(name, f"load/{name}", f"vector/{name}", embedding, 128, "block"))
+        name = f"embedding_{lane}"
+        banks.append(MemoryBank(name, f"load/{name}", f"vector/{name}", SLOTS * EMBEDDING_WORDS, 128, "block"))
     banks.append(
-        MemoryBank("activations", "vector/activations", "array/activations", ACTIVATION_WORDS, LANES * 8, deep)
+        MemoryBank("activations", "vector/activations", "array/activations", ACTIVATION_WORDS, LANES * 8, "block")
     )
     for group in range(board.groups):
         name = f"key_value_{group}"
@@ -202,9 +207,11 @@ def memories(board: Board) -> tuple[MemoryBank, ...]:
 
 
 def ports(board: Board) -> tuple[MemoryPort, ...]:
-    """The PS's memory ports in use."""
-    weights = (MemoryPort(name, (f"load/m_axi_hp{n}",)) for n, name in enumerate(board.weight_ports))
-    return (*weights, MemoryPort(board.shared_port, ("fetch/m_axi_hp0", "store/m_axi_hp0")))
+    """The PS's memory ports in use: weights each have one, of which load shares the first."""
+    found = []
+    for n, name in enumerate(board.weight_ports):
+        found.append(MemoryPort(name, (f"weights/m_axi_hp{n}", *(["load/m_axi_hp0"] if n == 0 else []))))
+    return (*found, MemoryPort(board.shared_port, ("fetch/m_axi_hp0", "store/m_axi_hp0")))
 
 
 def ps_settings(design: BlockDesign) -> dict[str, object]:

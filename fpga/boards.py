@@ -20,6 +20,7 @@ class Board:
     board_part: str = ""  # the vendor's board files, of any version; they bring the PS's settings (DDR, MIO)
     weight_ports: tuple[str, ...] = ()  # ports of the PS that bring weights, one to each of load's
     shared_port: str = ""  # the port of the PS that fetch and store share
+    resident_words: int = 0  # of weights that stay on chip, a beat of every weight port each (kResidentWords)
 
     @property
     def groups(self) -> int:
@@ -47,11 +48,11 @@ BOARDS = {
     for board in (
         Board(
             "zcu102", "xczu9eg-ffvb1156-2-e", 128, 2520, 912, 0, 274_080, 548_160, (250, 300, 200, 150, 100),
-            "xilinx.com:zcu102:part0", ("HP0", "HP1", "HP2", "HP3"), "HPC0",
+            "xilinx.com:zcu102:part0", ("HP0", "HP1", "HP2", "HP3"), "HPC0", 11264,
         ),
         Board(
             "zcu111", "xczu28dr-ffvg1517-2-e", 192, 4272, 1080, 80, 425_280, 850_560, (250, 300, 200, 150, 100),
-            "xilinx.com:zcu111:part0", ("HP0", "HP1", "HP2", "HP3", "HPC0", "HPC1"), "LPD",
+            "xilinx.com:zcu111:part0", ("HP0", "HP1", "HP2", "HP3", "HPC0", "HPC1"), "LPD", 29696,
         ),
     )
 }  # fmt: skip

@@ -1,12 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Constants of the power model, each with a range and where it comes from, and the published rows that calibrate it.
+"""Constants of the power model, each with a range and where it comes from.
 
-Tags: [P] published, [D] derived from published figures, [U] an engineer's estimate that no source at hand confirms. Of
-the dynamic energies only the ratios are taken from here: one factor, fitted on published accelerators, scales them all
-(power.py).
+Tags: [P] published, [D] derived from published figures, [U] an engineer's estimate that no source at hand confirms.
+
+The dynamic energies are computed here from the vendor's reports of published.py by one rule for all of them: joules a
+cycle and piece at 0.85 V, the mean over a family's reports, the geometric mean over families; the range is from the
+least to the greatest of the reports. Their level is then fitted on published accelerators (power.py), so that only
+their ratios are taken from here.
 """
 
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+
+from .published import NOMINAL_V, REPORTS, STATIC_DIFFERENCE, Report, kcells
 
 
 @dataclass(frozen=True)
@@ -21,109 +28,124 @@ class Constant:
     source: str
 
 
+# A DSP or memory loads the clock as so many registers, and a DSP has nets in the fabric as so many LUTs. Both make the
+# reports of one family, of 15 and of 62 LUTs a DSP, agree [D].
+BLOCK_CLOCK, DSP_NETS = 12.0, 8.5
+
+PIECES: dict[str, tuple[str, Callable[[Report], float], str]] = {
+    "dsp_pj": ("dsp_w", lambda r: r.dsp, "pJ per cycle"),
+    "lut_pj": ("fabric_w", lambda r: r.lut + DSP_NETS * r.dsp, "pJ per cycle"),
+    "ff_pj": ("clocks_w", lambda r: r.ff + BLOCK_CLOCK * (r.dsp + r.bram36 + r.uram), "pJ per cycle"),
+    "bram36_pj": ("bram36_w", lambda r: r.bram36, "pJ per cycle"),
+    "uram_pj": ("uram_w", lambda r: r.uram, "pJ per cycle"),
+}
+
+
+def picojoules(name: str, reports: Iterable[Report] = REPORTS) -> dict[Report, float]:
+    """pJ a cycle and piece at 0.85 V in each of the reports that tell of `name`, a key of PIECES."""
+    field, count, _ = PIECES[name]
+    return {
+        r: watts / (r.clock_mhz * 1e6 * count(r)) * (NOMINAL_V / r.vccint) ** 2 * 1e12
+        for r in reports
+        if (watts := getattr(r, field)) is not None
+    }
+
+
+def over_families(found: dict[Report, float], *others: float) -> float:
+    """The geometric mean over families (and `others`), of the means over each family's reports."""
+    families: dict[str, list[float]] = {}
+    for report, value in found.items():
+        families.setdefault(report.family, []).append(value)
+    means = [sum(values) / len(values) for values in families.values()] + list(others)
+    return math.exp(sum(math.log(mean) for mean in means) / len(means))
+
+
+def static_mw_per_kcell(reports: Iterable[Report] = REPORTS) -> dict[Report, float]:
+    """Static power of the programmable logic in each report, mW per thousand system logic cells."""
+    return {r: r.static_w * 1e3 / kcells(r.part) for r in reports if r.static_w is not None}
+
+
+def energies(reports: Sequence[Report] = REPORTS) -> dict[str, float]:
+    """The constants that `reports` tell, by name."""
+    found = {name: over_families(picojoules(name, reports)) for name in PIECES}
+    static = over_families(static_mw_per_kcell(reports), STATIC_DIFFERENCE * 1e3)
+    return found | {"static_mw_per_kcell": static}
+
+
+def _from_reports() -> tuple[Constant, ...]:
+    values = energies()
+    what = {
+        "dsp_pj": "a DSP48E2 with operands of at most 18 by 12 bits",
+        "lut_pj": f"a LUT, the nets and what else is in its CLB; a DSP's nets count as {DSP_NETS:g} LUTs",
+        "ff_pj": f"a register's share of the clock tree; a DSP or memory counts as {BLOCK_CLOCK:g} registers",
+        "bram36_pj": "a BRAM36 at the enable and toggle rates that the tool assumes",
+        "uram_pj": "a URAM, likewise",
+    }
+    rows = []
+    for name, (_, _, unit) in PIECES.items():
+        found = picojoules(name)
+        names = ", ".join(dict.fromkeys(r.family for r in found))
+        rows.append(
+            Constant(
+                name,
+                values[name],
+                min(found.values()),
+                max(found.values()),
+                unit,
+                f"[D] {what[name]}: {len(found)} reports ({names})",
+            )
+        )
+    static = [*static_mw_per_kcell().values(), STATIC_DIFFERENCE * 1e3]
+    rows.append(
+        Constant(
+            "static_mw_per_kcell",
+            values["static_mw_per_kcell"],
+            min(static),
+            max(static),
+            "mW per thousand system logic cells",
+            f"[D] {len(static) - 1} reports, and XCZU19EG less XCZU2EG (Xilinx wiki)",
+        )
+    )
+    return tuple(rows)
+
+
 CONSTANTS: tuple[Constant, ...] = (
+    *_from_reports(),
     Constant(
-        "static_mw_per_kcell", 0.817, 0.5, 1.4, "mW per thousand system logic cells",
-        "[D] XCZU19EG (1,143 k) draws 850 mW more than XCZU2EG (103 k): Xilinx wiki, Power Optimization Guide for Zynq "
-        "UltraScale+ MPSoC. Cell counts: DS891.",
-    ),
-    Constant(
-        "ps_w", 2.4, 1.8, 3.0, "W",
-        "[U] four A53 at 1.2 GHz with Linux, DDR4 controller and PHY; what vendor reports commonly give for the PS. "
-        "Board: sum of the PS rails.",
+        "ps_w", 2.77, 0.77, 3.3, "W",
+        "[P] PS8 2.67 W and its static power 0.10 W with ZCU104's preset, four A53 and 64-bit DDR4 (HGTXR); low: an "
+        "RFSoC 4x2's report, 0.67 W and 0.10; high [U]. Board: sum of the PS rails.",
     ),
     Constant(
         "ddr_pj_per_byte", 60, 30, 120, "pJ/byte",
-        "[U] 7.5 pJ a bit in controller and PHY on the PS rails; the DRAM chips' own rail is not counted.",
+        "[U] 7.5 pJ a bit in controller and PHY on the PS rails, above what ps_w has; the DRAM chips' own rail is not "
+        "counted.",
     ),
     Constant(
-        "dsp_pj", 4.0, 2.7, 6.0, "pJ per working cycle",
-        "[U] one DSP48E2 with 27-bit operands and its nets, 0.85 V.",
+        "dsp_wide", 1.25, 1.0, 1.43, "",
+        "[P] a DSP of 27 by 18 bits against one of 12 by 12: UG440, DSP sheet. Ours, packed, counts this; int8 and "
+        "8 by 4 count 1.",
     ),
     Constant(
-        "dsp_narrow", 0.8, 0.7, 1.0, "",
-        "[P] a DSP of 12 by 12 bits against 27 by 18: UG440, DSP sheet. Ours counts 1, FQ-BERT's 8 by 4 this.",
+        "dsp_idle", 0.205, 0.1, 0.35, "",
+        "[D] a DSP whose operands stand still, as a share of one at the tool's default activity: 0.157 of 0.767 W with "
+        "every net at zero toggle (Nero7991/llm.vhdl, build 18). Range [U].",
     ),
     Constant(
-        "lut_pj", 0.08, 0.053, 0.12, "pJ per cycle",
-        "[U] one LUT and its routing at a toggle rate of 12.5 %, the default of UG440.",
+        "lut_idle", 0.15, 0.0, 0.3, "",
+        "[U] fabric of a unit that waits. 0.002 where every net stands still (the same report), but a unit's inputs "
+        "come from others that work.",
     ),
     Constant(
-        "ff_pj", 0.02, 0.013, 0.03, "pJ per cycle",
-        "[U] one register and its share of the clock tree.",
+        "memory_idle", 0.1, 0.0, 0.46, "",
+        "[U] a memory that is not read: read_ce and write_ce of rtl/memory.v are low then. High [D]: enables held high "
+        "(0.312 of 0.679 W, the same report).",
     ),
     Constant(
-        "bram36_pj", 12.0, 8.0, 18.0, "pJ per working cycle",
-        "[U] one BRAM36 read and written.",
-    ),
-    Constant(
-        "uram_pj", 24.0, 16.0, 36.0, "pJ per working cycle",
-        "[U] one URAM: eight times the bits of a BRAM36, 72 of them at a time.",
-    ),
-    Constant(
-        "idle", 0.3, 0.1, 0.5, "",
-        "[U] what a unit that waits still switches, as a share of what it switches at work; nothing is clock-gated.",
+        "row_utilization", 0.764, 0.5, 1.0, "",
+        "[D] share of the cycles in which the units of a published design work, where its source does not tell: the "
+        "mean of FQ-BERT's two. High: a tool's default activity, which knows no cycle of rest. Low [U].",
     ),
 )  # fmt: skip
 
 VALUES = {c.name: c.value for c in CONSTANTS}
-
-# Thousands of system logic cells [P: DS891, DS889].
-KCELLS = {"xczu9eg": 600, "xczu28dr": 930}
-
-
-def kcells(part: str) -> int:
-    """Thousands of system logic cells of a part; KeyError if it is not known."""
-    return KCELLS[part.split("-")[0]]
-
-
-@dataclass(frozen=True)
-class PublishedPower:
-    """A published accelerator whose watts calibrate or check the model.
-
-    `utilization`: share of the cycles in which a DSP works. `calibrates`: every figure but the utilization is read in
-    the paper; the others' fabric is guessed and they only widen the range.
-    """
-
-    name: str
-    part: str
-    watts: float
-    clock_mhz: float
-    dsp: float
-    lut: float
-    ff: float
-    bram36: float
-    utilization: float
-    ddr_gb_s: float
-    calibrates: bool
-    source: str
-
-
-# FQ-BERT's LUTs, registers and BRAM36 a DSP on ZCU102, for rows that do not publish theirs [U].
-_LUT_PER_DSP, _FF_PER_DSP, _BRAM_PER_DSP = 123157 / 1751, 124433 / 1751, 419 / 1751
-
-
-def _guessed(name: str, watts: float, clock_mhz: float, dsp: float, ddr_gb_s: float, source: str) -> PublishedPower:
-    fabric = (dsp * _LUT_PER_DSP, dsp * _FF_PER_DSP, dsp * _BRAM_PER_DSP)
-    return PublishedPower(name, "xczu9eg", watts, clock_mhz, dsp, *fabric, 1.0, ddr_gb_s, False, source)
-
-
-PUBLISHED: tuple[PublishedPower, ...] = (
-    PublishedPower(
-        "FQ-BERT ZCU102 (8,16)", "xczu9eg", 9.8, 214, 1751, 123157, 124433, 419, 0.795, 0.97, True,
-        "[P] arXiv 2103.02800; utilization and traffic [D]: 11.47 G products, 42.5 MB of weights, 1536 multipliers, "
-        "43.89 ms",
-    ),
-    PublishedPower(
-        "FQ-BERT ZCU111 (16,16)", "xczu28dr", 13.2, 214, 3287, 189724, 201469, 339.5, 0.733, 1.79, True,
-        "[P] arXiv 2103.02800, URAM not counted; utilization and traffic [D]: 3072 multipliers, 23.79 ms",
-    ),
-    _guessed(
-        "EfficientViT ZCU102", 780.2 / 105.1, 200, 780.2 / 2 / 0.2 / 2, 1.0,
-        "[D] arXiv 2403.20230: 780.2 GOPS at 105.1 GOPS/W; two int8 products a DSP; fabric and traffic [U]",
-    ),
-    _guessed(
-        "HeatViT ZCU102, DeiT-S", 1e3 / 9.15 / 10.2, 300, 4.6e9 / 9.15e-3 / 300e6, 1.0,
-        "[D] arXiv 2211.08110: 9.15 ms, 10.2 fps/W; dense 4.6 G products, one a DSP; fabric and traffic [U]",
-    ),
-)  # fmt: skip

@@ -13,18 +13,30 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .assumptions import DEPTHS, assumed
 from .boards import Board
 from .cycle_array import ArrayTimes
 from .cycle_streams import Accumulators, CycleModelDeadlock, Tokens, Waiting
-from .expansion import Expansion, Load, LoadCommand, StoreCommand, Vector, VectorCommand, expand
-from .instructions import BEAT_BYTES, INSTRUCTION_BYTES, LANES, Gemm, Instruction
+from .directory import Directory
+from .expansion import expand
+from .instructions import (
+    BEAT_BYTES,
+    INSTRUCTION_BYTES,
+    LANES,
+    TO_ACTIVATION,
+    TO_KEYS,
+    TO_VALUES,
+    Gemm,
+    Instruction,
+)
+from .tile_commands import Expansion, Load, LoadCommand, Source, StoreCommand, Vector, VectorCommand, WeightsCommand
 
-UNITS = ("load", "array", "vector", "store")
+UNITS = ("load", "weights", "array", "vector", "store")
 TABLE_BEATS = 16
+OPERANDS = (Vector.SCORES, Vector.CONTEXT, Vector.NORM, Vector.GATHER)  # what they make the array reads
 
 
 @dataclass(frozen=True)
@@ -75,6 +87,7 @@ class Timing:
     `busy`: cycles each unit works. `stall`: cycles it waits, by "unit.reason". `trips`: by loop name. `shares`: by kind
     of instruction; their cycles sum to `cycles`. `macs`: asked for by the program, rows padded to 32;
     `array_macs_executed`: what the array's multipliers did meanwhile, idle columns and the halves of w8 included.
+    `accesses`: words read and written, by memory.
     """
 
     cycles: int
@@ -87,6 +100,7 @@ class Timing:
     ddr_bytes_written: int
     macs: int
     array_macs_executed: int
+    accesses: dict[str, int]
 
     @property
     def seconds(self) -> float:
@@ -95,14 +109,20 @@ class Timing:
 
 
 def simulate(
-    program: Sequence[Instruction], row_blocks: int, board: Board, clock_mhz: float, model: Model | None = None
+    program: Sequence[Instruction],
+    row_blocks: int,
+    board: Board,
+    clock_mhz: float,
+    model: Model | None = None,
+    directories: Mapping[int, Directory] | None = None,
+    gathers: Mapping[tuple[int, int], tuple[int, int]] | None = None,
 ) -> Timing:
     """Time of one pass of `row_blocks` (1 .. 4) row blocks through `program` on `board` at `clock_mhz`.
 
-    Raises CycleModelDeadlock where the program's tokens do not balance, ValueError where a tile is wider than the
-    array.
+    `directories` and `gathers` as in expansion.expand. Raises CycleModelDeadlock where the program's tokens do not
+    balance, ValueError where a tile is wider than the array.
     """
-    expansion = expand(tuple(program), row_blocks, board.columns)
+    expansion = expand(tuple(program), row_blocks, board.columns, directories, gathers)
     for c in expansion.array:
         columns = board.columns // 2 if c.w8 else board.columns
         if c.words > columns:
@@ -129,7 +149,13 @@ class _Pass:
         self.steps = 0
 
     def run(self) -> Timing:
-        units = {"load": self._load(), "array": self._array(), "vector": self._vector(), "store": self._store()}
+        units = {
+            "load": self._load(),
+            "weights": self._weights(),
+            "array": self._array(),
+            "vector": self._vector(),
+            "store": self._store(),
+        }
         while units:
             before = self.steps, len(self.accumulators.read_words)
             for name in list(units):
@@ -153,19 +179,24 @@ class _Pass:
 
     def _issue_times(self) -> list[int]:
         """When fetch begins to send the commands of each instruction: it reads one, sends them, reads the next; those
-        of a GEMM once it has read the one after it."""
-        streams = (self.expansion.load, self.expansion.array, self.expansion.vector, self.expansion.store)
-        sent = [Counter(c.instruction for c in stream) for stream in streams]
-        read = self._cycles(self.model.axi_read_latency_ns * 1e-9) + INSTRUCTION_BYTES // BEAT_BYTES
-        now, issued, waiting = self.model.start_done_cycles, [], False
+        of a GEMM once it has read the one after it, those of an attention's GEMMs with the attention's."""
+        e = self.expansion
+        sent = [Counter(c.instruction for c in stream) for stream in (e.load, e.weights, e.array, e.vector, e.store)]
+        latency = self._cycles(self.model.axi_read_latency_ns * 1e-9)
+        now, issued, waiting = self.model.start_done_cycles, [], []
         count = max(len(self.program), 1)
         for index in range(count):
-            now += read
+            now += latency + INSTRUCTION_BYTES // BEAT_BYTES
             held = index + 1 < count and isinstance(self.program[index], Gemm)
-            for sending in range(index - waiting, index + 1 - held):
+            waiting.append(index)
+            if held and self.program[index].grouped:
+                continue
+            for sending in waiting[: len(waiting) - held]:
+                if sending in e.directory_tiles:
+                    now += latency + e.directory_tiles[sending]
                 issued.append(now)
                 now += self.model.fetch_command_cycles * max(counts[sending] for counts in sent)
-            waiting = held
+            waiting = waiting[len(waiting) - held :]
         return issued
 
     def _wait(self, reason: str, now: int, ready: int) -> int:
@@ -178,7 +209,7 @@ class _Pass:
         self.steps += 1
         self.busy[instruction][unit] += busy
         self.last[unit] = end
-        if unit != "load":  # loads run ahead; what they delay shows in the units that wait for them
+        if unit not in ("load", "weights"):  # they run ahead; what they delay shows in the units that wait for them
             self.finish[instruction] = max(self.finish[instruction], end)
 
     # Units
@@ -187,31 +218,55 @@ class _Pass:
         now = 0
         for c in self.expansion.load:
             now = max(now, self.issued[c.instruction]) + self.model.command_overhead
-            free = max((yield from self.weights_free.take(c.pop_weights_free)), 0)
-            free = max((yield from self.parameters_free.take(c.pop_parameters_free)), free)
-            now = self._wait("load.slot", now, free)
+            now = self._wait("load.slot", now, (yield from self.parameters_free.take(c.pop_parameters_free)))
             cycles = self._load_cycles(c)
             now += cycles
             self._done("load", c.instruction, cycles, now)
-            if c.kind is Load.WEIGHTS:
-                self.weights_ready.put(now + self.model.token_latency)
-            elif c.kind is not Load.DRAIN:
+            if c.kind is not Load.DRAIN:
                 self.parameters_ready.put(now + self.model.token_latency)
         return now
 
+    def _burst(self, beats: int, ports: int) -> int:
+        """Cycles of `beats` beats on each of `ports` ports: the ports bind, one beat a cycle each, or the DDR."""
+        return max(
+            math.ceil(beats * BEAT_BYTES / self.model.port_bytes) * self.model.ii,
+            self._cycles(ports * beats * BEAT_BYTES / self.model.ddr_bytes_per_second),
+        )
+
     def _load_cycles(self, c: LoadCommand) -> int:
-        """Latency, then what binds: the ports, one beat a cycle each, or the DDR they share."""
         if c.kind is Load.DRAIN:
             return 0
         name = f"load_{c.kind.value}"
-        burst = max(
-            math.ceil(c.beats * BEAT_BYTES / self.model.port_bytes) * self.model.ii,
-            self._cycles(c.ports * c.beats * BEAT_BYTES / self.model.ddr_bytes_per_second),
-        )
         self.trips[name] += c.rows * c.beats
         latency = self._cycles(self.model.axi_read_latency_ns * 1e-9)
-        waits = 1 if self.model.gather_overlap else c.rows
-        return waits * latency + c.rows * burst + self.model.depths[name] - 1
+        finding = self._loop("load_neighbours", LANES) if c.kind is Load.EMBEDDING else 0
+        waits = 1 if self.model.gather_overlap else c.bursts
+        between = (c.bursts - (not finding)) * self.model.loop_overhead
+        return finding + between + waits * latency + self._burst(c.rows * c.beats, 1) + self.model.depths[name] - 1
+
+    def _weights(self) -> Waiting:
+        """Weights and, right behind it, expand: they hold each other back, so that they are timed as one."""
+        now = 0
+        for c in self.expansion.weights:
+            now = max(now, self.issued[c.instruction]) + self.model.command_overhead
+            now = self._wait("weights.slot", now, (yield from self.weights_free.take(c.pop_weights_free)))
+            cycles = self._weights_cycles(c)
+            now += cycles
+            self._done("weights", c.instruction, cycles, now)
+            if c.source in (Source.MEMORY, Source.RESIDENT):
+                self.weights_ready.put(now + self.model.token_latency)
+        return now
+
+    def _weights_cycles(self, c: WeightsCommand) -> int:
+        if c.source is Source.DRAIN:
+            return 0
+        self.trips["load_weights"] += c.beats
+        self.trips["expand_words"] += c.k
+        latency = self._cycles(self.model.axi_read_latency_ns * 1e-9) if c.source is not Source.RESIDENT else 0
+        burst = c.beats * self.model.ii if c.source is Source.RESIDENT else self._burst(c.beats, c.ports)
+        between = (c.pieces - 1) * (self.model.depths["expand_words"] + self.model.loop_overhead)
+        expanding = self.model.depths["expand_words"] + c.k * self.model.ii + between if c.k else 0
+        return latency + self.model.depths["load_weights"] - 1 + max(burst, expanding)
 
     def _array(self) -> Waiting:
         m = self.model
@@ -297,6 +352,7 @@ class _Pass:
         name, trips = {
             Vector.COPY_ROWS: ("vector_copy", c.words),
             Vector.COPY_TABLE: ("vector_copy", 2 * TABLE_BEATS),
+            Vector.COPY_HEADS: ("vector_copy", c.words),
             Vector.EMBED: ("vector_embed", c.words),
             Vector.NORM: ("norm_apply", c.words),
             Vector.GATHER: ("gather", c.words),
@@ -344,11 +400,30 @@ class _Pass:
             stall=dict(self.stall),
             trips={name: self.trips[name] for name in loop_names()},
             shares={kind: Share(spans[kind], dict(work[kind])) for kind in work},
-            ddr_bytes_read=sum(c.bytes for c in self.expansion.load) + self.expansion.fetched_bytes,
+            ddr_bytes_read=sum(c.bytes for c in (*self.expansion.load, *self.expansion.weights))
+            + self.expansion.fetched_bytes,
             ddr_bytes_written=sum(c.bytes for c in self.expansion.store),
             macs=sum(c.macs for c in self.expansion.array),
             array_macs_executed=steps * self.board.peak_macs_per_cycle,
+            accesses=self._accesses(),
         )
+
+    def _accesses(self) -> dict[str, int]:
+        """Words read and written of the memories that more than one unit, or not always the same, works with."""
+        e = self.expansion
+        from_keys = sum(c.k for c in e.array if c.keys_values)
+        steps = sum(c.k for c in e.array)
+        drained = sum(c.words for c in e.array)
+        to_keys = sum(c.words for c in e.vector if c.destination in (TO_KEYS, TO_VALUES))
+        to_activations = sum(c.words for c in e.vector if c.destination == TO_ACTIVATION or c.kind in OPERANDS)
+        kept = (c.beats for c in e.weights if c.source in (Source.KEEP, Source.RESIDENT))
+        return {
+            "weights": steps - from_keys + sum(c.k for c in e.expand),
+            "activations": steps + to_activations,
+            "keys and values": from_keys + to_keys,
+            "accumulators": 2 * drained,
+            "resident": sum(kept),
+        }
 
 
 def loop_names() -> tuple[str, ...]:

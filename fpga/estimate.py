@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a model costs on a board: time, power and area of one pass. All of it modelled."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .boards import Board
 from .clocking import change_costs
-from .cycles import Model, Timing, simulate
-from .instructions import Instruction
-from .power import power
+from .cycles import Timing
+from .power import by_unit, leave_one_out, power
 from .reference import fq_bert_check
 from .resources import resources
 
@@ -45,25 +43,17 @@ class Estimate:
         return asdict(self)
 
 
-def estimate(
-    instructions: Sequence[Instruction],
-    row_blocks: int,
-    board: Board,
-    clock_mhz: float,
-    dense_macs: int,
-    model: Model | None = None,
-) -> Estimate:
-    """Modelled cost of one pass of `row_blocks` row blocks through `instructions` on `board` at `clock_mhz`.
+def estimate(timing: Timing, board: Board, dense_macs: int) -> Estimate:
+    """Modelled cost of the pass that `timing` is of, on `board`.
 
     `dense_macs`: multiply-accumulates of the unpadded, unsplit model over the sentence (ModelShape.dense_macs).
     """
-    timing = simulate(instructions, row_blocks, board, clock_mhz, model)
     used = resources(board)
     watts = power(used, timing)
     fps = 1 / timing.seconds
     return Estimate(
         cycles=timing.cycles,
-        clock_mhz=clock_mhz,
+        clock_mhz=timing.clock_mhz,
         latency_ms=timing.seconds * 1e3,
         mac_utilization=dense_macs / (board.peak_macs_per_cycle * timing.cycles),
         peak_macs_per_cycle=board.peak_macs_per_cycle,
@@ -80,6 +70,8 @@ def estimate(
             "power_range_w": [watts.low_w, watts.high_w],
             "fps_per_w_range": [fps / watts.high_w, fps / watts.low_w],
             "power_parts_w": dict(watts.parts),
+            "energy_mj": {name: value * timing.seconds * 1e3 for name, value in by_unit(used, timing).items()},
+            "power_rows": power_rows(),
             "padding_waste": 1 - dense_macs / timing.array_macs_executed if timing.array_macs_executed else 0.0,
             "ddr_bytes_read": timing.ddr_bytes_read,
             "ddr_bytes_written": timing.ddr_bytes_written,
@@ -88,6 +80,7 @@ def estimate(
             "over_budget": used.over_budget(),
             "busy": {unit: cycles / timing.cycles for unit, cycles in timing.busy.items()},
             "stall_cycles": timing.stall,
+            "array_waits": array_waits(timing),
             "instructions": shares(timing),
         },
     )
@@ -99,6 +92,54 @@ def shares(timing: Timing) -> dict[str, dict[str, Any]]:
         kind: {"cycles": share.cycles, "share": share.cycles / timing.cycles, "bound": share.bound}
         for kind, share in timing.shares.items()
     }
+
+
+WAITS = {
+    "weights": "for weights",
+    "data": "for data of the vector unit",
+    "drain": "for the drain of the tile before",
+    "credit": "for room in the accumulator stream",
+}
+
+
+def array_waits(timing: Timing) -> dict[str, float]:
+    """What the array does not hide: shares of the pass, by what it waits for; "ends" is before its first tile and after
+    its last."""
+    waits = {text: timing.stall.get(f"array.{name}", 0) / timing.cycles for name, text in WAITS.items()}
+    busy = timing.busy["array"] / timing.cycles
+    return waits | {"at the ends of the pass": max(1 - busy - sum(waits.values()), 0.0)}
+
+
+BOUND = {
+    "array": "the array",
+    "weights": "weights on their way from DDR",
+    "vector": "the vector unit",
+    "load": "parameters and embedding rows on their way from DDR",
+    "store": "traces on their way to DDR",
+}
+
+
+def bound(timing: Timing) -> str:
+    """What binds a pass: the unit that works the greatest share of it, and that share."""
+    unit = max(timing.busy, key=timing.busy.__getitem__)
+    return f"{BOUND[unit]} ({timing.busy[unit] / timing.cycles:.0%} busy)"
+
+
+def power_rows() -> list[dict[str, Any]]:
+    """Published accelerators, each beside what the power model says of it without having seen it, as JSON values."""
+    return [
+        {
+            "name": left.row.name,
+            "published_w": left.row.watts,
+            "modelled_w": left.predicted_w,
+            "error": left.error,
+            "scope": left.row.scope,
+            "told": left.row.told,
+            "calibrates": left.row.calibrates,
+            "complete": left.row.complete,
+        }
+        for left in leave_one_out()
+    ]
 
 
 def fq_bert_rows() -> list[dict[str, Any]]:

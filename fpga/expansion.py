@@ -4,166 +4,74 @@
 The mirror of kernels/fetch.hpp without its addresses: what the cycle model needs to know of a command, that is how much
 it moves or computes, and which tokens it pops before and pushes after. Tokens are counted, all of one kind alike:
 
-    weights_ready, weights_free         load -> array and back, two slots
+    weights_ready, weights_free         expand -> array, array -> weights, one for each tile in the weight buffer
     parameters_ready, parameters_free   load -> vector and back, two slots
     data                                vector -> array, one for each row block of a result
 
 A NORM after a GEMM to the residual runs row block by row block between that GEMM's last tiles, so that the array goes
-on meanwhile.
+on meanwhile. The three GEMMs of an ATTENTION run with it: heads of one column tile beside the projections of the next.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import Enum
 
+from .directory import Directory, Tile, segments
 from .instructions import (
     BEAT_BYTES,
+    FIELD_POSITION,
+    FIELD_TYPE,
+    FIELD_WORD,
     INSTRUCTION_BYTES,
     LANES,
     NO_TRACE,
     TO_IO,
     TO_RESIDUAL,
-    TO_VALUES,
     Attention,
     Embed,
     End,
     Gather,
     Gemm,
     Instruction,
+    Keep,
     Norm,
     Rows,
     Table,
 )
+from .tile_commands import (
+    ArrayCommand,
+    ExpandCommand,
+    Expansion,
+    Load,
+    LoadCommand,
+    Source,
+    StoreCommand,
+    Vector,
+    VectorCommand,
+    WeightsCommand,
+)
+from .weight_buffer import WeightBuffer
 
 SLOTS = 2
+KEY_GROUPS = 2  # row blocks of keys in a tile of scores
+# Rows of an embedding table that a row block reads, and bursts they come in, where nothing better is known: words all
+# differ, positions follow each other, types are one.
+GATHERS = {FIELD_WORD: (LANES, LANES), FIELD_POSITION: (LANES, 1), FIELD_TYPE: (1, 1)}
 
 
-class Load(Enum):
-    """What a load command brings."""
+def expand(
+    program: tuple[Instruction, ...],
+    row_blocks: int,
+    columns: int,
+    directories: Mapping[int, Directory] | None = None,
+    gathers: Mapping[tuple[int, int], tuple[int, int]] | None = None,
+) -> Expansion:
+    """The tile commands of `program` for a pass of 1 .. 4 row blocks on an array of C = `columns` columns.
 
-    WEIGHTS = "weights"
-    PARAMETERS = "parameters"
-    TABLE = "table"
-    ROWS = "rows"
-    EMBEDDING = "embedding"
-    DRAIN = "drain"  # END: takes back the credits still out
-
-
-class Vector(Enum):
-    """What a vector command does."""
-
-    COPY_ROWS = "copy_rows"
-    COPY_TABLE = "copy_table"
-    EMBED = "embed"
-    LINEAR = "linear"
-    SCORES = "scores"
-    CONTEXT = "context"
-    NORM = "norm"
-    GATHER = "gather"
-
-
-@dataclass(frozen=True)
-class LoadCommand:
-    """`rows` bursts of `beats` beats on each of `ports` ports, into `slot`; `instruction` indexes the program."""
-
-    instruction: int
-    kind: Load
-    beats: int
-    slot: int = 0
-    ports: int = 1
-    rows: int = 1
-    pop_weights_free: int = 0
-    pop_parameters_free: int = 0
-
-    @property
-    def bytes(self) -> int:
-        """Bytes read from memory."""
-        return self.rows * self.ports * self.beats * BEAT_BYTES
-
-
-@dataclass(frozen=True)
-class ArrayCommand:
-    """One tile: k steps, then `words` columns of 32 rows drained."""
-
-    instruction: int
-    k: int
-    words: int
-    w8: bool = False
-    operand_unsigned: bool = False
-    keys_values: bool = False  # second operand from the key/value memory
-    slot: int = 0
-    pop_weights_ready: bool = False
-    push_weights_free: bool = False
-    pop_data: int = 0
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of 32 rows that this tile asked for."""
-        return LANES * self.k * self.words
-
-
-@dataclass(frozen=True)
-class VectorCommand:
-    """One command of the vector unit on one row block.
-
-    `words`: beats' halves for copies, channels for EMBED, columns for LINEAR, keys for SCORES, channels of a head for
-    CONTEXT, entries for NORM and GATHER.
+    `directories`: of the compressed matrices, by the image offset that GEMM and KEEP name. `gathers`: rows and bursts
+    of each (field, row block), see `gathers_of`. Raises ValueError for a compressed matrix without directory.
     """
-
-    instruction: int
-    kind: Vector
-    words: int
-    slot: int = 0
-    row_block: int = 0
-    width: int = 0  # NORM, GATHER: channels
-    destination: int | None = None  # LINEAR
-    first: bool = False  # EMBED: replaces the residual; LINEAR to residual: clears the sums
-    normalized: bool = False
-    plain: bool = False  # NORM: y = x
-    tee: bool = False  # every word produced also goes to store
-    pop_parameters: bool = False
-    push_parameters_free: bool = False
-    push_data: int = 0
-
-    @property
-    def accumulators(self) -> int:
-        """Accumulator words taken from the array."""
-        return self.words if self.kind in (Vector.LINEAR, Vector.SCORES, Vector.CONTEXT) else 0
-
-    @property
-    def corner_turn(self) -> bool:
-        """Whether the words become values of attention, token by token."""
-        return self.destination == TO_VALUES
-
-
-@dataclass(frozen=True)
-class StoreCommand:
-    """`words` words of 32 lanes to memory, int16 if `wide`, else int8; `end` answers fetch."""
-
-    instruction: int
-    words: int = 0
-    wide: bool = False
-    end: bool = False
-
-    @property
-    def bytes(self) -> int:
-        """Bytes written to memory."""
-        return self.words * LANES * (2 if self.wide else 1)
-
-
-@dataclass(frozen=True)
-class Expansion:
-    """A program as four command streams, each in the order its unit runs them."""
-
-    load: tuple[LoadCommand, ...]
-    array: tuple[ArrayCommand, ...]
-    vector: tuple[VectorCommand, ...]
-    store: tuple[StoreCommand, ...]
-    fetched_bytes: int  # of the program itself
-
-
-def expand(program: tuple[Instruction, ...], row_blocks: int, columns: int) -> Expansion:
-    """The tile commands of `program` for a pass of 1 .. 4 row blocks on an array of C = `columns` columns."""
-    expander = _Expander(row_blocks, columns)
+    expander = _Expander(row_blocks, columns, directories or {}, gathers or {})
     for index, instruction in enumerate(program):
         expander.index = index
         if isinstance(instruction, End):
@@ -172,21 +80,54 @@ def expand(program: tuple[Instruction, ...], row_blocks: int, columns: int) -> E
             following = program[index + 1] if index + 1 < len(program) else None
             expander.instruction(instruction, following)
     expander.end()
-    streams = (tuple(s) for s in (expander.load, expander.array, expander.vector, expander.store))
-    return Expansion(*streams, fetched_bytes=(expander.index + 1) * INSTRUCTION_BYTES if program else 0)
+    e = expander
+    streams = (tuple(s) for s in (e.load, e.weights, e.expansions, e.array, e.vector, e.store))
+    fetched = (expander.index + 1) * INSTRUCTION_BYTES if program else 0
+    fetched += sum(e.directory_tiles.values()) * BEAT_BYTES
+    return Expansion(*streams, fetched_bytes=fetched, directory_tiles=e.directory_tiles)
+
+
+def gathers_of(fields: Sequence[Sequence[int]]) -> dict[tuple[int, int], tuple[int, int]]:
+    """Rows and bursts of each (field, row block): `fields` are the table rows [word, position, type][row] of a pass.
+
+    Rows of neighbours that are the same are read once, those that follow each other in one burst.
+    """
+    found = {}
+    for number, table_rows in enumerate(fields):
+        for rb in range(len(table_rows) // LANES):
+            lanes = [int(row) for row in table_rows[rb * LANES : (rb + 1) * LANES]]
+            rows, bursts, at = 0, 0, 0
+            while at < LANES:
+                step = int(at + 1 < LANES and lanes[at + 1] == lanes[at] + 1)
+                end = at + 1
+                while end < LANES and lanes[end] == lanes[at] + step * (end - at):
+                    end += 1
+                rows, bursts, at = rows + (end - at if step else 1), bursts + 1, end
+            found[number, rb] = rows, bursts
+    return found
 
 
 @dataclass
 class _Expander:
-    """The four streams as they grow, and how many loads went to each pair of slots."""
+    """The streams as they grow, and what fetch remembers."""
 
     blocks: int
     columns: int
+    directories: Mapping[int, Directory]
+    gathers: Mapping[tuple[int, int], tuple[int, int]]
     index: int = 0
     norm_index: int = -1  # a NORM that has been expanded within the GEMM before it
-    weight_loads: int = 0
+    held: list[tuple[int, Gemm]] = field(default_factory=list)  # GEMMs of the attention to come, with their index
+    buffer: WeightBuffer = field(default_factory=WeightBuffer)
     vector_loads: int = 0
+    pushed: int = 0  # tokens of data, by the commands so far
+    popped: int = 0
+    items: int = 0  # of an attention whose scores have been sent
+    scored: list[tuple[int, int]] = field(default_factory=list)  # those without context, and tokens up to their scores
+    directory_tiles: dict[int, int] = field(default_factory=dict)
     load: list[LoadCommand] = field(default_factory=list)
+    weights: list[WeightsCommand] = field(default_factory=list)
+    expansions: list[ExpandCommand] = field(default_factory=list)
     array: list[ArrayCommand] = field(default_factory=list)
     vector: list[VectorCommand] = field(default_factory=list)
     store: list[StoreCommand] = field(default_factory=list)
@@ -204,6 +145,10 @@ class _Expander:
                 self._norm(i, Vector.NORM, self.blocks)
             case Gather():
                 self._norm(i, Vector.GATHER, 1)
+            case Keep():
+                self._keep(i)
+            case Gemm(grouped=True):
+                self.held.append((self.index, i))
             case Gemm(destination=destination) if destination == TO_RESIDUAL and isinstance(following, Norm):
                 self._gemm(i, following)
             case Gemm():
@@ -212,38 +157,64 @@ class _Expander:
                 self._attention(i)
 
     def end(self) -> None:
-        """END: load takes back the credits that are out, store answers fetch."""
-        self.load.append(
-            LoadCommand(
-                self.index,
-                Load.DRAIN,
-                0,
-                pop_weights_free=min(self.weight_loads, SLOTS),
-                pop_parameters_free=min(self.vector_loads, SLOTS),
-            )
-        )
+        """END: load and weights take back the credits that are out, store answers fetch."""
+        self.load.append(LoadCommand(self.index, Load.DRAIN, 0, pop_parameters_free=min(self.vector_loads, SLOTS)))
+        self.weights.append(WeightsCommand(self.index, Source.DRAIN, pop_weights_free=len(self.buffer.live)))
         self.store.append(StoreCommand(self.index, end=True))
 
-    def _weights(self, k: int) -> int:
-        """Load one tile of weights; its slot."""
-        slot = self.weight_loads % SLOTS
-        free = int(self.weight_loads >= SLOTS)
-        ports = self.columns // 32
-        self.load.append(LoadCommand(self.index, Load.WEIGHTS, k, slot, ports, pop_weights_free=free))
-        self.weight_loads += 1
-        return slot
+    def _tiles(self, i: Gemm | Keep) -> list[Tile | None]:
+        """What is stored of each column tile; None where the matrix is not compressed."""
+        width = self.columns // 2 if isinstance(i, Gemm) and i.w8 else self.columns
+        count = -(-i.n // width)
+        if isinstance(i, Gemm) and not i.compressed:
+            return [None] * count
+        if i.weights not in self.directories:
+            raise ValueError(
+                f"instruction {self.index}: compressed weights at {i.weights}, whose directory is not given"
+            )
+        self.directory_tiles[self.index] = count
+        return list(self.directories[i.weights])
 
-    def _parameters(self, kind: Load, beats: int, rows: int = 1) -> int:
+    def _weights(self, i: Gemm, tile: Tile | None, before: int) -> int | None:
+        """Bring one tile of weights; its first word, None for a tile of zeros."""
+        if tile is not None and tile.zero:
+            return None
+        word, freed = self.buffer.place(i.k)
+        self.weights.append(
+            WeightsCommand(
+                self.index,
+                Source.RESIDENT if i.resident else Source.MEMORY,
+                i.k if tile is None else tile.beats,
+                i.k,
+                i.stored + before if i.resident else 0,
+                self.columns // 32,
+                1 if tile is None else segments(i.k),
+                compressed=tile is not None,
+                pop_weights_free=freed,
+            )
+        )
+        self.expansions.append(ExpandCommand(self.index, i.k, word))
+        return word
+
+    def _keep(self, i: Keep) -> None:
+        ports, word = self.columns // 32, i.resident
+        for tile in self._tiles(i):
+            if not tile.zero:
+                self.weights.append(WeightsCommand(self.index, Source.KEEP, tile.beats, resident=word, ports=ports))
+                word += tile.beats
+
+    def _parameters(self, kind: Load, beats: int, rows: int = 1, bursts: int = 1) -> int:
         """Load something for the vector unit; its slot."""
         slot = self.vector_loads % SLOTS
         free = int(self.vector_loads >= SLOTS)
-        self.load.append(LoadCommand(self.index, kind, beats, slot, rows=rows, pop_parameters_free=free))
+        self.load.append(LoadCommand(self.index, kind, beats, slot, rows, bursts, free))
         self.vector_loads += 1
         return slot
 
     def _vector(self, kind: Vector, words: int, trace: int = NO_TRACE, wide: bool = False, **rest) -> None:
         """One vector command, and the store of what it produces if that is traced."""
         tee = trace != NO_TRACE
+        self.pushed += rest.get("push_data", 0)
         self.vector.append(VectorCommand(self.index, kind, words, tee=tee, **rest))
         if tee:
             stored = rest["width"] if kind is Vector.NORM else words  # channels, not entries
@@ -255,7 +226,8 @@ class _Expander:
 
     def _embed(self, i: Embed) -> None:
         for rb in range(self.blocks):
-            slot = self._parameters(Load.EMBEDDING, i.row_bytes // BEAT_BYTES, rows=LANES)
+            gather = self.gathers.get((i.field, rb), GATHERS[i.field])
+            slot = self._parameters(Load.EMBEDDING, i.row_bytes // BEAT_BYTES, *gather)
             credits = {"slot": slot, "pop_parameters": True, "push_parameters_free": True}
             self._vector(Vector.EMBED, i.width, i.trace, True, row_block=rb, first=i.first, **credits)
 
@@ -281,108 +253,163 @@ class _Expander:
 
     def _gemm(self, i: Gemm, norm: Norm | None = None) -> None:
         """A linear layer; `norm` follows its residual, row block by row block behind the last tile's."""
-        blocks = i.blocks(self.blocks)
-        tile = self.columns // 2 if i.w8 else self.columns
+        tiles = self._tiles(i)
+        for ct in range(len(tiles)):
+            last = ct == len(tiles) - 1
+            slots = self._tile_loads(i, ct, tiles)
+            norm_slot = 0
+            if last and norm is not None:
+                with self._at(self.index + 1):
+                    norm_slot = self._parameters(Load.PARAMETERS, -(-norm.entries // 2))
+                    self.norm_index = self.index
+            for rb in range(i.blocks(self.blocks)):
+                self._tile(i, ct, rb, slots, push=int(last and i.signal))
+                if last and norm is not None:
+                    with self._at(self.index + 1):
+                        self._norm_block(norm, Vector.NORM, norm_slot, rb, i.blocks(self.blocks))
+
+    @contextmanager
+    def _at(self, index: int) -> Iterator[None]:
+        """Commands belong to instruction `index` meanwhile."""
+        before, self.index = self.index, index
+        yield
+        self.index = before
+
+    def _tile_loads(self, i: Gemm, ct: int, tiles: Sequence[Tile | None]) -> tuple[int | None, int]:
+        """Weights and parameters of column tile `ct`: word and slot."""
+        width = self.columns // 2 if i.w8 else self.columns
+        words = min(width, i.n - ct * width)
+        before = sum(tile.beats for tile in tiles[:ct] if tile is not None)
+        return self._weights(i, tiles[ct], before), self._parameters(Load.PARAMETERS, -(-words // 2))
+
+    def _tile(self, i: Gemm, ct: int, rb: int, slots: tuple[int | None, int], push: int) -> None:
+        """One row block of column tile `ct`."""
+        width = self.columns // 2 if i.w8 else self.columns
+        words = min(width, i.n - ct * width)
+        word, slot = slots
+        zero = word is None
+        first, last = rb == 0, rb == i.blocks(self.blocks) - 1
+        self._array(
+            1 if zero else i.k,
+            words,
+            w8=i.w8,
+            operand_unsigned=i.operand_unsigned,
+            weights=word or 0,
+            pop_weights_ready=first and not zero,
+            push_weights_free=last and not zero,
+            pop_data=i.wait if ct == 0 else 0,
+            zero=zero,
+        )
         trace = i.dst if i.destination == TO_IO else i.trace
-        wide = i.destination in (TO_IO, TO_RESIDUAL)
-        norm_slot = 0
-        for first in range(0, i.n, tile):
-            words = min(tile, i.n - first)
-            final = first + tile >= i.n
-            weight_slot = self._weights(i.k)
-            slot = self._parameters(Load.PARAMETERS, -(-words // 2))
-            if final and norm is not None:
-                self.index += 1
-                norm_slot = self._parameters(Load.PARAMETERS, -(-norm.entries // 2))
-                self.norm_index = self.index
-                self.index -= 1
-            for rb in range(blocks):
-                last = rb == blocks - 1
-                self.array.append(
-                    ArrayCommand(
-                        self.index,
-                        i.k,
-                        words,
-                        w8=i.w8,
-                        operand_unsigned=i.operand_unsigned,
-                        slot=weight_slot,
-                        pop_weights_ready=rb == 0,
-                        push_weights_free=last,
-                        pop_data=i.wait if first == 0 else 0,
-                    )
-                )
-                self._vector(
-                    Vector.LINEAR,
-                    words,
-                    trace,
-                    wide,
-                    slot=slot,
-                    row_block=rb,
-                    destination=i.destination,
-                    first=first == 0,
-                    pop_parameters=rb == 0,
-                    push_parameters_free=last,
-                    push_data=int(final and i.signal),
-                )
-                if final and norm is not None:
-                    self.index += 1
-                    self._norm_block(norm, Vector.NORM, norm_slot, rb, blocks)
-                    self.index -= 1
-
-    def _attention(self, i: Attention) -> None:
-        """Items are (head, row block), head outer; the scores of one run ahead of the context of the one before."""
-        items = [(head, rb) for head in range(i.heads) for rb in range(self.blocks)]
-        slots: dict[int, int] = {}
-        for n in range(len(items) + 1):
-            if n < len(items):
-                head, rb = items[n]
-                if rb == 0:
-                    slots[head] = self._parameters(Load.PARAMETERS, -(-(1 + i.head_width) // 2))
-                self._scores(i, rb, slots[head], i.wait * self.blocks if n == 0 else 0)
-            if n > 0:
-                head, rb = items[n - 1]
-                self._context(i, rb, slots[head], n == len(items))
-
-    def _scores(self, i: Attention, rb: int, slot: int, wait: int) -> None:
-        groups = self.columns // 64
-        for first in range(0, self.blocks, groups):
-            words = min(groups, self.blocks - first) * LANES
-            self.array.append(
-                ArrayCommand(
-                    self.index, i.head_width, words, w8=True, keys_values=True, pop_data=wait if first == 0 else 0
-                )
-            )
-        keys = self.blocks * LANES
         self._vector(
-            Vector.SCORES,
-            keys,
-            i.trace_p,
+            Vector.LINEAR,
+            words,
+            trace,
+            i.destination in (TO_IO, TO_RESIDUAL),
             slot=slot,
             row_block=rb,
-            normalized=i.normalized,
-            pop_parameters=rb == 0,
-            push_data=1,
+            destination=i.destination,
+            first=ct == 0,
+            pop_parameters=first,
+            push_parameters_free=last,
+            push_data=push,
         )
 
-    def _context(self, i: Attention, rb: int, slot: int, last: bool) -> None:
-        self.array.append(
-            ArrayCommand(
-                self.index,
-                self.blocks * LANES,
-                i.head_width,
-                w8=True,
-                operand_unsigned=True,
-                keys_values=True,
-                pop_data=1,
-            )
+    def _array(self, k: int, words: int, **rest) -> None:
+        self.array.append(ArrayCommand(self.index, k, words, **rest))
+        self.popped += rest.get("pop_data", 0)
+
+    def _attention(self, i: Attention) -> None:
+        """The heads of a column tile beside the projections of the next, or all of them where no GEMM is held.
+
+        Items are (head, row block), head outer. Of the items of a group, as many have run after step s of its S tiles
+        as s + 1 is of S, two at a time.
+        """
+        gemms, self.held = self.held, []
+        beats = i.heads * -(-(1 + i.head_width) // 2)
+        slot = self._parameters(Load.PARAMETERS, beats)
+        self._vector(Vector.COPY_HEADS, 2 * beats, slot=slot, pop_parameters=True, push_parameters_free=True)
+        directories = []
+        for index, gemm in gemms:
+            with self._at(index):
+                directories.append(self._tiles(gemm))
+        heads = self.columns // i.head_width if gemms else i.heads
+        groups = -(-i.heads // heads)
+        self.items, self.scored = 0, []
+        for group in range(groups + 1):
+            steps = 3 * self.blocks if gemms and group < groups else 0
+            until = min(heads * group, i.heads) * self.blocks
+            count = until - self.items
+            # keys and values of the group, by the tokens up to here
+            ready = self.pushed if gemms else self.popped + i.wait * self.blocks
+            for step in range(steps):
+                at, rb = divmod(step, self.blocks)
+                index, gemm = gemms[at]
+                with self._at(index):
+                    if rb == 0:
+                        slots = self._tile_loads(gemm, group, directories[at])
+                    # the scores of the group wait for all of it
+                    self._tile(gemm, group, rb, slots, push=int(step == steps - 1))
+                due = until - count + count * (step + 1) // steps
+                if due - self.items >= 2 or step == steps - 1:
+                    self._hidden_items(i, due, ready)
+            while self.items < until:
+                self._item(i, ready)
+        while self.scored:
+            self._context(i, last=len(self.scored) == 1)
+
+    def _hidden_items(self, i: Attention, until: int, ready: int) -> None:
+        """Items beside projections: contexts go first, since their K steps are more than the scores', so that the array
+        waits less for the drain of the tile before; and two by two, so that it does so less often."""
+        while self.items < until:
+            while self.scored:
+                self._context(i)
+            for _ in range(min(2, until - self.items)):
+                self._scores(i, ready)
+
+    def _item(self, i: Attention, ready: int) -> None:
+        """An item with nothing beside it: scores of one run ahead of the context of the one before, so that the array
+        has work while the vector unit is at the softmax."""
+        while len(self.scored) >= 2:
+            self._context(i)
+        self._scores(i, ready)
+        if len(self.scored) >= 2:
+            self._context(i)
+
+    def _scores(self, i: Attention, ready: int) -> None:
+        """Scores of the next item, which need the first `ready` tokens."""
+        for first in range(0, self.blocks, KEY_GROUPS):
+            words = min(KEY_GROUPS, self.blocks - first) * LANES
+            pop = max(ready - self.popped, 0)
+            self._array(i.head_width, words, w8=True, keys_values=True, pop_data=pop)
+        self._vector(
+            Vector.SCORES,
+            self.blocks * LANES,
+            i.trace_p,
+            row_block=self.items % self.blocks,
+            normalized=i.normalized,
+            push_data=1,
+        )
+        self.scored.append((self.items, self.pushed))
+        self.items += 1
+
+    def _context(self, i: Attention, last: bool = False) -> None:
+        """Context of the oldest item that has its scores."""
+        item, scored = self.scored.pop(0)
+        self._array(
+            self.blocks * LANES,
+            i.head_width,
+            w8=True,
+            operand_unsigned=True,
+            keys_values=True,
+            # the token of this item's scores and all before it, whatever was taken already
+            pop_data=max(scored - self.popped, 0),
         )
         self._vector(
             Vector.CONTEXT,
             i.head_width,
             i.trace_context,
-            slot=slot,
-            row_block=rb,
-            push_parameters_free=rb == self.blocks - 1,
+            row_block=item % self.blocks,
             # all at the end: a token in between would stand for numerators that are not there yet
             push_data=self.blocks if last and i.signal else 0,
         )

@@ -12,7 +12,7 @@ INSTRUCTION_BYTES = 64
 BEAT_BYTES = 16
 LANES = 32
 NO_TRACE = 0xFFFFFFFF
-PROGRAM_VERSION = 2
+PROGRAM_VERSION = 3
 
 # On-chip limits, the same as in kernels/config.hpp (a test compares them).
 MAX_ROW_BLOCKS = 4
@@ -24,6 +24,8 @@ MAX_HEADS = 32
 MAX_LABELS = 1024
 ACTIVATION_WORDS = 24576
 HEAD_WIDTHS = (32, 64)
+WEIGHT_WORDS = 2 * MAX_ENTRIES  # of the weight buffer, a word a K step
+WEIGHT_TILES = 8  # tiles in it at a time
 
 TABLE_EXP, TABLE_ACTIVATION, TABLE_POOLER = range(3)
 FIELD_WORD, FIELD_POSITION, FIELD_TYPE = range(3)
@@ -218,13 +220,21 @@ class Gemm(Instruction):
     operand_unsigned: bool = False
     result_block: bool = False
     output_unsigned: bool = False
+    compressed: bool = False
+    resident: bool = False
+    grouped: bool = False
+    stored: int = 0  # compressed: beats a port of its streams; resident: their first word in the resident memory
 
     OPCODE: ClassVar[int] = 5
     WORDS: ClassVar[dict[str, int]] = {
         "weights": 1, "parameters": 2, "k": 3, "n": 4, "src": 5, "src_stride": 6, "destination": 7, "dst": 8,
         "dst_stride": 9, "residual_m": 10, "residual_s": 11, "table": 12, "trace": 13, "head_width": 14,
+        "stored": 15,
     }  # fmt: skip
-    FLAGS: ClassVar[dict[str, int]] = {"w8": 17, "operand_unsigned": 18, "result_block": 19, "output_unsigned": 20}
+    FLAGS: ClassVar[dict[str, int]] = {
+        "w8": 17, "operand_unsigned": 18, "result_block": 19, "output_unsigned": 20, "compressed": 21, "resident": 22,
+        "grouped": 23,
+    }  # fmt: skip
     ALIGNED: ClassVar[tuple[str, ...]] = ("weights", "parameters")
 
     def blocks(self, row_blocks: int) -> int:
@@ -235,6 +245,11 @@ class Gemm(Instruction):
         blocks = self.blocks(row_blocks)
         widest = {TO_ACTIVATION: MAX_ENTRIES, TO_IO: MAX_LABELS}.get(self.destination, MAX_WIDTH)
         _within("Gemm.destination", self.destination, 0, TO_IO)
+        for name, other in (("compressed", "w8"), ("grouped", "w8")):
+            if getattr(self, name) and getattr(self, other):
+                raise ProgramError(f"Gemm.{name}", f"does not go with {other}")
+        if self.resident and not self.compressed:
+            raise ProgramError("Gemm.resident", "is for compressed weights")
         _within("Gemm.k", self.k, 1, MAX_ENTRIES)
         _within("Gemm.n", self.n, 1, widest)
         _within("Gemm.table", self.table, 0, TABLE_POOLER)
@@ -315,4 +330,21 @@ class Gather(Instruction):
         _region("Gather.dst", self.dst, 0, 1, self.entries)
 
 
-INSTRUCTIONS: tuple[type[Instruction], ...] = (End, Rows, Table, Embed, Norm, Gemm, Attention, Gather)
+@dataclass(frozen=True)
+class Keep(Instruction):
+    """Bring a compressed matrix into the resident memory, from word `resident` on, where it stays between runs."""
+
+    weights: int = 0
+    n: int = 0
+    stored: int = 0  # beats a port of its streams
+    resident: int = 0
+
+    OPCODE: ClassVar[int] = 8
+    WORDS: ClassVar[dict[str, int]] = {"weights": 1, "n": 4, "resident": 7, "stored": 15}
+    ALIGNED: ClassVar[tuple[str, ...]] = ("weights",)
+
+    def _check(self, row_blocks: int) -> None:
+        _within("Keep.n", self.n, 1, MAX_ENTRIES)
+
+
+INSTRUCTIONS: tuple[type[Instruction], ...] = (End, Rows, Table, Embed, Norm, Gemm, Attention, Gather, Keep)

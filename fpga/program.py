@@ -4,18 +4,24 @@
 import struct
 from dataclasses import fields
 
-from .expansion import Expansion, expand
+from .expansion import expand
 from .instructions import (
     INSTRUCTION_BYTES,
     INSTRUCTIONS,
     MAX_ROW_BLOCKS,
+    MAX_ROWS,
+    TO_ACTIVATION,
+    TO_KEYS,
     TO_RESIDUAL,
+    TO_VALUES,
+    Attention,
     End,
     Gemm,
     Instruction,
     Norm,
     ProgramError,
 )
+from .tile_commands import Expansion
 
 __all__ = ["Expansion", "ProgramError", "check", "decode", "decode_instruction", "encode", "expand"]
 
@@ -52,13 +58,22 @@ def decode(data: bytes) -> tuple[Instruction, ...]:
 
 def check(program: tuple[Instruction, ...], row_blocks: int = MAX_ROW_BLOCKS) -> None:
     """Check every instruction; that tokens balance in a pass of `row_blocks`: each wait is met by the signals before
-    it, none is left over; and that a NORM behind its residual overwrites nothing that is still to be read.
+    it, none is left over; that a NORM behind its residual overwrites nothing that is still to be read; and that grouped
+    GEMMs are the queries, keys and values of the ATTENTION behind them, whose context lies apart from what they read.
 
     Raises ProgramError.
     """
     tokens = 0
+    held: list[Gemm] = []
     for index, instruction in enumerate(program):
         instruction.check(row_blocks)
+        if isinstance(instruction, Gemm) and instruction.grouped:
+            held.append(instruction)
+        elif isinstance(instruction, Attention):
+            _check_group(held, instruction, index, row_blocks)
+            held = []
+        elif held:
+            raise ProgramError(f"instruction {index}", "stands between grouped GEMMs and their ATTENTION")
         blocks = instruction.blocks(row_blocks)
         if instruction.wait * blocks > tokens:
             wanted = instruction.wait * blocks
@@ -70,6 +85,25 @@ def check(program: tuple[Instruction, ...], row_blocks: int = MAX_ROW_BLOCKS) ->
         raise ProgramError("program", f"{tokens} tokens are sent that no instruction waits for")
     if not program or not isinstance(program[-1], End):
         raise ProgramError("program", "does not end with END")
+
+
+def _check_group(held: list[Gemm], attention: Attention, index: int, row_blocks: int) -> None:
+    """None, or queries, keys and values; the context of one head is written while others are still projected."""
+    where = f"instruction {index}"
+    if not held:
+        return
+    width = attention.heads * attention.head_width
+    for gemm, destination in zip(held, (TO_ACTIVATION, TO_KEYS, TO_VALUES), strict=False):
+        if gemm.destination != destination or gemm.n != width or gemm.signal or gemm.result_block:
+            raise ProgramError(where, f"a grouped GEMM before it is no projection to {width} channels of its heads")
+    if len(held) != 3 or held[2].head_width != attention.head_width:
+        raise ProgramError(where, f"{len(held)} grouped GEMMs before it are not its queries, keys and values")
+    context = attention.context, attention.context + attention.context_stride * (row_blocks - 1) + width
+    reads = [(g.src, g.src + g.src_stride * (row_blocks - 1) + g.k) for g in held]
+    reads += [(attention.q, attention.q + attention.q_stride * (row_blocks - 1) + width)]
+    reads += [(attention.p, attention.p + 2 * MAX_ROWS)]
+    if any(begin < context[1] and context[0] < end for begin, end in reads):
+        raise ProgramError(where, "the context is written where projections and scores still read")
 
 
 def _is_residual(instruction: Instruction) -> bool:

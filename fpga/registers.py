@@ -45,7 +45,20 @@ class Register:
     meaning: str
 
 
-STATUS_NAMES = ("fine", "bad opcode", "bad field", "bus error", "deadlock", "internal fault")
+STATUS_NAMES = (
+    "fine",
+    "bad opcode",
+    "bad field",
+    "bus error",
+    "deadlock",
+    "internal fault",
+    "bad directory of weights",
+    "bad segment of weights",
+    "overlong segment of weights",
+    "bad count of weights",
+    "no end of weights",
+)
+WEIGHTS_FAULTS = range(6, len(STATUS_NAMES))  # of compressed weights
 _STATUS_MEANING = "how the last run ended: " + ", ".join(f"{code} {name}" for code, name in enumerate(STATUS_NAMES))
 
 _ID_MEANING = (

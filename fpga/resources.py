@@ -12,11 +12,21 @@ from dataclasses import dataclass
 from .array_area import array_area
 from .assumptions import assumed
 from .boards import Board
-from .instructions import ACTIVATION_WORDS, LANES, MAX_ENTRIES, MAX_NORM_ENTRIES, MAX_ROW_BLOCKS, MAX_ROWS, MAX_WIDTH
+from .instructions import (
+    ACTIVATION_WORDS,
+    LANES,
+    MAX_HEADS,
+    MAX_NORM_ENTRIES,
+    MAX_ROW_BLOCKS,
+    MAX_ROWS,
+    MAX_WIDTH,
+    WEIGHT_WORDS,
+)
 
 # Widths that one BRAM36 offers at each depth (UG573), and a URAM's only shape.
 BRAM36_SHAPES = ((512, 72), (1024, 36), (2048, 18), (4096, 9), (8192, 4), (16384, 2), (32768, 1))
 URAM_WORDS, URAM_BITS = 4096, 72
+PORT_BITS = 128
 DSP_A_BITS, DSP_B_BITS = 27, 18  # signed multiplier of a DSP48E2 (UG579)
 SLOTS = 2
 KEY_VALUE_WORDS = 2 * MAX_WIDTH + 32 * MAX_ROWS  # keys, then values of 32 heads
@@ -62,7 +72,11 @@ class Product:
 
 @dataclass(frozen=True)
 class Memory:
-    """`copies` memories of `words` words of `bits` bits, one read and one write port; `reader` paces its accesses."""
+    """`copies` memories of `words` words of `bits` bits, one read and one write port.
+
+    `reader` paces its accesses; where `accesses` names them (cycles.Timing.accesses) they are counted. `row_enabled`:
+    only the blocks that hold the word work in an access, one row of those that make up its depth (rtl/memory.v).
+    """
 
     name: str
     words: int
@@ -70,11 +84,24 @@ class Memory:
     reader: str
     copies: int = 1
     deep: bool = False  # goes to URAM where the part has it
+    accesses: str = ""
+    row_enabled: bool = False
+
+    @property
+    def _shape(self) -> tuple[int, int]:
+        """BRAM36 in depth and in width, in the best of the shapes."""
+        shapes = ((math.ceil(self.words / d), math.ceil(self.bits / w)) for d, w in BRAM36_SHAPES)
+        return min(shapes, key=lambda shape: shape[0] * shape[1])
 
     @property
     def bram36(self) -> int:
-        """BRAM36 of all copies, in the best of the shapes."""
-        return self.copies * min(math.ceil(self.words / d) * math.ceil(self.bits / w) for d, w in BRAM36_SHAPES)
+        """BRAM36 of all copies."""
+        return self.copies * math.prod(self._shape)
+
+    @property
+    def rows(self) -> int:
+        """Of so many blocks in depth one works in an access."""
+        return self._shape[0] if self.row_enabled and assumed("rows_enabled") else 1
 
     @property
     def uram(self) -> int:
@@ -94,8 +121,19 @@ class Logic:
 
 
 @dataclass(frozen=True)
+class Blocks:
+    """BRAM36 or URAMs (`kind`) of a memory, for power.py: who paces them, the accesses' name, rows in depth."""
+
+    kind: str
+    unit: str
+    count: int
+    accesses: str
+    rows: int
+
+
+@dataclass(frozen=True)
 class Resources:
-    """What the engine takes of a part, modelled; `memories` and `luts` by the unit that paces them, for power.py."""
+    """What the engine takes of a part, modelled; memories and LUTs also by the unit that paces them."""
 
     board: Board
     dsp: int
@@ -107,6 +145,7 @@ class Resources:
     bram36_by_unit: dict[str, int]
     uram_by_unit: dict[str, int]
     lut_by_unit: dict[str, int]
+    blocks: tuple[Blocks, ...]
 
     @property
     def shares(self) -> dict[str, float]:
@@ -152,31 +191,45 @@ def products() -> tuple[Product, ...]:
 def memories(board: Board) -> tuple[Memory, ...]:
     """The memories of docs/program.md, as the tops partition them."""
     columns = board.columns
+    # URAM first where the part has it; what goes beyond its whole multiples of 4,096 words is block RAM
+    deep = board.resident_words // URAM_WORDS * URAM_WORDS if board.uram else 0
     return (
-        Memory("weights", SLOTS * MAX_ENTRIES, columns * 4, "array", deep=True),
-        Memory("activations", ACTIVATION_WORDS, LANES * 8, "array", deep=True),
-        Memory("keys and values", KEY_VALUE_WORDS, LANES * 8, "array", copies=board.groups),
+        Memory("weights", WEIGHT_WORDS, columns * 4, "array", accesses="weights", row_enabled=True),
+        Memory("activations", ACTIVATION_WORDS, LANES * 8, "array", accesses="activations", row_enabled=True),
+        Memory(
+            "keys and values",
+            KEY_VALUE_WORDS,
+            LANES * 8,
+            "array",
+            copies=board.groups,
+            accesses="keys and values",
+            row_enabled=True,
+        ),
         Memory("residual, one bank a row block", MAX_WIDTH, LANES * 16, "vector", copies=MAX_ROW_BLOCKS),
-        Memory("scores", MAX_ROWS, LANES * 16, "vector"),
         # A dual-ported copy of the three tables serves two lanes; two copies share a BRAM36.
         Memory("tables, two copies each", 3 * 256, 2 * 8, "vector", copies=LANES // 4),
+        Memory("head factors", MAX_HEADS * (MAX_WIDTH // MAX_HEADS + 2), 16, "vector"),
         Memory("parameters, even and odd", SLOTS * MAX_NORM_ENTRIES // 2, 64, "vector", copies=2),
-        Memory("embedding rows, two banks a lane", SLOTS * -(-EMBEDDING_WORDS // 2), 128, "load", copies=2 * LANES),
+        Memory("embedding rows, a bank a lane", SLOTS * EMBEDDING_WORDS, 128, "load", copies=LANES),
         Memory(
             "accumulator stream",
             int(assumed("accumulator_tiles")) * columns,
             LANES * ACCUMULATOR_BITS,
             "array",
+            accesses="accumulators",
         ),
-        Memory("AXI read data", 512, 128, "load", copies=board.ports + 1),
-        Memory("AXI write data", 512, 128, "store"),
+        Memory("resident weights, deep", deep, PORT_BITS * board.ports, "weights", deep=True, accesses="resident"),
+        Memory(
+            "resident weights", board.resident_words - deep, PORT_BITS * board.ports, "weights", accesses="resident"
+        ),
+        Memory("AXI read data", 512, PORT_BITS, "weights", copies=board.ports),
+        Memory("AXI write data", 512, PORT_BITS, "store"),
     )
 
 
 def logic(board: Board) -> tuple[Logic, ...]:
     """LUTs and registers: the array's as yosys counts its RTL, else a constant a part. Multipliers in fabric come on
     top (products)."""
-    masters = board.ports + 1
     shifted = 17 + 36 + 25 + 34 + 44 + 36 + 44 + 26 + 25 + 8 + 25  # bits of variable shifts a lane, Q2 to Q19
     return (
         *(Logic("array", a.name, a.lut, a.ff, a.scales) for a in array_area(LANES, board.columns)),
@@ -187,8 +240,14 @@ def logic(board: Board) -> tuple[Logic, ...]:
         Logic("vector", "corner turn", 9 * 16 * LANES + 1000, 16 * LANES * LANES, "two planes of 1 KB, read 32:1"),
         Logic("vector", "division, inverse root", 3500, 5000, "36 stages of a 32-bit divider; one Newton step"),
         Logic("vector", "embedding bytes", 40 * LANES, 136 * LANES, "16:1 of 8 bits a lane"),
-        Logic("load", "AXI masters", 900 * masters, 1400 * masters, "an adapter of 128 bits, bursts outstanding"),
-        Logic("load", "load", 3500, 4500, "rows of a pass in LUT RAM, nibbles, addresses"),
+        Logic("vector", "scores", 1700, 0, "128 words of 512 bits in LUT RAM"),
+        Logic("load", "load, an AXI master", 3900, 5400, "rows of a pass and read data in LUT RAM, runs, addresses"),
+        Logic("weights", "AXI masters", 900 * board.ports, 1400 * board.ports, "an adapter of 128 bits, bursts"),
+        Logic("weights", "weights", 450 * board.ports + 600, 500 * board.ports + 900,
+              "count of 128 bits 130, masking 130, state 190 a port"),
+        Logic("weights", "streams to expand", 700 * board.ports, 350 * board.ports, "64 and 128 beats in LUT RAM"),
+        Logic("expand", "expand", 1750 * board.ports + 300, 1500 * board.ports + 300,
+              "a port: ranks 250, 32 choices of 64 nibbles in two steps 1,400, window"),
         Logic("store", "store", 2000, 2500, "an AXI master, 512 bits to beats, 32 words of stream"),
         Logic("fetch", "fetch, registers, streams", 6000, 7000, "an instruction of 512 bits, four streams, AXI-Lite"),
         Logic("fetch", "block design", 4000, 6000, "AXI-Lite interconnect, clocking wizard, resets"),
@@ -202,9 +261,11 @@ def resources(board: Board) -> Resources:
     dsp = array + sum(p.dsp for p in products() if not p.in_fabric)
     bram: dict[str, int] = {}
     uram: dict[str, int] = {}
+    blocks = []
     for m in memories(board):
         target, count = (uram, m.uram) if m.deep and board.uram else (bram, m.bram36)
         target[m.reader] = target.get(m.reader, 0) + count
+        blocks.append(Blocks("uram" if target is uram else "bram36", m.reader, count, m.accesses, m.rows))
     luts: dict[str, float] = {}
     for part in logic(board):
         luts[part.unit] = luts.get(part.unit, 0) + part.lut
@@ -222,4 +283,5 @@ def resources(board: Board) -> Resources:
         bram36_by_unit=bram,
         uram_by_unit=uram,
         lut_by_unit={unit: round(count) for unit, count in luts.items()},
+        blocks=tuple(blocks),
     )

@@ -24,19 +24,16 @@ from pathlib import Path
 
 import numpy as np
 
+from .registers import STATUS_NAMES
+
 ROOT = Path(__file__).resolve().parent
 BUILDS = ("native", "checked", "csim")
+THREADS = "ZYNQBERT_THREADS"
+DEFAULT_THREADS = 1
+MAX_THREADS = 64
 LOOPS = tuple(
     re.findall(r"^  (\w+),$", (ROOT / "kernels" / "loops.hpp").read_text().replace("  count\n", ""), flags=re.M)
 )
-STATUS_NAMES = {
-    0: "ok",
-    1: "bad opcode",
-    2: "bad field",
-    3: "bus error",
-    4: "deadlock",
-    5: "internal fault",
-}
 
 
 class SimulatorUnavailable(RuntimeError):
@@ -53,7 +50,9 @@ class Status:
 
     @property
     def name(self) -> str:
-        return STATUS_NAMES.get(self.code, f"status {self.code}")
+        if self.code == 0:
+            return "ok"
+        return STATUS_NAMES[self.code] if self.code < len(STATUS_NAMES) else f"status {self.code}"
 
 
 def _ap_types() -> Path:
@@ -67,7 +66,7 @@ def _ap_types() -> Path:
 
 def _options(build: str, columns: int, sanitize: bool) -> list[str]:
     options = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-label"]
-    options += ["-fPIC", "-shared", "-fno-gnu-unique", f"-DZQ_COLUMNS={columns}"]
+    options += ["-fPIC", "-shared", "-pthread", "-fno-gnu-unique", f"-DZQ_COLUMNS={columns}"]
     options += ["-I", str(ROOT / "sim"), "-I", str(ROOT / "kernels")]
     if build == "csim":
         # ap_int clears fresh bits of members it has not initialised; the warning is the vendor header's.
@@ -138,12 +137,26 @@ def compile_library(build: str, columns: int, *, sanitize: bool = False, root: P
     return library
 
 
+def threads_wanted(threads: int | None = None) -> int:
+    """How many threads share the array's work: `threads`, else $ZYNQBERT_THREADS, else DEFAULT_THREADS.
+
+    The results are the same whatever the number. Raises ValueError for anything but 1 to MAX_THREADS.
+    """
+    name, given = ("threads", threads) if threads is not None else (THREADS, os.environ.get(THREADS, DEFAULT_THREADS))
+    text = str(given).strip()
+    if not re.fullmatch("[0-9]{1,3}", text) or not 1 <= int(text) <= MAX_THREADS:
+        raise ValueError(f"{name} is {str(given)[:20]!r}; remedy: a number of threads from 1 to {MAX_THREADS}")
+    return int(text)
+
+
 @cache
 def _load(library: Path) -> ctypes.CDLL:
     lib = ctypes.CDLL(str(library))
     pointer = ctypes.c_void_p
     lib.zq_id.restype = ctypes.c_uint64
+    lib.zq_create.argtypes = [ctypes.c_int]
     lib.zq_create.restype = pointer
+    lib.zq_threads.argtypes = [pointer]
     lib.zq_destroy.argtypes = [pointer]
     lib.zq_message.restype = ctypes.c_char_p
     lib.zq_take_trips.argtypes = [pointer]
@@ -155,11 +168,16 @@ def _load(library: Path) -> ctypes.CDLL:
 class Simulator:
     """The engine of one board, compiled from the kernels. State on chip survives between runs, as on the board."""
 
-    def __init__(self, build: str = "native", columns: int = 128, *, sanitize: bool = False) -> None:
+    def __init__(
+        self, build: str = "native", columns: int = 128, *, sanitize: bool = False, threads: int | None = None
+    ) -> None:
+        """threads: see `threads_wanted`; csim and checked always run on one."""
+        wanted = threads_wanted(threads)
         self.build = build
         self.columns = columns
         self.lib = _load(compile_library(build, columns, sanitize=sanitize))
-        self.engine = ctypes.c_void_p(self.lib.zq_create())
+        self.engine = ctypes.c_void_p(self.lib.zq_create(wanted))
+        self.threads = self.lib.zq_threads(self.engine)
 
     def __del__(self) -> None:
         if getattr(self, "engine", None):

@@ -79,6 +79,7 @@ def demo(
 app.command()(workstation.quantize)
 app.command()(workstation.train)
 app.command()(workstation.ablation)
+app.command()(workstation.sparsity)
 app.command()(build)
 bench.command()(bench_commands.emulator)
 bench.command()(bench_commands.board)
@@ -127,11 +128,16 @@ def estimate(
     board: BoardOption = BoardName.zcu102,
     seq: Annotated[int, typer.Option(help="Tokens of the sentence.")] = 128,
     clock_mhz: ClockOption = None,
+    density: Annotated[
+        float | None, typer.Option(help="Share of the int4 weights that is not 0, for --model; all if not given.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Model latency, power and resources of a model on a board.
+    """Model latency, power, resources and memory of a model on a board.
 
     Example: zynqbert estimate --model bert-base --board zcu111 --seq 128 --json
+
+    Pruned to half: zynqbert estimate --model albert-base --board zcu111 --density 0.5
     """
     from ..fpga.boards import board_named
     from .compiler import ModelShape
@@ -141,13 +147,18 @@ def estimate(
 
     if (model is None) == (artifact is None):
         raise InputError("give either --model or --artifact")
+    if density is not None and (artifact is not None or not 0 < density <= 1):
+        raise InputError("--density is above 0, at most 1, and goes with --model: an artifact has a density of its own")
+    quantized = None
     if artifact is not None:
         from ..quant.artifact import load_artifact
 
-        shape = ModelShape.of_manifest(load_artifact(artifact).manifest, str(artifact))
+        quantized = load_artifact(artifact)
+        shape = ModelShape.of_manifest(quantized.manifest, str(artifact))
     else:
         shape = ModelShape.named(model)
-    figures = model_estimate(shape, board_named(board.value), seq, clock_mhz)
+    share = 1.0 if density is None else density
+    figures = model_estimate(shape, board_named(board.value), seq, clock_mhz, artifact=quantized, density=share)
     if as_json:
         print(json.dumps(figures | {"fq_bert": reference()}, indent=2))
     else:

@@ -14,8 +14,11 @@ import numpy as np
 from ..fpga import instructions as isa
 from ..fpga import program as programs
 from ..fpga.boards import Board
+from ..fpga.cycles import Model, Timing, simulate
+from ..fpga.directory import Directory
 from .layouts import ActivationMap, IoLayout, Region, Trace
 from .model_shape import LayerShape, ModelShape
+from .storage import Matrix, matrices
 
 HEADER_BYTES = (2 + isa.MAX_ROWS) * isa.BEAT_BYTES
 
@@ -33,7 +36,11 @@ class Artifact(Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """A compiled model: program, and the layouts of memory image, io buffer and activation memory."""
+    """A compiled model: program, and the layouts of memory image, io buffer and activation memory.
+
+    `matrices`: how each int4 matrix is stored. `keeping`: the program that brings the resident ones on chip, of END
+    alone where there are none. `names`: the tensor whose weights an instruction of `instructions` reads, by its index.
+    """
 
     shape: ModelShape
     board: Board
@@ -42,25 +49,71 @@ class Plan:
     image_bytes: int
     io: IoLayout
     activations: ActivationMap
+    matrices: Mapping[str, Matrix]
+    keeping: tuple[isa.Instruction, ...]
+    names: Mapping[int, str]
+
+    @property
+    def directories(self) -> dict[int, Directory]:
+        """Of the compressed matrices, by the image offset that instructions name."""
+        stored = ((name, matrix) for name, matrix in self.matrices.items() if matrix.compressed)
+        return {self.regions[f"{name}.weight"].offset: matrix.directory for name, matrix in stored}
+
+    def simulate(
+        self,
+        row_blocks: int,
+        clock_mhz: float,
+        model: Model | None = None,
+        gathers: Mapping[tuple[int, int], tuple[int, int]] | None = None,
+    ) -> Timing:
+        """Modelled time of a pass of `row_blocks` row blocks; `gathers` as in fpga.expansion.expand."""
+        return simulate(self.instructions, row_blocks, self.board, clock_mhz, model, self.directories, gathers)
+
+    def simulate_keeping(self, clock_mhz: float) -> Timing:
+        """Modelled time of bringing the resident matrices on chip."""
+        return simulate(self.keeping, 1, self.board, clock_mhz, None, self.directories)
 
     @property
     def program(self) -> bytes:
         """The program's bytes, 64 an instruction."""
         return programs.encode(self.instructions)
 
+    @property
+    def keeping_program(self) -> bytes:
+        """The bytes of `keeping`."""
+        return programs.encode(self.keeping)
 
-def plan(shape: ModelShape, board: Board, *, artifact: Artifact | None = None, trace: bool = False) -> Plan:
+    def tensor_of(self, instructions: tuple[isa.Instruction, ...], index: int) -> str:
+        """The tensor whose weights instruction `index` of a program of this plan reads."""
+        if instructions is self.instructions:
+            return self.names[index]
+        by_offset = {self.regions[f"{name}.weight"].offset: f"{name}.weight" for name in self.matrices}
+        return by_offset[instructions[index].weights]
+
+
+def plan(
+    shape: ModelShape,
+    board: Board,
+    *,
+    artifact: Artifact | None = None,
+    trace: bool = False,
+    density: float = 1.0,
+    resident: bool = True,
+) -> Plan:
     """Compile `shape` for `board`. Raises CompileError where a size is beyond the engine.
 
-    The factors of norms and residuals come from `artifact`; without one (estimates) they are 1/2, which costs the same.
+    The factors of norms and residuals come from `artifact`; without one (estimates) they are 1/2, which costs the same,
+    and of the int4 weights a share of `density` is taken not to be 0. `resident` false keeps no weights on chip.
     With `trace` every instruction leaves its result in the io buffer, named as in quant/golden_model.py.
     """
     check_limits(shape)
-    compiler = _Compiler(shape, board, artifact, trace)
+    stored = matrices(shape, board, artifact=artifact, density=density, resident=resident)
+    compiler = _Compiler(shape, board, artifact, trace, stored)
     compiler.model()
     program = tuple(compiler.instructions)
     programs.check(program)
-    return Plan(shape, board, program, compiler.regions, compiler.image_bytes, compiler.io(), compiler.map)
+    layout = compiler.regions, compiler.image_bytes, compiler.io(), compiler.map
+    return Plan(shape, board, program, *layout, stored, compiler.keeping(), compiler.names)
 
 
 def check_limits(shape: ModelShape) -> None:
@@ -125,6 +178,7 @@ def activation_map(shape: ModelShape) -> ActivationMap:
         q=base,
         q_stride=shape.hidden,
         p=base + isa.MAX_ROW_BLOCKS * shape.hidden,
+        context=base + isa.MAX_ROW_BLOCKS * shape.hidden + 2 * isa.MAX_ROWS,
         ffn=base,
         ffn_stride=max((layer.ffn for layer in shape.layers), default=0),
     )
@@ -133,9 +187,17 @@ def activation_map(shape: ModelShape) -> ActivationMap:
 class _Compiler:
     """Instructions, image regions and traces as they grow."""
 
-    def __init__(self, shape: ModelShape, board: Board, artifact: Artifact | None, trace: bool):
+    def __init__(
+        self,
+        shape: ModelShape,
+        board: Board,
+        artifact: Artifact | None,
+        trace: bool,
+        stored: Mapping[str, Matrix],
+    ):
         self.shape, self.board, self.artifact, self.tracing = shape, board, artifact, trace
-        self.map = activation_map(shape)
+        self.map, self.stored = activation_map(shape), stored
+        self.names: dict[int, str] = {}
         self.instructions: list[isa.Instruction] = []
         self.regions: dict[str, Region] = {}
         self.image_bytes = 0
@@ -242,19 +304,29 @@ class _Compiler:
         self.residual("mapping", k, (0, 1), w8=True, **source)
         return self.norm("mapping", entries, self.shape.hidden, plain=True)
 
-    def weights(self, name: str, size: int) -> int:
-        """Offset of the matrix of linear layer `name`: its own, or the one it shares, which an earlier layer placed."""
+    def weights(self, name: str, size: int) -> tuple[str, int]:
+        """Matrix of linear layer `name`, its own or one that an earlier layer placed: its name, its image offset."""
         layer, _, matrix = name.rpartition(".")
-        region = f"{self.owner[layer]}.{matrix}.weight" if layer else f"{name}.weight"
-        return self.regions[region].offset if region in self.regions else self.region(region, size)
+        owner = f"{self.owner[layer]}.{matrix}" if layer else name
+        if owner in self.stored:
+            size = self.stored[owner].bytes
+        region = f"{owner}.weight"
+        return owner, self.regions[region].offset if region in self.regions else self.region(region, size)
 
     def linear(self, name: str, k: int, n: int, *, trace: int, w8: bool = False, **fields) -> None:
         """GEMM of linear layer `name`, its weights and parameters in the image."""
         tile = self.board.columns // 2 if w8 else self.board.columns
         tile_bytes = k * self.board.columns // 2
+        owner, weights = self.weights(name, -(-n // tile) * tile_bytes)
+        matrix = self.stored.get(owner)
+        if matrix is not None and matrix.compressed:
+            resident = matrix.resident is not None
+            fields |= {"compressed": True, "resident": resident}
+            fields["stored"] = matrix.resident if resident else matrix.words
+        self.names[len(self.instructions)] = f"{owner}.weight"
         self.emit(
             isa.Gemm(
-                weights=self.weights(name, -(-n // tile) * tile_bytes),
+                weights=weights,
                 parameters=self.region(f"{name}.parameters", _words(n)),
                 k=k,
                 n=n,
@@ -264,19 +336,34 @@ class _Compiler:
             )
         )
 
+    def keeping(self) -> tuple[isa.Instruction, ...]:
+        """The program that brings the resident matrices on chip."""
+        kept = (matrix for matrix in self.stored.values() if matrix.resident is not None and matrix.words)
+        program = [
+            isa.Keep(
+                weights=self.regions[f"{matrix.name}.weight"].offset,
+                n=matrix.n,
+                stored=matrix.words,
+                resident=matrix.resident,
+            )
+            for matrix in kept
+        ]
+        return (*program, isa.End())
+
     def layer(self, name: str, layer: LayerShape, k: int) -> int:
         """One encoder layer on an operand of k entries; the entries of its result."""
         shape, at = self.shape, self.map
         hidden = shape.hidden
         x = {"src": at.x, "src_stride": at.x_stride}
-        q = {"destination": isa.TO_ACTIVATION, "dst": at.q, "dst_stride": at.q_stride}
-        self.linear(f"{name}.q", k, hidden, trace=self.trace(f"{name}.q", "int8", hidden), wait=1, **x, **q)
+        queries = {"destination": isa.TO_ACTIVATION, "dst": at.q, "dst_stride": at.q_stride, "wait": 1}
         keys = {"destination": isa.TO_KEYS, "head_width": shape.head_width}
-        self.linear(f"{name}.k", k, hidden, trace=self.trace(f"{name}.k", "int8", hidden), **x, **keys)
-        values = {"destination": isa.TO_VALUES, "head_width": shape.head_width, "signal": True}
-        self.linear(f"{name}.v", k, hidden, trace=self.trace(f"{name}.v", "int8", hidden), **x, **values)
+        values = {"destination": isa.TO_VALUES, "head_width": shape.head_width}
+        for matrix, fields in (("q", queries), ("k", keys), ("v", values)):
+            trace = self.trace(f"{name}.{matrix}", "int8", hidden)
+            self.linear(f"{name}.{matrix}", k, hidden, trace=trace, grouped=True, **x, **fields)
         self.attention(name)
-        self.residual(f"{name}.o", hidden, self.factor(f"{name}.o.residual"), **x)
+        context = {"src": at.context, "src_stride": hidden}
+        self.residual(f"{name}.o", hidden, self.factor(f"{name}.o.residual"), **context)
         entries = self.norm(f"{name}.attention_norm", layer.attention_norm, hidden)
         self.table(f"{name}.gelu", isa.TABLE_ACTIVATION)
         self.linear(
@@ -308,12 +395,11 @@ class _Compiler:
                 q=at.q,
                 q_stride=at.q_stride,
                 p=at.p,
-                context=at.x,
-                context_stride=at.x_stride,
+                context=at.context,
+                context_stride=shape.hidden,
                 trace_context=self.trace(f"{name}.context", "int8", shape.hidden),
                 trace_p=self.trace(f"{name}.numerators", "uint8", 0, heads=shape.heads),
                 normalized=shape.normalized,
-                wait=1,
                 signal=True,
             )
         )

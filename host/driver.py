@@ -48,6 +48,7 @@ class EngineDriver(DefaultIP):
         self._pins = description.get("interrupts", {})
         super().__init__({**description, "interrupts": {}})
         self._done = False
+        self.resets = 0  # what was on chip before the last of them is lost
 
     def identify(self) -> Identity:
         """What register ID says. Raises EngineMismatch for another block, program version or number of lanes."""
@@ -195,6 +196,7 @@ class EngineDriver(DefaultIP):
 
         Raises ResetTimeout.
         """
+        self.resets += 1
         self._put("RESET", registers.RESET_ENGINE)
         deadline = time.monotonic() + RESET_TIMEOUT_S
         while self._get("RESET") & registers.RESET_ENGINE or not self.idle:

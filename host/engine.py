@@ -11,6 +11,7 @@ import numpy as np
 
 from ..fpga import instructions as isa
 from ..fpga.boards import Board, board_named
+from ..fpga.registers import WEIGHTS_FAULTS
 from ..quant.artifact import Artifact, load_artifact
 from . import driver as drivers
 from .answers import sentence_answer, token_answers
@@ -18,7 +19,7 @@ from .buffers import Buffers
 from .checks import check_identity, check_plan
 from .clocks import ClockChange, ClockTree
 from .compiler import ModelShape, Plan, plan
-from .errors import EngineMismatch, EngineTimeout, ResetTimeout
+from .errors import CorruptWeights, EngineError, EngineMismatch, EngineTimeout, ResetTimeout
 from .memory_image import memory_image
 from .packing import Pass, Sentence, SentenceEncoder, pack_pass, text_and_pair
 from .pynq_quietly import Overlay
@@ -71,7 +72,8 @@ class Engine:
         self.encoder = SentenceEncoder(model.tokenizer_path, max_tokens, shape.vocab, shape.types)
         self.meter = target.meter(compiled)
         self._buffers = Buffers(target.device)
-        self._program = self._image = self._io = None
+        self._program = self._keeping = self._image = self._io = None
+        self._kept_after = -1  # resets before the resident weights came on chip
         self.driver: drivers.EngineDriver | None = None  # once it is known to be our engine
         try:
             self._load(target, model, clock_mhz)
@@ -104,6 +106,8 @@ class Engine:
         self._program = self._buffers.filled(np.frombuffer(self.plan.program, np.uint8))
         self._image = self._buffers.filled(memory_image(self.plan, model))
         self._io = self._buffers.allocate(self.plan.io.bytes)
+        if len(self.plan.keeping) > 1:
+            self._keeping = self._buffers.filled(np.frombuffer(self.plan.keeping_program, np.uint8))
         sizes = (buffer.nbytes for buffer in (self._program, self._image, self._io))
         logger.info("bytes of program %d, image %d, io %d; loaded in %.2f s", *sizes, time.perf_counter() - start)
 
@@ -135,7 +139,7 @@ class Engine:
         finally:
             self.meter.close()
             self._buffers.free()
-            self._program = self._image = self._io = None
+            self._program = self._keeping = self._image = self._io = None
 
     # The clock
 
@@ -173,6 +177,7 @@ class Engine:
         text, pair = text_and_pair(given)
         known = {"text": text, "pair": pair, "clock_mhz": self.clock_mhz, "truncated": sentence.truncated}
         try:
+            self.keep_weights()  # once, and not on the meter
             reading = self.meter.measure(lambda: self.run_pass(rows), rows.row_blocks, self.clock_mhz)
         except EngineTimeout as hang:
             recover(self.driver, hang)
@@ -204,9 +209,26 @@ class Engine:
         region = self._io[at : at + header.size]
         region[:] = header
         region.flush()
-        addresses = (int(buffer.physical_address) for buffer in (self._program, self._image, self._io))
-        self.driver.run(*addresses, len(self.plan.instructions), rows.row_blocks, timeout_s=self.timeout_s)
+        self.keep_weights()
+        self._run(self._program, self.plan.instructions, rows.row_blocks)
         self._io[self.plan.io.results :].invalidate()
+
+    def keep_weights(self) -> None:
+        """Bring the weights that are to stay on chip there: before the first pass, and after a reset. Raises as
+        `run_pass`."""
+        if self._keeping is not None and self._kept_after != self.driver.resets:
+            logger.debug("%d matrices to the resident memory", len(self.plan.keeping) - 1)
+            self._run(self._keeping, self.plan.keeping, 1)
+            self._kept_after = self.driver.resets
+
+    def _run(self, program, instructions: tuple[isa.Instruction, ...], row_blocks: int) -> None:
+        addresses = (int(buffer.physical_address) for buffer in (program, self._image, self._io))
+        try:
+            self.driver.run(*addresses, len(instructions), row_blocks, timeout_s=self.timeout_s)
+        except EngineError as error:
+            if error.status in WEIGHTS_FAULTS:
+                raise CorruptWeights(error, self.plan.tensor_of(instructions, error.detail)) from error
+            raise
 
     def traces(self, rows: Pass) -> dict[str, np.ndarray]:
         """Run `rows` and return every traced buffer by name, in the golden's shapes (needs `open(trace=True)`)."""

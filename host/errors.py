@@ -18,6 +18,17 @@ class EngineError(HostError):
         super().__init__(f"engine: {name} {where}")
 
 
+class CorruptWeights(EngineError):
+    """The engine found compressed weights that are none; the message names their tensor."""
+
+    def __init__(self, found: EngineError, tensor: str):
+        HostError.__init__(
+            self,
+            f"{found}: {tensor} is corrupt in the board's memory; remedy: open the engine again, which writes it anew",
+        )
+        self.status, self.detail, self.tensor = found.status, found.detail, tensor
+
+
 class EngineTimeout(HostError, TimeoutError):
     """The engine did not finish in time; the message shows its registers."""
 

@@ -1,19 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a model would cost on a board, from its shape alone: the compiler's program through the models of fpga/."""
+"""What a model would cost on a board: the compiler's program through the models of fpga/. All of it modelled."""
 
 from typing import Any
 
 from ..fpga import estimate as models
 from ..fpga import instructions as isa
 from ..fpga.boards import Board
-from .compiler import ModelShape, plan
+from ..fpga.power import power
+from ..fpga.resources import resources
+from .compiler import Artifact, ModelShape, Plan, plan
+
+CLOCKS_MHZ = (200, 250, 300)  # printed beside the one asked for
+LENGTHS = (16, 32, 64, 128)  # tokens of a sentence
 
 
-def estimate(shape: ModelShape, board: Board, sequence: int, clock_mhz: float | None = None) -> dict[str, Any]:
+def estimate(
+    shape: ModelShape,
+    board: Board,
+    sequence: int,
+    clock_mhz: float | None = None,
+    *,
+    artifact: Artifact | None = None,
+    density: float = 1.0,
+) -> dict[str, Any]:
     """One sentence of `sequence` tokens, everything modelled: the fields of fpga.estimate.Estimate beside `model`,
-    `board` and `sequence`.
+    `board` and `sequence`; in `extra` also other clocks, other lengths, where the weights lie and the traffic.
 
-    Raises ValueError for a length or clock out of range, CompileError for a model beyond the engine.
+    What weights are 0 comes from `artifact`; without one a share of `density` is taken not to be. Raises ValueError for
+    a length, clock or density out of range, CompileError for a model beyond the engine.
     """
     longest = min(isa.MAX_ROWS, shape.positions)
     if not 1 <= sequence <= longest:
@@ -21,10 +35,81 @@ def estimate(shape: ModelShape, board: Board, sequence: int, clock_mhz: float | 
     clock_mhz = board.clock_mhz if clock_mhz is None else clock_mhz
     if not clock_mhz > 0:
         raise ValueError(f"clock of {clock_mhz:g} MHz is not positive")
-    compiled = plan(shape, board)
-    row_blocks = -(-sequence // isa.LANES)
-    found = models.estimate(compiled.instructions, row_blocks, board, clock_mhz, shape.dense_macs(sequence))
-    return {"model": shape.name, "board": board.name, "sequence": sequence, **found.to_json()}
+    compiled = plan(shape, board, artifact=artifact, density=density)
+    streamed = plan(shape, board, artifact=artifact, density=density, resident=False)
+    timing = compiled.simulate(_blocks(sequence), clock_mhz)
+    found = models.estimate(timing, board, shape.dense_macs(sequence)).to_json()
+    found["extra"] |= {
+        "clocks": [_at_clock(compiled, sequence, mhz) for mhz in CLOCKS_MHZ],
+        "lengths": [_at_length(compiled, tokens, clock_mhz) for tokens in LENGTHS if tokens <= longest],
+        "memory": memory(compiled, streamed, sequence, clock_mhz),
+    }
+    return {"model": shape.name, "board": board.name, "sequence": sequence, **found}
+
+
+def _blocks(tokens: int) -> int:
+    return -(-tokens // isa.LANES)
+
+
+def _at_clock(compiled: Plan, sequence: int, clock_mhz: float) -> dict[str, Any]:
+    timing = compiled.simulate(_blocks(sequence), clock_mhz)
+    watts = power(resources(compiled.board), timing)
+    fps = 1 / timing.seconds
+    return {
+        "clock_mhz": clock_mhz,
+        "latency_ms": timing.seconds * 1e3,
+        "power_w": watts.power_w,
+        "fps_per_w": fps / watts.power_w,
+        "fps_per_w_range": [fps / watts.high_w, fps / watts.low_w],
+    }
+
+
+def _at_length(compiled: Plan, tokens: int, clock_mhz: float) -> dict[str, Any]:
+    timing = compiled.simulate(_blocks(tokens), clock_mhz)
+    macs = compiled.shape.dense_macs(tokens)
+    return {
+        "tokens": tokens,
+        "latency_ms": timing.seconds * 1e3,
+        "mac_utilization": macs / (compiled.board.peak_macs_per_cycle * timing.cycles),
+        "fps_per_w": 1 / timing.seconds / power(resources(compiled.board), timing).power_w,
+        "ddr_bytes_read": timing.ddr_bytes_read,
+        "bound": models.bound(timing),
+    }
+
+
+def memory(compiled: Plan, streamed: Plan, sequence: int, clock_mhz: float) -> dict[str, Any]:
+    """Where each matrix lies and why, and the bytes that a sentence moves with it and with nothing kept on chip."""
+    blocks = _blocks(sequence)
+    resident, without = (p.simulate(blocks, clock_mhz) for p in (compiled, streamed))
+    keeping = compiled.simulate_keeping(clock_mhz)
+    matrices = compiled.matrices.values()
+    return {
+        "resident_words": sum(m.words for m in matrices if m.resident is not None),
+        "resident_capacity": compiled.board.resident_words,
+        "word_bytes": compiled.board.ports * isa.BEAT_BYTES,
+        "weights_dense_bytes": sum(m.dense_bytes for m in matrices),
+        "weights_stored_bytes": sum(m.bytes for m in matrices),
+        "bytes_read_a_sentence": resident.ddr_bytes_read,
+        "bytes_read_a_sentence_streamed": without.ddr_bytes_read,
+        "latency_ms_streamed": without.seconds * 1e3,
+        "bytes_read_once": keeping.ddr_bytes_read,
+        "load_ms": keeping.seconds * 1e3 if len(compiled.keeping) > 1 else 0.0,
+        "matrices": [
+            {
+                "name": m.name,
+                "density": m.density,
+                "uses": m.uses,
+                "dense_bytes": m.dense_bytes,
+                "bytes": m.bytes,
+                "words": m.words,
+                "compressed": m.compressed,
+                "place": "resident" if m.resident is not None else "DDR",
+                "word": m.resident,
+                "why": m.why,
+            }
+            for m in matrices
+        ],
+    }
 
 
 def reference() -> list[dict[str, Any]]:

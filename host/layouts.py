@@ -72,8 +72,8 @@ class IoLayout:
 class ActivationMap:
     """Words of the activation memory: base of each region, and words a row block of the first two and the last.
 
-    x holds a norm's entries, then the context; q and p (two slots of 128 words) live during attention alone, so that
-    ffn may lie over both. The gathered rows reuse x, the pooled ones q.
+    x holds a norm's entries; q, p (two slots of 128 words) and context live until the product after attention alone, so
+    that ffn may lie over all three. The gathered rows reuse x, the pooled ones q.
     """
 
     x: int
@@ -81,5 +81,6 @@ class ActivationMap:
     q: int
     q_stride: int
     p: int
+    context: int
     ffn: int
     ffn_stride: int

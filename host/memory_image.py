@@ -9,13 +9,10 @@ import numpy as np
 
 from ..fpga import instructions as isa
 from .compiler import Artifact, Plan
+from .nibbles import PackError, unpack_nibbles
 
 FIELD_LIMIT = 1 << 22  # of amax * sum |n0| in one field of the packed product
 ACC_LIMIT = 1 << 26  # of accumulator plus bias
-
-
-class PackError(ValueError):
-    """A tensor that the engine cannot hold exactly; the message names it, and the channel."""
 
 
 def memory_image(plan: Plan, artifact: Artifact) -> np.ndarray:
@@ -52,7 +49,7 @@ def memory_image(plan: Plan, artifact: Artifact) -> np.ndarray:
         weight = t[f"{owner}.weight"] if gemm.w8 else unpack_nibbles(owner, t[f"{owner}.weight"], gemm.k)
         (check_w8 if gemm.w8 else check_w4)(name, weight, bias, amax)
         if name == owner:
-            put(f"{name}.weight", (pack_w8 if gemm.w8 else pack_w4)(weight, plan.board.columns))
+            put(f"{name}.weight", _stored(plan, name, gemm, weight))
         table = t.get(f"{name}.table") if name != "pooler" else np.ones(gemm.n, np.uint8)
         put(f"{name}.parameters", pack_linear_parameters(bias, t[f"{name}.m"], t[f"{name}.s"], table))
     return image
@@ -64,16 +61,12 @@ def linear_layers(plan: Plan) -> list[tuple[isa.Gemm, str, str]]:
     return [(i, names[i.parameters], names[i.weights]) for i in plan.instructions if isinstance(i, isa.Gemm)]
 
 
-def unpack_nibbles(name: str, packed: np.ndarray, k: int) -> np.ndarray:
-    """uint8 [N, ceil(K/2)], even k in the low nibble -> nibbles uint8 [N, K] in 0 .. 15; PackError for 0x8."""
-    nibbles = np.empty((packed.shape[0], 2 * packed.shape[1]), np.uint8)
-    nibbles[:, 0::2] = packed & 15
-    nibbles[:, 1::2] = packed >> 4
-    nibbles = nibbles[:, :k]
-    bad = np.argwhere(nibbles == 8)
-    if bad.size:
-        raise PackError(f"{name}.weight: nibble 0x8 at channel {bad[0, 0]}, entry {bad[0, 1]} is no int4 weight")
-    return nibbles
+def _stored(plan: Plan, name: str, gemm: isa.Gemm, weight: np.ndarray) -> np.ndarray:
+    """The matrix as its region holds it."""
+    if gemm.w8:
+        return pack_w8(weight, plan.board.columns)
+    matrix = plan.matrices[name]
+    return matrix.data if matrix.compressed else pack_w4(weight, plan.board.columns)
 
 
 def pack_w4(nibbles: np.ndarray, columns: int) -> np.ndarray:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from ..fpga.cycles import simulate
 from ..fpga.power import power
 from ..fpga.resources import resources
 from .compiler import Plan
@@ -52,7 +51,7 @@ class ModelledMeter:
         run()
         key = row_blocks, clock_mhz
         if key not in self._readings:
-            timing = simulate(self.plan.instructions, row_blocks, self.plan.board, clock_mhz)
+            timing = self.plan.simulate(row_blocks, clock_mhz)
             watts = power(resources(self.plan.board), timing).power_w
             self._readings[key] = Reading(timing.seconds * 1e3, watts, "modelled")
         return self._readings[key]

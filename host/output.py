@@ -110,6 +110,8 @@ def quantize_summary(report: dict[str, Any]) -> str:
         f"{sum(report['bytes'].values()) / 1e6:.1f} MB",
         f"encoder weights {report['encoder']['ratio']:.2f} times smaller than in float",
     ]
+    if "density" in report:
+        parts.append(f"{report['density']['achieved']:.1%} of them not zero")
     texts = f"{report.get('compared_sentences')} further texts"
     if "agreement" in report:
         parts.append(f"{report['agreement']:.1%} of the answers to {texts} as in float")
@@ -156,6 +158,19 @@ def print_estimate(figures: dict[str, Any], reference: list[dict[str, Any]]) -> 
         print(f"{name + '_us':20} {us:16}modelled\n{name + '_mj':20} {mj:16}modelled")
     for line in figures["extra"]["over_budget"]:
         print(f"{'over budget':20} {line}")
+    total = sum(extra["energy_mj"].values())
+    print(f"\nEnergy a pass, modelled: {total:.1f} mJ")
+    for name, mj in sorted(extra["energy_mj"].items(), key=lambda item: -item[1]):
+        print(f"  {name:18} {mj:8.2f} mJ {mj / total:6.1%}")
+    _print_lengths(extra)
+    _print_memory(extra["memory"])
+    print("\nThe power model on published accelerators that it was not fitted on (docs/power.md):")
+    for row in extra["power_rows"]:
+        note = "" if row["complete"] else "  (not in the range)"
+        print(
+            f"  {row['name']:28} published {row['published_w']:5.2f} W, modelled {row['modelled_w']:5.2f} W, "
+            f"{row['error']:+.0%}{note}"
+        )
     print("\nThe same cycle model at FQ-BERT's multipliers and clock, nothing fitted (BERT-base encoder, 128 tokens):")
     for row in reference:
         print(
@@ -163,6 +178,56 @@ def print_estimate(figures: dict[str, Any], reference: list[dict[str, Any]]) -> 
             f"{row['modelled_ms']:.1f} ms, published {row['published_ms']:.2f} ms"
         )
     print(f"  {reference[0]['difference']}")
+
+
+def _print_lengths(extra: Mapping[str, Any]) -> None:
+    print("\nAt other clocks, modelled:")
+    for row in extra["clocks"]:
+        low, high = row["fps_per_w_range"]
+        print(
+            f"  {row['clock_mhz']:g} MHz  {row['latency_ms']:8.3f} ms  {row['power_w']:6.2f} W  "
+            f"{row['fps_per_w']:6.2f} fps/W ({low:.1f} to {high:.1f})"
+        )
+    print("\nSentences of other lengths, modelled, and what binds them:")
+    for row in extra["lengths"]:
+        print(
+            f"  {row['tokens']:4} tokens  {row['latency_ms']:8.3f} ms  {row['mac_utilization']:6.1%} of the array  "
+            f"{row['fps_per_w']:6.2f} fps/W  {row['ddr_bytes_read'] / 1e6:6.2f} MB  {row['bound']}"
+        )
+    print("\nWhat the array does not hide, shares of the pass, modelled:")
+    for name, share in extra["array_waits"].items():
+        print(f"  {name:36} {share:6.2%}")
+
+
+def _print_memory(memory: Mapping[str, Any]) -> None:
+    """Matrices that lie alike, behind each other, in a line."""
+    used, capacity, size = (memory[name] for name in ("resident_words", "resident_capacity", "word_bytes"))
+    print(f"\nWeights on chip: {used} of {capacity} words of {size} bytes ({used * size / 1e6:.2f} MB)")
+    for line in placement_lines(memory["matrices"]):
+        print(f"  {line}")
+    now, before = memory["bytes_read_a_sentence"], memory["bytes_read_a_sentence_streamed"]
+    once, ms = memory["bytes_read_once"], memory["load_ms"]
+    print(f"  read a sentence: {now / 1e6:.2f} MB, {before / 1e6:.2f} MB with nothing on chip (modelled)")
+    if ms:
+        print(f"  read once, when the model is loaded: {once / 1e6:.2f} MB in {ms:.2f} ms (modelled)")
+
+
+def placement_lines(matrices: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """A line for each run of matrices that lie alike; why they are not on chip is said of the smallest."""
+    runs: list[list[Mapping[str, Any]]] = []
+    for matrix in matrices:
+        if runs and all(runs[-1][0][key] == matrix[key] for key in ("place", "compressed", "uses")):
+            runs[-1].append(matrix)
+        else:
+            runs.append([matrix])
+    for run in runs:
+        names = run[0]["name"] if len(run) == 1 else f"{run[0]['name']} .. {run[-1]['name']}"
+        form = "compressed" if run[0]["compressed"] else "as they are"
+        stored, uses = sum(m["bytes"] for m in run) / 1e6, run[0]["uses"]
+        smallest = min(run, key=lambda matrix: matrix["words"])
+        why = f": {smallest['name']} {smallest['why']}" if smallest["why"] else ""
+        place = "on chip" if run[0]["place"] == "resident" else "in DDR"
+        yield f"{names:30} {stored:7.3f} MB {form}, {place}, used by {uses} layer{'s' * (uses > 1)}{why}"
 
 
 def progress_columns() -> tuple:

@@ -17,8 +17,9 @@ POLL_S = 1e-3
 def recover(driver: EngineDriver, hang: EngineTimeout) -> None:
     """Reset the engine after `hang`, and run an empty program.
 
-    A pass needs nothing of what was on chip before: its program loads rows, tables, weights and parameters, and clears
-    the sums it adds to. Raises ResetTimeout if the reset does not end, EngineStuck if the empty program does not.
+    A pass needs nothing of what was on chip before but the weights that were kept there, which the caller brings back:
+    its program loads rows, tables, the other weights and parameters, and clears the sums it adds to. Raises
+    ResetTimeout if the reset does not end, EngineStuck if the empty program does not.
     """
     logger.warning("%s; the engine is reset", hang)
     driver.reset()

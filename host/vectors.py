@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..fpga import instructions as isa
+from ..fpga import program as programs
 from ..fpga import vectors as files
 from ..fpga.boards import Board
 from ..quant import golden
@@ -34,7 +35,9 @@ def write_vectors(artifact: str | Path, board: Board, rows: Pass, out: str | Pat
     compiled = plan(ModelShape.of_manifest(model.manifest), board, artifact=model, trace=True)
     image = memory_image(compiled, model)
     header = rows.header()
-    sizes = (len(compiled.program), image.size, compiled.io.bytes)
+    instructions = (*compiled.keeping[:-1], *compiled.instructions)  # what is to stay on chip first
+    program = programs.encode(instructions)
+    sizes = (len(program), image.size, compiled.io.bytes)
     program_at, image_at, io_at, end = _addresses(sizes)
     if end > files.MEMORY_BYTES:
         raise ValueError(
@@ -46,13 +49,13 @@ def write_vectors(artifact: str | Path, board: Board, rows: Pass, out: str | Pat
         columns=board.columns,
         program_version=isa.PROGRAM_VERSION,
         row_blocks=rows.row_blocks,
-        instructions=len(compiled.instructions),
+        instructions=len(instructions),
         program=program_at,
         image=image_at,
         io=io_at,
         fill=FILL,
         initial=(
-            files.Segment(program_at, compiled.program),
+            files.Segment(program_at, program),
             files.Segment(image_at, image.tobytes()),
             files.Segment(io_at + compiled.io.header, header.tobytes()),
         ),

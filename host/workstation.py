@@ -20,6 +20,13 @@ class SoftmaxName(str, Enum):
     normalized = "normalized"
 
 
+class PruneBy(str, Enum):
+    """Score by which weights stay (quant/pruning.py)."""
+
+    magnitude = "magnitude"
+    contribution = "contribution"
+
+
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on in the folder where a run was cut.")]
 
 
@@ -34,15 +41,22 @@ def quantize(
     ] = False,
     word_bits: Annotated[int, typer.Option(help="Bits of the word embeddings: 4 or 8.")] = 8,
     softmax: Annotated[SoftmaxName, typer.Option(help="normalized: the paper's form.")] = SoftmaxName.numerator,
+    density: Annotated[
+        float, typer.Option(help="Share of the encoder's weights that may be other than 0; below 1 the rest is pruned.")
+    ] = 1.0,
 ) -> None:
     """Quantize a float BERT, MiniLM or ALBERT model to a folder that every other command takes.
 
     Example: zynqbert quantize ./my-classifier --out ./my-artifact --calibrate sentences.txt
 
     Pairs: zynqbert quantize ./my-pair-classifier --out ./my-pairs-artifact --calibrate pairs.tsv --pairs
+
+    Sparse: zynqbert quantize ./my-classifier --out ./my-sparse-artifact --calibrate sentences.txt --density 0.5
     """
     if word_bits not in (4, 8):
         raise InputError(f"--word-bits {word_bits} is neither 4 nor 8")
+    if not 0 < density <= 1:
+        raise InputError(f"--density {density:g} is not above 0 and at most 1")
     if pairs and calibrate is None:
         raise InputError("--pairs is about the lines of a file: give it with --calibrate F")
     with needing_packages("quantize"):
@@ -55,7 +69,8 @@ def quantize(
     else:
         print("zynqbert: calibrating on movie reviews; --calibrate F takes texts of your own task", file=sys.stderr)
         texts = [example.text for example in movie_reviews("train")]
-    report = quantize_checkpoint(source, texts, out, word_bits=word_bits, softmax=softmax.value)
+    options = dict(word_bits=word_bits, softmax=softmax.value, density=density)
+    report = quantize_checkpoint(source, texts, out, **options)
     print(f"{out}: {quantize_summary(report)}")
 
 
@@ -102,6 +117,32 @@ def ablation(
     report = study(source, data, out, sentences=sentences, resume=resume)
     Console().print(table(report))
     print(f"{out}/ablation.json, {out}/ablation.svg")
+
+
+def sparsity(
+    source: Annotated[str, typer.Argument(help="Hugging Face classifier of the data's labels: a folder or hub name.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the study.")] = Path("build/sparsity"),
+    data: Annotated[str, typer.Option(help="Data set: movie-reviews or policy-pairs.")] = "movie-reviews",
+    trained: Annotated[
+        list[Path] | None, typer.Option("--trained", help="A pruned and trained artifact to measure too; repeatable.")
+    ] = None,
+    prune_by: Annotated[PruneBy, typer.Option(help="Score by which weights stay.")] = PruneBy.contribution,
+    sentences: Annotated[int | None, typer.Option(min=1, help="Of dev and of test; all if not given.")] = None,
+    resume: ResumeOption = False,
+) -> None:
+    """What pruned weights cost in accuracy and save in bytes: densities from 1 to 0.2, quantized in one shot.
+
+    Example: zynqbert sparsity build/movie-reviews/float --trained build/movie-reviews-sparse/artifact --resume
+    """
+    with needing_packages("sparsity"):
+        from ..quant.sparsity import sparsity as study
+        from ..quant.sparsity import table
+    from rich.console import Console
+
+    options = dict(trained=trained or [], prune_by=prune_by.value, sentences=sentences, resume=resume)
+    report = study(source, data, out, **options)
+    Console().print(table(report))
+    print(f"{out}/sparsity.json, {out}/sparsity.svg")
 
 
 @contextmanager

@@ -60,8 +60,8 @@ class _Run:
 
 
 @dataclass(frozen=True)
-class _Given:
-    """What all rows have in common: the model, sentences to calibrate and to answer, and the answers' labels."""
+class Given:
+    """What all rows of a study have in common: the model, sentences to calibrate and to answer, and their labels."""
 
     checkpoint: Checkpoint
     calibration: list[Tokens]
@@ -91,8 +91,8 @@ def ablation(
     path = Path(out) / "ablation.json"
     if not resume and path.exists():
         raise ValueError(f"{path}: holds a run already; remedy: --resume, or another folder")
-    begun = _read(path) if path.exists() else None
-    given, settings = _prepare(source, data, split, sentences, max_length, word_bits)
+    begun = read_report(path, ("settings", "rows", "weight_bits"), "an ablation") if path.exists() else None
+    given, settings = prepare(source, data, split, sentences, max_length, word_bits)
     report = {"settings": settings, "paper": PAPER, "versions": versions(), "rows": {}, "weight_bits": {}}
     if begun is not None:
         check_settings(path, begun["settings"], settings)
@@ -100,7 +100,7 @@ def ablation(
     path.parent.mkdir(parents=True, exist_ok=True)
     todo = [run for run in _runs(word_bits) if run.name not in report[run.group]]
     if todo:
-        with _bar(progress) as advance:
+        with progress_bar(progress, "ablation") as advance:
             _measure(given, todo, report, path, advance)
     draw(report, path.with_suffix(".svg"))
     return report
@@ -115,9 +115,9 @@ def _runs(word_bits: int) -> list[_Run]:
     return rows + sweep
 
 
-def _prepare(
+def prepare(
     source: str | Path, data: str | DataSet, split: str, sentences: int | None, max_length: int, word_bits: int
-) -> tuple[_Given, dict]:
+) -> tuple[Given, dict]:
     """The common part, and the settings by which a continued run is known to be the same."""
     if isinstance(data, str):
         if data not in DATA_SETS:
@@ -153,10 +153,10 @@ def _prepare(
         "max_length": max_length,
         "word_bits": word_bits,
     }
-    return _Given(checkpoint, *tokens, labels), settings
+    return Given(checkpoint, *tokens, labels), settings
 
 
-def _measure(given: _Given, todo: list[_Run], report: dict, path: Path, advance: Advance) -> None:
+def _measure(given: Given, todo: list[_Run], report: dict, path: Path, advance: Advance) -> None:
     """Fill the report with the rows to do, written after each."""
     title, done = "float", 0.0
 
@@ -188,7 +188,7 @@ def _measure(given: _Given, todo: list[_Run], report: dict, path: Path, advance:
         write_json(path, report)
 
 
-def _answer(given: _Given, calibration: Calibration, options: Options, show: Callable[[float], None]) -> torch.Tensor:
+def _answer(given: Given, calibration: Calibration, options: Options, show: Callable[[float], None]) -> torch.Tensor:
     """Quantize and answer: logits float64 [sentences, labels] in the float model's unit. `show` gets shares of both."""
     weights, task = given.checkpoint.weights, given.checkpoint.task
     step = 0.5 / steps(weights)  # about half of the time goes to either
@@ -225,25 +225,27 @@ def _digest(*arrays: np.ndarray) -> str:
     return found.hexdigest()[:16]
 
 
-def _read(path: Path) -> dict:
+def read_report(path: Path, fields: tuple[str, ...], what: str) -> dict:
+    """A study's report of a run that was cut. Raises ValueError where it is none."""
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path}: not JSON ({error}); remedy: remove it, and all rows are measured again") from error
-    for field in ("settings", "rows", "weight_bits"):
+    for field in fields:
         if not isinstance(report, dict) or not isinstance(report.get(field), dict):
-            raise ValueError(f"{path}: {field} is missing: not an ablation's report; remedy: another folder")
+            raise ValueError(f"{path}: {field} is missing: not {what}'s report; remedy: another folder")
     return report
 
 
 @contextmanager
-def _bar(progress: Advance | None) -> Iterator[Advance]:
+def progress_bar(progress: Advance | None, study: str) -> Iterator[Advance]:
+    """`progress`, or a bar on stderr."""
     if progress is not None:
         yield progress
         return
     columns = (TextColumn("{task.description:25}"), BarColumn(), TaskProgressColumn())
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task("ablation", total=None)
+        task = bar.add_task(study, total=None)
         yield lambda name, done, total: bar.update(task, description=name, completed=done, total=total)
 
 

@@ -3,7 +3,8 @@
 
 For one output channel with real weights w, scale s and integers q, on operands of covariance G, the error is
 (w − s·q)ᵀ G (w − s·q): the mean is the bias's business. Frantar et al., arXiv 2210.17323; the refinement afterwards is
-plain coordinate descent on the same error.
+plain coordinate descent on the same error. Weights outside a mask (pruning.py) are 0 throughout: their whole value is
+an error that the columns after them make up for, as in SparseGPT (arXiv 2301.00774).
 """
 
 from collections.abc import Callable, Iterator
@@ -30,12 +31,18 @@ def error(w: torch.Tensor, q: torch.Tensor, scale: torch.Tensor, g: torch.Tensor
     return ((d @ g) * d).sum(dim=1)
 
 
-def compensate(w: torch.Tensor, scale: torch.Tensor, g: torch.Tensor, limit: int) -> torch.Tensor:
-    """GPTQ: integers [N, K] for w [N, K] float32, columns by falling variance; g [K, K] float64, positive definite."""
+def compensate(
+    w: torch.Tensor, scale: torch.Tensor, g: torch.Tensor, limit: int, kept: torch.Tensor | None = None
+) -> torch.Tensor:
+    """GPTQ: integers [N, K] for w [N, K] float32, columns by falling variance; g [K, K] float64, positive definite.
+
+    `kept` [N, K] is 1 where a weight may be other than 0, all of them if not given.
+    """
     order = torch.argsort(g.diagonal(), descending=True)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(g[order][:, order]))
     u = torch.linalg.cholesky(inverse, upper=True).float()
     w = w[:, order].clone()
+    kept = None if kept is None else kept[:, order]
     q = torch.zeros_like(w)
     for start in range(0, w.shape[1], _BLOCK):
         end = min(start + _BLOCK, w.shape[1])
@@ -43,7 +50,8 @@ def compensate(w: torch.Tensor, scale: torch.Tensor, g: torch.Tensor, limit: int
         lost = torch.zeros_like(part)
         with _one_thread():
             for j in range(end - start):
-                q[:, start + j] = qj = torch.floor(part[j] / scale + 0.5).clamp_(-limit, limit)
+                qj = torch.floor(part[j] / scale + 0.5).clamp_(-limit, limit)
+                q[:, start + j] = qj = qj if kept is None else qj * kept[:, start + j]
                 lost[j] = (part[j] - scale * qj) / uu[j, j]
                 part[j + 1 :].addr_(uu[j, j + 1 :], lost[j], alpha=-1)
         w[:, end:].addmm_(lost.T, u[start:end, end:], alpha=-1)
@@ -53,9 +61,18 @@ def compensate(w: torch.Tensor, scale: torch.Tensor, g: torch.Tensor, limit: int
 
 
 def refine(
-    w: torch.Tensor, q: torch.Tensor, scale: torch.Tensor, g: torch.Tensor, limit: int, sweeps: int
+    w: torch.Tensor,
+    q: torch.Tensor,
+    scale: torch.Tensor,
+    g: torch.Tensor,
+    limit: int,
+    sweeps: int,
+    kept: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Coordinate descent: each integer in turn set to its best value given all others; the error never rises."""
+    """Coordinate descent: each integer in turn set to its best value given all others; the error never rises.
+
+    Those where `kept` [N, K] is 0 stay 0.
+    """
     g = g.float()
     q = q.clone()
     pull = (w - scale[:, None] * q) @ g  # [N, K], half the negative gradient
@@ -68,6 +85,7 @@ def refine(
                 for j in range(end - start):
                     old = q[:, start + j]
                     new = torch.floor(old + part[j] / (scale * gg[j, j]) + 0.5).clamp_(-limit, limit)
+                    new = new if kept is None else new * kept[:, start + j]
                     change[j] = scale * (new - old)
                     q[:, start + j] = new
                     part.addr_(gg[j], change[j], alpha=-1)
@@ -93,24 +111,28 @@ def quantize_rows(
     snap: Callable[[np.ndarray], np.ndarray],
     clips: tuple[float, ...] = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5),
     sweeps: int = 2,
+    kept: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, np.ndarray]:
     """Integers [N, K] and scales [N] (float64) for the rows of w [N, K]; g [K, K] float64, positive definite.
 
     Every clip is tried with compensation and each row keeps its best; then the scale is refitted and the integers
-    refined. `snap` maps [N] scales to the nearest ones that can be encoded.
+    refined. `snap` maps [N] scales to the nearest ones that can be encoded. With `kept` bool [N, K] all other integers
+    are 0.
     """
     n = len(w)
     w, g32 = w.float(), g.float()
-    peak = w.abs().amax(dim=1).clamp_(min=1e-12).numpy().astype(np.float64)
+    kept = None if kept is None else kept.float()
+    peak = (w if kept is None else w * kept).abs().amax(dim=1).clamp_(min=1e-12).numpy().astype(np.float64)
     scales = np.stack([snap(peak * clip / limit) for clip in clips])  # [clips, N]
     flat = torch.from_numpy(scales.ravel()).float()
-    tried = compensate(w.repeat(len(clips), 1), flat, g, limit)
+    every = None if kept is None else kept.repeat(len(clips), 1)
+    tried = compensate(w.repeat(len(clips), 1), flat, g, limit, every)
     errors = error(w.repeat(len(clips), 1), tried, flat, g32).view(len(clips), n)
     best = errors.argmin(dim=0)
     q = tried.view(len(clips), n, -1)[best, torch.arange(n)]
     scale = scales[best.numpy(), np.arange(n)]
     for _ in range(sweeps):
-        q = refine(w, q, torch.from_numpy(scale).float(), g, limit, 1)
+        q = refine(w, q, torch.from_numpy(scale).float(), g, limit, 1, kept)
         qg = q @ g32
         fitted = ((qg * w).sum(dim=1) / (qg * q).sum(dim=1).clamp_(min=1e-30)).double().numpy()
         other = snap(np.where(fitted > 0, fitted, scale))

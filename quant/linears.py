@@ -10,6 +10,7 @@ import torch
 
 from . import fake_quant, gptq
 from .checkpoint import Linear
+from .pruning import keep_largest
 from .scales import FACTOR_MAX, FACTOR_MIN, snap_factor
 
 # The largest weight of a row that is tried, in shares of its peak: the fewer bits, the more are clipped.
@@ -24,6 +25,15 @@ _BIAS_BITS = 24  # a bias stays below 2^24 accumulator steps, which leaves room 
 
 
 Snap = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """Density of a matrix, score by which its weights are kept (pruning.py), and how often each row is stored."""
+
+    density: float
+    by: str = "contribution"
+    times: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -95,13 +105,14 @@ def fit(
     sweeps: int,
     origin: float = 0.0,
     snap: Snap = snap_factor,
+    prune: Pruning | None = None,
 ) -> Fitted:
     """Integer weights, scales and bias for outputs near `target` [rows, N], which one step of out_scale [N] divides.
 
     With `follow` the real weights are first refitted to the operand at hand, pulled to the given ones by a ridge of
     `ridge` times the mean variance; the bias makes the mean output right. Scales are such that unit/out_scale is an
     exact factor of Q2 (one that `snap` leaves as it is), so that no error is left to it, and that a bias counted from
-    ±`origin` fits.
+    ±`origin` fits. With `prune` all but the weights it keeps are 0.
     """
     g = operand.covariance
     lift = max(ridge * float(g.diagonal().mean()), _MIN_LIFT)
@@ -113,7 +124,8 @@ def fit(
         w = gptq.regress(g, c.double(), start, lift)
     nearest = _nearest(mean, start @ operand.mean, out_scale, origin, snap)
     eye = torch.eye(len(g), dtype=g.dtype)
-    q, unit = gptq.quantize_rows(w, g + lift * eye, _limit(bits), nearest, _CLIPS[bits], sweeps)
+    kept = _kept(linear.weight[:, operand.source], g, operand.step, prune)
+    q, unit = gptq.quantize_rows(w, g + lift * eye, _limit(bits), nearest, _CLIPS[bits], sweeps, kept)
     bias = mean.double().numpy() - unit * (q.double() @ operand.mean).numpy()
     return Fitted(q.numpy().astype(np.int8), unit, bias)
 
@@ -126,10 +138,11 @@ def fit_shared(
     follow: bool,
     sweeps: int,
     bits: int = 4,
+    prune: Pruning | None = None,
 ) -> Matrix:
     """Integer weights for all `uses` of a matrix at once: what each multiplies in float [rows, N], and as an operand.
 
-    Each use weighs the same, in real units and about its own mean; the rest as in `fit`.
+    Each use weighs the same, in real units and about its own mean; one mask for all of them; the rest as in `fit`.
     """
     g = sum(_covariance(o) * o.step[:, None] * o.step for _, o in uses) / len(uses)  # none kept: they are large
     lift = max(ridge * float(g.diagonal().mean()), _MIN_LIFT * float(min(o.step.min() ** 2 for _, o in uses)))
@@ -141,7 +154,8 @@ def fit_shared(
         ) / len(uses)  # [channels, K], of the float operand and the integer one
         w = gptq.regress(g, linear.weight.double() @ c, start, lift)
     eye = torch.eye(len(g), dtype=g.dtype)
-    q, step = gptq.quantize_rows(w, g + lift * eye, _limit(bits), lambda scale: scale, _CLIPS[bits], sweeps)
+    kept = _kept(linear.weight[:, source], g, torch.ones(len(source)), prune)
+    q, step = gptq.quantize_rows(w, g + lift * eye, _limit(bits), lambda scale: scale, _CLIPS[bits], sweeps, kept)
     return Matrix(q.numpy().astype(np.int8), step)
 
 
@@ -177,6 +191,16 @@ def refit(
     unit = _nearest(mean, torch.from_numpy(nominal) * centre, out_scale, origin, snap)(unit)
     bias = mean.double().numpy() - unit * (q.double() @ operand.mean).numpy()
     return Fitted(given.q, unit, bias)
+
+
+def _kept(w: torch.Tensor, g: torch.Tensor, step: torch.Tensor, prune: Pruning | None) -> torch.Tensor | None:
+    """The mask bool [N, K] for float weights w [N, K]; g [K, K] is the covariance of operands in steps of step [K]."""
+    if prune is None:
+        return None
+    score = w.double().abs()
+    if prune.by == "contribution":
+        score = score * (g.diagonal().sqrt() * step)
+    return torch.from_numpy(keep_largest(score.numpy(), prune.density, prune.times))
 
 
 def _limit(bits: int) -> int:

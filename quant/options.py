@@ -5,6 +5,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from .fake_quant import ENGINE, Units
+from .pruning import PRUNE_BY, check_density
 
 SOFTMAX = ("numerator", "normalized")
 WEIGHT_BITS = (2, 4, 6, 8)
@@ -23,6 +24,8 @@ class Options:
     sweeps: int = 2  # of coordinate descent after the compensation
     weight_bits: int = 4  # of the encoder's matrices; the engine runs 4, others are for comparison (ablation.py)
     units: Units = ENGINE  # likewise
+    density: float = 1.0  # share of each encoder matrix that may be other than 0 (pruning.py); 1 prunes nothing
+    prune_by: str = "contribution"
 
     def checked(self, hidden: int) -> "Options":
         """With the entries of a model of that width filled in; ValueError for a value that is none."""
@@ -32,5 +35,8 @@ class Options:
             raise ValueError(f"word_bits {self.word_bits} is neither 4 nor 8")
         if self.weight_bits not in WEIGHT_BITS:
             raise ValueError(f"weight_bits {self.weight_bits} is none of {', '.join(map(str, WEIGHT_BITS))}")
+        check_density(self.density)
+        if self.prune_by not in PRUNE_BY:
+            raise ValueError(f"prune_by {self.prune_by!r} is none of {', '.join(PRUNE_BY)}")
         norm, gelu = (hidden // 64 if n is None else n for n in (self.norm_entries, self.gelu_entries))
         return dataclasses.replace(self, norm_entries=norm, gelu_entries=gelu)

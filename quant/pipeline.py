@@ -14,6 +14,7 @@ from .artifact import save_artifact
 from .calibrate import calibrate
 from .checkpoint import Architecture, load_checkpoint
 from .compare import compare
+from .pruning import density_report, encoder_matrices
 from .quantize import Options, quantize, steps
 from .tokens import Texts, encode
 from .vocabulary import drop_unused_words
@@ -31,6 +32,7 @@ def quantize_checkpoint(
     *,
     word_bits: int = 8,
     softmax: str = "numerator",
+    density: float = 1.0,
     max_length: int = 128,
     progress: Advance | None = None,
     options: Options | None = None,
@@ -40,7 +42,8 @@ def quantize_checkpoint(
 
     The first 512 of `calibration_texts` (texts, or pairs of them, from a train split) calibrate; the next 128, where
     there are so many, are what the report compares float and integer answers on. `progress(step, done, total)` replaces
-    the bar that is otherwise drawn on stderr; `metrics` joins the report in the manifest. Raises UnsupportedModel,
+    the bar that is otherwise drawn on stderr; `metrics` joins the report in the manifest. With a `density` below 1 the
+    encoder's matrices are pruned to it, and the report says so matrix by matrix. Raises UnsupportedModel,
     ValueError, ArtifactError or OSError; `out` then stays as it was.
     """
     begun = time.monotonic()
@@ -51,7 +54,8 @@ def quantize_checkpoint(
     weights = checkpoint.weights
     max_length = min(max_length, weights.architecture.positions)
     sentences = encode(checkpoint.tokenizer_json, calibration_texts[: SENTENCES + _COMPARED], max_length)
-    options = dataclasses.replace(options or Options(), word_bits=word_bits, softmax=softmax)
+    options = dataclasses.replace(options or Options(), word_bits=word_bits, softmax=softmax, density=density)
+    options.checked(weights.architecture.hidden)
     with _bar(progress) as advance:
         total, done = steps(weights) + 2, 0
 
@@ -71,6 +75,8 @@ def quantize_checkpoint(
             "dropped_words": given.weights.architecture.vocab - weights.architecture.vocab,
             "encoder": encoder_sizes(weights.architecture, quantized.tensors),
         }
+        if density < 1:
+            report["density"] = density_report(encoder_matrices(quantized.manifest, quantized.tensors), density)
         if further := sentences[SENTENCES:]:
             report["compared_sentences"] = len(further)
             report |= compare(weights, quantized, further)

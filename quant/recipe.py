@@ -66,6 +66,15 @@ class QuantizedTraining:
 
 
 @dataclass(frozen=True)
+class Prune:
+    """Share of the encoder's weights that may be other than 0; over the first `ramp` part of training it falls there
+    from 1, with 0 the calibrated model is pruned before."""
+
+    density: float
+    ramp: float = 0.0
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A model from pretrained weights (or a fine-tuned `checkpoint`) to a trained artifact."""
 
@@ -78,6 +87,7 @@ class Recipe:
     finetune: FineTuning = field(default_factory=FineTuning)
     quantize: Quantizing = field(default_factory=Quantizing)
     train: QuantizedTraining = field(default_factory=QuantizedTraining)
+    prune: Prune | None = None
 
 
 Check = tuple[Callable[[Any], bool], str]
@@ -124,6 +134,7 @@ CHECKS: dict[type, dict[str, Check]] = {
         "temperature": _real(0, 100),
         "features": _real(0, 1000, closed=True),
     },
+    Prune: {"density": _real(0, 1), "ramp": _real(0, 0.9, closed=True)},
     Recipe: {
         "name": (
             lambda x: isinstance(x, str) and re.fullmatch(r"\w[\w.-]*", x) is not None,
@@ -135,7 +146,7 @@ CHECKS: dict[type, dict[str, Check]] = {
         "checkpoint": _TEXT,
     },
 }
-TABLES = {"data": Data, "finetune": FineTuning, "quantize": Quantizing, "train": QuantizedTraining}
+TABLES = {"data": Data, "finetune": FineTuning, "quantize": Quantizing, "train": QuantizedTraining, "prune": Prune}
 
 
 def load_recipe(path: str | Path, seed: int | None = None) -> Recipe:

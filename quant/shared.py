@@ -14,7 +14,7 @@ from . import fake_quant, float_model
 from .batch import Batch
 from .calibrate import context_scale, split_channels, split_gelu
 from .checkpoint import Layer, ModelWeights
-from .linears import Matrix, Operand, fit_shared, make_operand
+from .linears import Matrix, Operand, Pruning, fit_shared, make_operand
 from .options import Options
 
 _ROWS = 24000  # of all uses of one matrix together
@@ -79,7 +79,9 @@ def _fit(layer: Layer, taps: list[list[torch.Tensor]], form: str, options: Optio
     ffn, of_gelu = _gelu(zs, layer.ffn2.weight.square().sum(dim=0), options, form)
     read = dict.fromkeys("qkv", of_stream) | {"o": _context(contexts), "ffn1": of_norm, "ffn2": of_gelu}
     how = dict(ridge=options.ridge, follow=options.follow, sweeps=options.sweeps, bits=options.weight_bits)
-    matrices = {name: fit_shared(getattr(layer, name), uses, **how) for name, uses in read.items()}
+    times = {"ffn1": ffn}  # its rows are stored once for each entry
+    prune = {n: Pruning(options.density, options.prune_by, times.get(n)) if options.density < 1 else None for n in read}
+    matrices = {name: fit_shared(getattr(layer, name), uses, prune=prune[name], **how) for name, uses in read.items()}
     return Shared(stream, attention_norm, ffn, matrices)
 
 

@@ -27,7 +27,8 @@ from .distillation import Teacher, distillation_loss, feature_loss
 from .evaluate import paired_accuracy, quantized_logits
 from .finetune import fine_tune, predict, score
 from .pipeline import quantize_checkpoint
-from .recipe import QuantizedTraining, Recipe
+from .pruning import density_report, encoder_matrices, stage_density
+from .recipe import Prune, QuantizedTraining, Recipe
 from .tokens import Tokens, encode
 from .trainable import TrainableModel
 from .training import (
@@ -44,6 +45,7 @@ from .training import (
 )
 from .vocabulary import drop_unused_words
 
+_WORST = (-1.0, 0.0)  # below every rank
 CALIBRATION = 640  # texts of the train split handed to the quantizer
 
 
@@ -88,7 +90,8 @@ def train(recipe: Recipe, folder: Path, out: Path, *, resume: bool = False, cons
     teacher = Teacher(drop_unused_words(checkpoint).weights, device)
     log, tensors = train_quantized(
         (calibrated.manifest, calibrated.tensors), {s: tokens(s, text) for s in ("train", "dev")}, labels, teacher,
-        recipe.train, seed=recipe.seed, out=out / "training", resume=resume, device=device, console=console,
+        recipe.train, prune=recipe.prune, seed=recipe.seed, out=out / "training", resume=resume, device=device,
+        console=console,
     )  # fmt: skip
 
     console.print("test split: float, calibrated and trained")
@@ -108,6 +111,9 @@ def train(recipe: Recipe, folder: Path, out: Path, *, resume: bool = False, cons
     }
     given = {k: v for k, v in calibrated.manifest.items() if k not in ("format", "version", "tensors", "files")}
     metrics = {"calibration": given["metrics"], "test": report["test"]["trained"], "seed": recipe.seed}
+    if recipe.prune is not None:
+        report["density"] = density_report(encoder_matrices(calibrated.manifest, tensors), recipe.prune.density)
+        metrics["density"] = report["density"]
     save_artifact(out / "artifact", {**given, "metrics": metrics}, tensors, text)
     write_json(out / "train.json", report)
     return report
@@ -116,7 +122,7 @@ def train(recipe: Recipe, folder: Path, out: Path, *, resume: bool = False, cons
 def _keep_settings(path: Path, recipe: Recipe, names: Sequence[str], data: dict[str, list[Example]]) -> None:
     """Write what decides the run, or hold it against what the run was begun with. Raises ValueError naming fields."""
     kept: dict = {"seed": recipe.seed, "checkpoint": recipe.checkpoint, "data.labels": list(names)}
-    for table in ("data", "finetune", "quantize", "train"):
+    for table in ("data", "finetune", "quantize", "train", *(["prune"] if recipe.prune else [])):
         fields = asdict(getattr(recipe, table))
         kept |= {f"{table}.{name}": value for name, value in fields.items() if (table, name) != ("data", "labels")}
     for split, examples in data.items():
@@ -134,6 +140,8 @@ def _calibrated(recipe: Recipe, source: str, data: dict, out: Path, console: Con
         console.print("calibrating")
         texts = [e.texts for e in data["train"][:CALIBRATION]]
         options = dict(word_bits=recipe.quantize.word_bits, softmax=recipe.quantize.softmax)
+        if recipe.prune is not None and recipe.prune.ramp == 0:
+            options["density"] = recipe.prune.density
         quantize_checkpoint(source, texts, out, **options)  # up to 128 tokens, however short the training texts
     return load_artifact(out)
 
@@ -145,6 +153,7 @@ def train_quantized(
     teacher: Teacher,
     settings: QuantizedTraining,
     *,
+    prune: Prune | None = None,
     seed: int,
     out: Path,
     resume: bool = False,
@@ -154,13 +163,14 @@ def train_quantized(
     """Train a calibrated (manifest, tensors) on tokens["train"]; the log, and the tensors of the epoch best on dev.
 
     `out` holds the state of the last epoch and the tensors of the best; with `resume` training goes on from there.
+    With `prune` the best is among the epochs that end with its density.
     """
     console = console or Console(stderr=True)
     manifest, tensors = calibrated
     last, best = out / "last.safetensors", out / "best.safetensors"
     model = TrainableModel(manifest, tensors, device, seed)
     optimizer = torch.optim.AdamW(list(model.parameters.values()), lr=0.0, weight_decay=0.0)
-    kept = {**asdict(settings), "seed": seed}
+    kept = {**asdict(settings), "seed": seed, **({} if prune is None else {"prune": asdict(prune)})}
     if resume and last.is_file():
         log = load_state(last, model.parameters, optimizer, kept)
     else:
@@ -169,18 +179,34 @@ def train_quantized(
         console.print("calibrated, dev: " + _shown(log["calibrated"]))
     lengths = [len(s.ids) for s in tokens["train"]]
     per_epoch = -(-len(lengths) // settings.batch)
+
+    def density(step: int) -> float | None:
+        """Of the weights at a step; None prunes nothing."""
+        return prune and stage_density(step, settings.epochs * per_epoch, prune.density, prune.ramp)
+
+    def ranks() -> list[tuple[float, float]]:
+        """Of each epoch; one that ends denser than it shall is none to keep."""
+        ended = [
+            density((i + 1) * per_epoch - 1) == density(settings.epochs * per_epoch) for i in range(len(log["epochs"]))
+        ]
+        return [_rank(entry) if done else _WORST for entry, done in zip(log["epochs"], ended, strict=True)]
+
     for epoch in range(len(log["epochs"]), settings.epochs):
         begun, total, step = time.monotonic(), 0.0, epoch * per_epoch
+        held = None  # the masks follow from the parameters, so that a resumed run has the same
         batches = epoch_batches(lengths, settings.batch, seed, epoch)
         for rows, show in watched(batches, len(batches), f"quantized, epoch {epoch + 1}/{settings.epochs}", console):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, settings.epochs * per_epoch, settings.learning_rate)
+            if (wanted := density(step)) != held:
+                model.prune(held := wanted)
             target = torch.tensor([labels["train"][i] for i in rows], device=device)
             loss = _loss(model, teacher, make_batch([tokens["train"][i] for i in rows], device), target, settings)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters.values(), CLIP_NORM)
             optimizer.step()
+            model.hold()
             total += loss.item() * len(rows)
             step += 1
             show(loss.item())
@@ -188,13 +214,15 @@ def train_quantized(
         entry = {"train_loss": total / len(lengths), **_on_dev(manifest, now, tokens, labels)}
         entry["weights_moved"] = model.moved()
         entry["seconds"] = round(time.monotonic() - begun, 1)
-        if all(_rank(entry) > _rank(earlier) for earlier in log["epochs"]):
-            save_tensors(best, {name: torch.from_numpy(np.array(t)) for name, t in now.items()})
+        if prune is not None:
+            entry["density"] = density_report(encoder_matrices(manifest, now), prune.density)["achieved"]
         log["epochs"].append(entry)
+        *earlier, rank = ranks()
+        if rank > max(earlier, default=_WORST):
+            save_tensors(best, {name: torch.from_numpy(np.array(t)) for name, t in now.items()})
         save_state(last, model.parameters, optimizer, log)
         console.print(f"quantized, epoch {epoch + 1}/{settings.epochs}: {_shown(entry)}")
-    ranks = [_rank(entry) for entry in log["epochs"]]
-    log["best_epoch"] = ranks.index(max(ranks)) + 1
+    log["best_epoch"] = ranks().index(max(ranks())) + 1
     log["wall_seconds"] = round(sum(entry["seconds"] for entry in log["epochs"]), 1)
     with safe_open(best, "np") as file:
         return log, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -17,6 +17,7 @@ from . import straight_through as ste
 from .artifact_tensors import Place, linears, norms, operands
 from .batch import Batch
 from .packing import check_linear, pack_nibbles, unpack_nibbles
+from .pruning import keep_largest
 from .scales import FACTOR_MAX, FACTOR_MIN
 from .tables import GELU_MIN
 
@@ -62,6 +63,7 @@ class TrainableModel:
         self.places = {place.name: place for place in linears(manifest)}
         self.factors: dict[str, torch.Tensor] = {}
         self.centres: dict[str, torch.Tensor] = {}
+        self.masks: dict[str, torch.Tensor] = {}  # of pruned matrices, by name: 1 where a weight may be other than 0
         with torch.no_grad():
             for name in self.places:
                 self._add_linear(name)
@@ -120,7 +122,10 @@ class TrainableModel:
         """Integer weights [N, K], float32 with gradients to the latent ones and their clip."""
         matrix, limit = self.places[name].matrix, LIMIT[self.places[name].bits]
         clip = self.parameters[f"{matrix}.clip"].exp().float()[:, None]
-        return ste.round_clamp(self.parameters[f"{matrix}.weight"] * (limit / clip), -limit, limit)
+        latent = self.parameters[f"{matrix}.weight"]
+        if matrix in self.masks:
+            latent = latent * self.masks[matrix]
+        return ste.round_clamp(latent * (limit / clip), -limit, limit)
 
     def _centre(self, name: str, w: torch.Tensor) -> torch.Tensor | float:
         """What the zero point of the operand adds to a product, [N]: it goes with the weights, not with the bias."""
@@ -147,6 +152,27 @@ class TrainableModel:
     def _operand_factor(self, name: str) -> tuple:
         f = self.factors[f"{name}.operand"] * (-self.parameters[f"{name}.operand_clip"]).exp()
         return ste.factor(f.clamp(FACTOR_MIN, FACTOR_MAX))
+
+    # pruning -------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def prune(self, density: float) -> None:
+        """Hold all but the ⌊density·N·K⌋ largest weights of each int4 matrix at 0, in steps of their rows.
+
+        What was held before is 0 and so stays; the masks follow from the parameters alone.
+        """
+        for name, place in self.places.items():
+            if place.bits == 4 and name == place.matrix:
+                steps = self.parameters[f"{name}.weight"].abs() / self.parameters[f"{name}.clip"].exp()[:, None]
+                mask = torch.from_numpy(keep_largest(steps.cpu().numpy(), density))
+                self.masks[name] = mask.to(self.device, torch.float32)
+        self.hold()
+
+    @torch.no_grad()
+    def hold(self) -> None:
+        """Set the latent weights of what is pruned to 0, which an optimizer's momentum may have moved."""
+        for name, mask in self.masks.items():
+            self.parameters[f"{name}.weight"].mul_(mask)
 
     # the model -----------------------------------------------------------------------------------------------------
 

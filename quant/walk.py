@@ -18,7 +18,7 @@ from .batch import Batch, make_batch
 from .calibrate import Calibration, clip_scale, context_scale, score_scales, split_channels, split_gelu, tanh_step
 from .checkpoint import Layer, Linear, ModelWeights, Norm
 from .codes import Code
-from .linears import Fitted, Matrix, Operand, fit, make_operand, refit
+from .linears import Fitted, Matrix, Operand, Pruning, fit, make_operand, refit
 from .options import Options
 from .packing import check_linear, pack_nibbles
 from .scales import FACTOR_MAX, Z_STEP
@@ -240,7 +240,7 @@ class Walk:
         self.entries["ffn"].append(len(of.source))
 
         bits, one_scale, origin = self.options.weight_bits, np.full(len(e), coding.step), float(np.abs(of.origin).max())
-        one = self.fit(f"{at}.ffn1", layer.ffn1, operand, z_float, one_scale, bits, origin=origin)
+        one = self.fit(f"{at}.ffn1", layer.ffn1, operand, z_float, one_scale, bits, origin=origin, times=e)
         fitted = Fitted(one.q[of.source], one.unit[of.source], one.bias[of.source])
         acc, parts = self.store(f"{at}.ffn1", fitted, fitted.bias_steps(of.origin), of.step, operand, bits)
         codes = self.units.activation(acc, *parts, table, self.t[f"{at}.ffn1.table"])
@@ -306,14 +306,17 @@ class Walk:
         bits: int,
         follow: bool = True,
         origin: float = 0.0,
+        times: np.ndarray | None = None,
     ) -> Fitted:
-        """Weights, scales and bias; of a shared matrix only the latter two."""
+        """Weights, scales and bias; of a shared matrix only the latter two. `times` [N]: how often a row is stored."""
         o = self.options
         settings = dict(ridge=o.ridge, follow=o.follow and follow, origin=origin, snap=self.units.snap_factor)
         _, matrix = self.matrix(name)
         if matrix is not None:
             return refit(matrix, operand, target, out_scale, **settings)
-        return fit(linear, operand, target, out_scale, bits=bits, sweeps=o.sweeps, **settings)
+        pruned = o.density < 1 and name.startswith("layers.")
+        prune = Pruning(o.density, o.prune_by, times) if pruned else None
+        return fit(linear, operand, target, out_scale, bits=bits, sweeps=o.sweeps, prune=prune, **settings)
 
     def matrix(self, name: str) -> tuple[str, Matrix | None]:
         """The linear layer whose matrix `name` uses, itself or another, and its integers where it is shared."""

@@ -130,5 +130,5 @@ _OF_UNIT: dict[tuple[str, str], Finder] = {
     ("engine_fetch", "fetch_command_cycles"): _command_cycles,
     ("engine_vector", "one_requantizer"): _requantizers,
     ("engine_vector", "mantissa_products_in_luts"): lambda report, _: report.resources["DSP"],
-    ("engine_load", "port_bytes"): _port_bytes,
+    ("engine_weights", "port_bytes"): _port_bytes,
 }

@@ -11,7 +11,15 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-UNITS = ("engine_fetch", "engine_load", "engine_array", "engine_vector", "engine_store")
+UNITS = (
+    "engine_fetch",
+    "engine_load",
+    "engine_weights",
+    "engine_expand",
+    "engine_array",
+    "engine_vector",
+    "engine_store",
+)
 # Where an #include is looked for after the including file's own folder; the vendor's headers are none of ours.
 INCLUDE_FOLDERS = ("hooks/vitis", "kernels", "types/exact")
 
@@ -155,7 +163,7 @@ def _pipelines(function: _Function) -> tuple[list[PipelinedLoop], bool]:
         if named:
             label = named[1]
             continue
-        if re.match(r"\s*for \(", line):
+        if re.match(r"\s*(for|while) \(", line):
             if line.rstrip().endswith("{"):
                 around.append((label, depth + 1))
             label = ""

@@ -7,28 +7,72 @@
 
 namespace zq {
 
+// How a run ended (register STATUS); those from 6 on are faults of compressed weights.
+enum status_code {
+  kOk = 0,
+  kBadOpcode = 1,
+  kBadField = 2,
+  kBusError = 3,
+  kDeadlock = 4,
+  kWidthFault = 5,
+  kBadDirectory = 6,
+  kBadSegment = 7,
+  kOverlong = 8,
+  kBadCount = 9,
+  kNoEnd = 10
+};
+
 // A token's value means nothing, only that it came. Command fields start at 0: ap_uint leaves a fresh value undefined.
 using token = uint<1>;
 
-enum load_kind { kLoadWeights, kLoadParameters, kLoadTable, kLoadRows, kLoadEmbedding, kLoadDrain };
+enum load_kind { kLoadParameters, kLoadTable, kLoadRows, kLoadEmbedding, kLoadDrain };
 
 struct load_command {
   uint<3> kind = 0;
   uint<60> beat_address = 0;  // of the first beat (byte address / 16)
-  uint<16> beats = 0;         // beats a port (weights) or in all
+  uint<16> beats = 0;         // in all, or of one row
   uint<1> slot = 0;
-  uint<2> pop_weights_free = 0;  // tokens popped first; kLoadDrain takes up to two of each
-  uint<2> pop_parameters_free = 0;
-  uint<2> row_block = 0;  // kLoadEmbedding
+  uint<2> pop_parameters_free = 0;  // tokens popped first
+  uint<2> row_block = 0;            // kLoadEmbedding
   uint<2> field = 0;
-  uint<1> four_bit = 0;
+};
+
+enum weights_kind { kFromMemory, kKeep, kFromResident, kWeightsDrain };
+
+struct weights_command {
+  uint<2> kind = 0;
+  uint<60> beat_address = 0;  // of the first port's first beat
+  uint<16> beats = 0;         // a port
+  uint<16> resident = 0;      // word of the resident memory
+  uint<13> k = 0;             // steps that come of them
+  uint<1> compressed = 0;
+  uint<4> pop_weights_free = 0;  // tokens popped first
+  uint<16> instruction = 0;      // blamed for faults
+};
+
+// Ends a program: the first fault of its compressed weights, kOk if none.
+struct weights_status {
+  uint<4> code = 0;
+  uint<16> instruction = 0;
+};
+
+enum segment_kind { kZeroSegment, kRawSegment, kMaskedSegment };
+
+struct segment_command {
+  uint<2> kind = 0;
+  uint<13> k = 0;
+};
+
+struct expand_command {
+  uint<13> k = 0;
+  uint<14> word = 0;  // first of the weight buffer
 };
 
 struct array_command {
   uint<1> w8 = 0;
   uint<1> unsigned_operand = 0;
   uint<1> keys_values = 0;  // second operand from the key/value memory, not from the weight buffer
-  uint<1> slot = 0;
+  uint<14> weights = 0;  // first word of the weight buffer
   uint<15> operand = 0;  // word of the activation memory
   uint<13> key_value = 0;
   uint<13> k = 0;
@@ -39,11 +83,11 @@ struct array_command {
   uint<1> zero = 0;      // every operand is 0, whatever the memories hold: a tile without weights, in one step
 };
 
-enum vector_kind { kCopyRows, kCopyTable, kEmbed, kLinear, kScores, kContext, kNorm, kGather };
+enum vector_kind { kCopyRows, kCopyTable, kEmbed, kLinear, kScores, kContext, kNorm, kGather, kCopyHeads };
 enum destination { kToActivation, kToResidual, kToKeys, kToValues, kToIo };
 
 struct vector_command {
-  uint<3> kind = 0;
+  uint<4> kind = 0;
   uint<1> slot = 0;
   uint<1> pop_parameters = 0;
   uint<1> push_parameters_free = 0;
@@ -52,7 +96,7 @@ struct vector_command {
   uint<2> row_block = 0;
   uint<11> words = 0;    // columns, keys, channels or entries, by kind
   uint<11> width = 0;    // kNorm, kGather: channels
-  uint<11> channel = 0;  // kLinear: first channel of the tile; kContext: first channel of the head
+  uint<11> channel = 0;  // kLinear: first channel of the tile; kScores, kContext: first of the head's factors
   uint<3> destination = 0;
   uint<15> address = 0;  // activation memory
   uint<2> table = 0;
@@ -64,6 +108,7 @@ struct vector_command {
   uint<1> normalized = 0;
   uint<1> item_slot = 0;  // attention: slot of P and of the reciprocals
   uint<1> plain = 0;      // kNorm: y = x
+  uint<1> four_bit = 0;   // kEmbed
 };
 
 struct store_command {

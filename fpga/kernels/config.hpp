@@ -40,23 +40,39 @@ constexpr int kMaxEntries = 4608;      // K of one product
 constexpr int kParameterWords = 1280;  // 64-bit words a slot
 constexpr int kActivationWords = 24576;
 constexpr int kSlots = 2;
-constexpr int kKeyWords = 2 * kMaxWidth;  // K: (row block / groups) x channel
+constexpr int kWeightWords = 2 * kMaxEntries;  // a ring of tiles, one word a K step
+constexpr int kWeightTiles = 8;                // tiles in it at a time
+// Compressed weights that stay on chip, a beat of every port a word: what the part's memories leave (fpga/resources.py).
+constexpr int kResidentWords = kColumns == 128 ? 11264 : 29696;
+constexpr int kHeadWords = kMaxHeads * (kMaxWidth / kMaxHeads + 2);  // factors of an attention, padded to beats
+static_assert(kHeadWords <= kParameterWords, "they travel through a parameter slot");
+constexpr int kKeyWords = 2 * kMaxWidth;  // K: (row block / 2) x channel
 constexpr int kValueBase = kKeyWords;
 constexpr int kKeyValueWords = kKeyWords + kMaxHeads * kRows;
-static_assert((kRowBlocks + kGroups - 1) / kGroups <= 2, "two keys' tiles cover a pass");
+// Keys of two row blocks make a tile of scores: its 64 words are drained in the 64 steps of the next one.
+constexpr int kKeyGroups = 2;
+static_assert(kKeyGroups <= kGroups && kRowBlocks <= 2 * kKeyGroups, "two keys' tiles cover a pass");
 static_assert(kMaxHeadWidth / kLanes <= kGroups, "one head's values fit the column groups");
 constexpr int kEmbeddingBeats = kMaxWidth / 16;
 constexpr int kScoreStepTop = 255;
 
-// Depths of the streams between the units, set where the block design joins them. The accumulators hold two tiles: a tile
-// starts only when its words fit, so the array never stalls in the middle of one.
-constexpr int kAccumulatorDepth = 2 * kColumns;
+// Depths of the streams between the units, set where the block design joins them. The accumulators hold four tiles, so
+// that the array goes on while a norm runs: a tile starts only when its words fit, so it never stalls in the middle of one.
+constexpr int kAccumulatorDepth = 4 * kColumns;
 constexpr int kStoredDepth = 32;
 constexpr int kCommandDepth = 64;
 constexpr int kTokenDepth = 16;
+static_assert(kWeightTiles <= kTokenDepth, "a token for each tile in the weight buffer");
+
+// Compressed weights (docs/program.md). Within a segment one port may be ahead of another by all its masks, or by 114
+// beats of values: the streams hold them, so that no port waits for one that waits for it.
+constexpr int kSegmentSteps = 256;
+constexpr int kMaskDepth = kSegmentSteps / 4;
+constexpr int kValueDepth = 128;
+constexpr int kMaxTiles = (kMaxEntries + kColumns - 1) / kColumns;
 
 // Program.
-constexpr int kProgramVersion = 2;
+constexpr int kProgramVersion = 3;
 constexpr int kInstructionBeats = 4;
 constexpr unsigned kCapabilities = 0b11111;  // fpga/capabilities.py
 // Register ID, 64 bits: what stands on chip beside fetch (fpga/registers.py, rtl/engine_control.v).

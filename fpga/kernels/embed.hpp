@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // (Q6) x[c] = clamp16(x[c] + rs(q[c] * m, s)), one table row a lane, m and s of the row; the first table replaces x.
+// 4-bit rows: q = 16 * nibble.
 // The sums for the layer norm (Q7) form beside it.
 #pragma once
 #include "round.hpp"
@@ -30,7 +31,8 @@ inline void vector_embed(const vector_command& c, const embedding_word embedding
   const int width = c.words.to_int();
   const bool first = c.first_tile == 1;
   const int slot = c.slot.to_int();
-  const int scale_word = (width + 15) / 16;
+  const bool four_bit = c.four_bit == 1;
+  const int scale_word = four_bit ? width / 32 : (width + 15) / 16;
   lanes<uint<8>, kLanes> m;
   lanes<uint<5>, kLanes> s;
 embed_scales:
@@ -48,7 +50,10 @@ vector_embed:
   vector_embed_lanes:
     for (int t = 0; t < kLanes; ++t) {
 #pragma HLS UNROLL
-      const sint<8> q = as_signed(embedding[slot][t][n / 16][n % 16]);
+      const int at = four_bit ? n / 2 : n;  // byte of the row
+      const byte_t b = embedding[slot][t][at / 16][at % 16];
+      const byte_t nibble = n % 2 == 0 ? byte_t((b & byte_t(15)) << 4) : byte_t(b & byte_t(240));
+      const sint<8> q = as_signed(four_bit ? nibble : b);
       const sint<17> product = q * m[t];
 #pragma HLS BIND_OP variable = product op = mul impl = fabric
       const sint<33> term = round_shift<17>(product, s[t].to_int());

@@ -40,7 +40,7 @@ inline void vector_to_activation(const vector_command& c, hls::stream<acc_word>&
   const int rb = c.row_block.to_int();
   const int base = c.address.to_int();
   const bool keys = c.destination == kToKeys;
-  const int key_base = (rb / kGroups) * kMaxWidth + c.channel.to_int();
+  const int key_base = (rb / kKeyGroups) * kMaxWidth + c.channel.to_int();
 vector_linear:
   for (int n = 0; n < words; ++n) {
 #pragma HLS PIPELINE II = 1
@@ -48,7 +48,7 @@ vector_linear:
     const activated y =
         activate(accumulators.read(), decode_linear(parameters[slot][n]), state.table[c.table.to_int()], c.unsigned_output == 1);
     if (keys)
-      key_value[rb % kGroups][key_base + n] = y.word;
+      key_value[rb % kKeyGroups][key_base + n] = y.word;
     else
       activations[base + n] = y.word;
     if (c.tee == 1) stored.write(y.value);

@@ -5,9 +5,11 @@
 namespace zq {
 enum class loop {
   load_weights,
+  expand_words,
   load_parameters,
   load_table,
   load_rows,
+  load_neighbours,
   load_embedding,
   array_mac,
   array_drain,

@@ -17,15 +17,10 @@ using operand_t = sint<kOperandBits>;
 using activation_t = sint<kActivationBits>;
 using product_sum_t = sint<kAccumulatorBits>;
 
-struct array_state {
-  product_sum_t p[kLanes][kPairs];
-};
-
 inline operand_t pack_operand(const byte_t& b, bool w8) {
 #pragma HLS INLINE
   const sint<6> low = sint<6>(b & byte_t(15));
-  const sint<6> high = sint<6>(b >> 4);
-  const sint<5> n1 = sint<5>(high - (high > 7 ? sint<6>(16) : sint<6>(0)));
+  const sint<5> n1 = sint<5>(as_signed(b) >> 4);
   const sint<6> n0 = sint<6>(low - (!w8 && low > 7 ? sint<6>(16) : sint<6>(0)));
   return operand_t((operand_t(n1) << kFieldShift) + n0);
 }
@@ -36,66 +31,117 @@ inline activation_t read_operand(const byte_t& b, bool is_unsigned, bool zero) {
   return is_unsigned ? activation_t(b) : activation_t(as_signed(b));
 }
 
-inline void array_mac(const array_command& c, const activation_word* activations,
-                      const weight_word weights[kSlots][kMaxEntries], const activation_word key_value[][kKeyValueWords],
-                      array_state& state) {
-  const bool w8 = c.w8 == 1;
-  const bool from_memory = c.keys_values == 1;
-  const bool is_unsigned = c.unsigned_operand == 1;
-  const bool zero = c.zero == 1;
-  const int k_count = c.k.to_int();
-  const int base = c.operand.to_int();
-  const int pair_base = c.key_value.to_int();
-  const int slot = c.slot.to_int();
-array_clear:
+// How a tile's bytes are read.
+struct operand_mode {
+  bool w8;
+  bool is_unsigned;
+  bool zero;
+  bool from_memory;  // second operand from the key/value memory
+};
+
+// Where a step's second operand stands: a word of the weight buffer, or one of each key/value group.
+inline byte_t operand_byte(const weight_word& weights, const activation_word key_value[][kKeyValueWords], int at,
+                           const operand_mode& mode, int j) {
+#pragma HLS INLINE
+  return mode.from_memory ? key_value[j / kLanes][at][j % kLanes] : weights[j];
+}
+
+inline void read_operands(const activation_word& word, const operand_mode& mode, activation_t* a) {
+#pragma HLS INLINE
+array_activations:
   for (int t = 0; t < kLanes; ++t) {
 #pragma HLS UNROLL
-  array_clear_columns:
-    for (int j = 0; j < kPairs; ++j) {
+    a[t] = read_operand(word[t], mode.is_unsigned, mode.zero);
+  }
+}
+
+// One step of the cells of P multipliers by T rows. The order of the cells is free: each sums on its own.
+template <int P, int T, class Sum, class Operand, class Activation>
+inline void mac_step(Sum (&p)[P][T], const Operand* w, const Activation* a) {
+#pragma HLS INLINE
+mac_columns:
+  for (int j = 0; j < P; ++j) {
 #pragma HLS UNROLL
-      state.p[t][j] = product_sum_t(0);
+  mac_rows:
+    for (int t = 0; t < T; ++t) {
+#pragma HLS UNROLL
+      p[j][t] += w[j] * a[t];
     }
   }
-array_mac:
-  for (int k = 0; k < k_count; ++k) {
-#pragma HLS PIPELINE II = 1
-    trip(loop::array_mac);
+}
+
+// The cells and what they do with a tile. The array's functions take any type that does the same (sim/blocked_cells.hpp).
+struct array_state {
+  product_sum_t p[kPairs][kLanes];
+
+  void clear() {
+#pragma HLS INLINE
+  clear_columns:
+    for (int j = 0; j < kPairs; ++j) {
+#pragma HLS UNROLL
+    clear_rows:
+      for (int t = 0; t < kLanes; ++t) {
+#pragma HLS UNROLL
+        p[j][t] = product_sum_t(0);
+      }
+    }
+  }
+  void step(const weight_word& weights, const activation_word key_value[][kKeyValueWords], int at,
+            const activation_word& activations, const operand_mode& mode) {
+#pragma HLS INLINE
     operand_t w[kPairs];
     activation_t a[kLanes];
   array_operands:
     for (int j = 0; j < kPairs; ++j) {
 #pragma HLS UNROLL
-      w[j] = pack_operand(from_memory ? key_value[j / kLanes][pair_base + k][j % kLanes] : weights[slot][k][j], w8);
+      w[j] = pack_operand(operand_byte(weights, key_value, at, mode, j), mode.w8);
     }
-  array_activations:
+    read_operands(activations, mode, a);
+    mac_step(p, w, a);
+  }
+  void column(int j, product_sum_t out[kLanes]) const {
+#pragma HLS INLINE
+  column_rows:
     for (int t = 0; t < kLanes; ++t) {
 #pragma HLS UNROLL
-      a[t] = read_operand(activations[base + k][t], is_unsigned, zero);
+      out[t] = p[j][t];
     }
-  array_rows:
-    for (int t = 0; t < kLanes; ++t) {
-#pragma HLS UNROLL
-    array_columns:
-      for (int j = 0; j < kPairs; ++j) {
-#pragma HLS UNROLL
-        state.p[t][j] += w[j] * a[t];
-      }
-    }
+  }
+};
+
+template <class Cells>
+void array_mac(const array_command& c, const activation_word* activations,
+               const weight_word weights[kWeightWords], const activation_word key_value[][kKeyValueWords],
+               Cells& cells) {
+  const operand_mode mode = {c.w8 == 1, c.unsigned_operand == 1, c.zero == 1, c.keys_values == 1};
+  const int k_count = c.k.to_int();
+  const int base = c.operand.to_int();
+  const int pair_base = c.key_value.to_int();
+  const int first = c.weights.to_int();
+  cells.clear();
+array_mac:
+  for (int k = 0; k < k_count; ++k) {
+#pragma HLS PIPELINE II = 1
+    trip(loop::array_mac);
+    cells.step(weights[first + k], key_value, pair_base + k, activations[base + k], mode);
   }
 }
 
-inline void array_drain(const array_command& c, const array_state& state, hls::stream<acc_word>& accumulators) {
+template <class Cells>
+void array_drain(const array_command& c, Cells& cells, hls::stream<acc_word>& accumulators) {
   const bool w8 = c.w8 == 1;
   const int words = c.words.to_int();
 array_drain:
   for (int n = 0; n < words; ++n) {
 #pragma HLS PIPELINE II = 1
     trip(loop::array_drain);
+    product_sum_t sums[kLanes];
+    cells.column(w8 ? n : n / 2, sums);
     acc_word out;
   array_drain_lanes:
     for (int t = 0; t < kLanes; ++t) {
 #pragma HLS UNROLL
-      const product_sum_t p = state.p[t][w8 ? n : n / 2];
+      const product_sum_t p = sums[t];
       const sint<26> hi = sint<26>((p + product_sum_t(1 << (kFieldShift - 1))) >> kFieldShift);
       const sint<kFieldShift + 1> lo = sint<kFieldShift + 1>(p - (product_sum_t(hi) << kFieldShift));
       if (w8)
@@ -107,18 +153,18 @@ array_drain:
   }
 }
 
-inline void array_unit(hls::stream<array_command>& commands, hls::stream<token>& weights_ready,
-                       hls::stream<token>& weights_free, hls::stream<token>& data_ready,
-                       hls::stream<acc_word>& accumulators, const activation_word activations[kActivationWords],
-                       const weight_word weights[kSlots][kMaxEntries],
-                       const activation_word key_value[kGroups][kKeyValueWords], array_state& state) {
+template <class Cells>
+void array_unit(hls::stream<array_command>& commands, hls::stream<token>& weights_ready,
+                hls::stream<token>& weights_free, hls::stream<token>& data_ready, hls::stream<acc_word>& accumulators,
+                const activation_word activations[kActivationWords], const weight_word weights[kWeightWords],
+                const activation_word key_value[kGroups][kKeyValueWords], Cells& cells) {
   const array_command c = commands.read();
   if (c.pop_weights_ready == 1) weights_ready.read();
 array_pop_data:
   for (int i = 0; i < c.pop_data.to_int(); ++i) data_ready.read();
-  array_mac(c, activations, weights, key_value, state);
+  array_mac(c, activations, weights, key_value, cells);
   if (c.push_weights_free == 1) weights_free.write(token(1));
-  array_drain(c, state, accumulators);
+  array_drain(c, cells, accumulators);
 }
 
 }  // namespace zq

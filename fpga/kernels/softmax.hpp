@@ -19,15 +19,14 @@ inline bool sees(const vector_state& state, int row, int key) {
 }
 
 inline void vector_softmax(const vector_command& c, hls::stream<acc_word>& accumulators,
-                           const uint<64> parameters[kSlots][kParameterWords], vector_state& state,
-                           activation_word activations[kActivationWords], hls::stream<half_word>& stored) {
-  const int slot = c.slot.to_int();
+                           vector_state& state, activation_word activations[kActivationWords],
+                           hls::stream<half_word>& stored) {
   const int keys = c.words.to_int();
   const int row = c.row_block.to_int() * kLanes;
   const int item = c.item_slot.to_int();
   const int base = c.address.to_int();
   const bool normalized = c.normalized == 1;
-  const linear_parameters score = decode_linear(parameters[slot][0]);
+  const scale_factor score = decode_factor(state.head_factor[c.channel.to_int()]);
   lanes<half_t, kLanes> maximum;
   lanes<uint<15>, kLanes> sum;
 softmax_clear:
@@ -118,9 +117,8 @@ vector_reciprocal:
 }
 
 inline void vector_context(const vector_command& c, hls::stream<acc_word>& accumulators,
-                           const uint<64> parameters[kSlots][kParameterWords], vector_state& state,
-                           activation_word activations[kActivationWords], hls::stream<half_word>& stored) {
-  const int slot = c.slot.to_int();
+                           vector_state& state, activation_word activations[kActivationWords],
+                           hls::stream<half_word>& stored) {
   const int words = c.words.to_int();
   const int item = c.item_slot.to_int();
   const int base = c.address.to_int();
@@ -129,7 +127,7 @@ vector_context:
 #pragma HLS PIPELINE II = 1
     trip(loop::vector_context);
     const acc_word acc = accumulators.read();
-    const linear_parameters p = decode_linear(parameters[slot][1 + n]);
+    const scale_factor p = decode_factor(state.head_factor[c.channel.to_int() + 1 + n]);
     acc_word u;
   context_lanes:
     for (int t = 0; t < kLanes; ++t) {

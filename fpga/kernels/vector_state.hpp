@@ -24,6 +24,7 @@ struct vector_state {
   byte_t result_row[kLanes];
   byte_t table[kTables][kTableCopies][256];
   half_word score[kRows];
+  uint<16> head_factor[kHeadWords];  // m [7:0], s [12:8]: of each head its scores', then its context channels'
   lanes<reciprocal_t, kLanes> reciprocal[kSlots];
   lanes<uint<4>, kLanes> exponent[kSlots];
 };
@@ -45,6 +46,19 @@ inline linear_parameters decode_linear(const uint<64>& word) {
   p.s = ((word >> 40) & uint<64>(31)).to_int();
   p.table = ((word >> 45) & uint<64>(1)) == 1;
   return p;
+}
+
+struct scale_factor {
+  uint<8> m;
+  int s;
+};
+
+inline scale_factor decode_factor(const uint<16>& word) {
+#pragma HLS INLINE
+  scale_factor f;
+  f.m = uint<8>(word & uint<16>(255));
+  f.s = ((word >> 8) & uint<16>(31)).to_int();
+  return f;
 }
 
 struct norm_parameters {

@@ -49,6 +49,17 @@ vector_copy:
   }
 }
 
+inline void copy_heads(const vector_command& c, const uint<64> parameters[kSlots][kParameterWords], vector_state& state) {
+  const int slot = c.slot.to_int();
+  const int words = c.words.to_int();
+vector_copy:
+  for (int i = 0; i < words; ++i) {
+#pragma HLS PIPELINE II = 1
+    trip(loop::vector_copy);
+    state.head_factor[i] = uint<16>((parameters[slot][i] >> 32) & uint<64>(0xFFFF));
+  }
+}
+
 inline void vector_linear(const vector_command& c, hls::stream<acc_word>& accumulators,
                           const uint<64> parameters[kSlots][kParameterWords], vector_state& state,
                           activation_word activations[kActivationWords],
@@ -75,8 +86,9 @@ inline void vector_unit(hls::stream<vector_command>& commands, hls::stream<token
     case kCopyTable: copy_table(c, parameters, state); break;
     case kEmbed: vector_embed(c, embedding, state, stored); break;
     case kLinear: vector_linear(c, accumulators, parameters, state, activations, key_value, stored); break;
-    case kScores: vector_softmax(c, accumulators, parameters, state, activations, stored); break;
-    case kContext: vector_context(c, accumulators, parameters, state, activations, stored); break;
+    case kScores: vector_softmax(c, accumulators, state, activations, stored); break;
+    case kContext: vector_context(c, accumulators, state, activations, stored); break;
+    case kCopyHeads: copy_heads(c, parameters, state); break;
     case kNorm: vector_norm(c, parameters, state, activations, stored); break;
     default: vector_gather(c, parameters, state, activations, stored); break;
   }

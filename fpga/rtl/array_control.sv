@@ -14,8 +14,7 @@ module array_control #(
     parameter int PAIRS = 64,
     parameter int GROUP = 3,
     parameter int ADDRESS = 6,      // of the rows' memories of waiting sums
-    parameter int WORDS = 256,      // of the accumulator stream
-    parameter int MAX_ENTRIES = 4608,
+    parameter int WORDS = 512,      // of the accumulator stream
     localparam int GROUPS = (PAIRS + GROUP - 1) / GROUP
 ) (
     input  logic clk,
@@ -26,7 +25,7 @@ module array_control #(
     input  logic        command_w8,
     input  logic        command_unsigned,
     input  logic        command_keys_values,
-    input  logic        command_slot,
+    input  logic [13:0] command_weights,
     input  logic [14:0] command_operand,
     input  logic [12:0] command_key_value,
     input  logic [12:0] command_k,
@@ -70,8 +69,9 @@ module array_control #(
   // The next command, and whether it may start.
 
   logic held, settled, start, last;
-  logic next_w8, next_unsigned, next_keys_values, next_slot, next_pop_weights, next_push_weights, next_zero;
+  logic next_w8, next_unsigned, next_keys_values, next_pop_weights, next_push_weights, next_zero;
   logic [14:0] next_operand;
+  logic [13:0] next_weights;
   logic [12:0] next_key_value, next_k;
   logic [7:0] next_words, next_pop_data;
 
@@ -82,7 +82,7 @@ module array_control #(
       next_w8 <= command_w8;
       next_unsigned <= command_unsigned;
       next_keys_values <= command_keys_values;
-      next_slot <= command_slot;
+      next_weights <= command_weights;
       next_operand <= command_operand;
       next_key_value <= command_key_value;
       next_k <= command_k;
@@ -164,7 +164,7 @@ module array_control #(
   always_ff @(posedge clk) begin
     if (start) begin
       activations_address <= next_operand;
-      weights_address <= {1'b0, next_slot ? 13'(MAX_ENTRIES) : 13'd0};
+      weights_address <= next_weights;
       key_values_address <= next_key_value;
       steps_left <= next_k;
       {run_w8, run_unsigned, run_keys_values, run_zero} <= {next_w8, next_unsigned, next_keys_values, next_zero};

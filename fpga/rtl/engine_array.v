@@ -19,7 +19,7 @@ module engine_array #(
     input  wire                 ap_rst_n,
 
     (* X_INTERFACE_INFO = "xilinx.com:interface:axis:1.0 commands TDATA" *)
-    input  wire [        127:0] commands_tdata,
+    input  wire [        143:0] commands_tdata,
     (* X_INTERFACE_INFO = "xilinx.com:interface:axis:1.0 commands TVALID" *)
     input  wire                 commands_tvalid,
     (* X_INTERFACE_INFO = "xilinx.com:interface:axis:1.0 commands TREADY" *)
@@ -75,7 +75,7 @@ module engine_array #(
   localparam integer GROUPS = (PAIRS + GROUP - 1) / GROUP;
   localparam integer BITS = 47;    // of a sum
   localparam integer WAITING = 6;  // address of the sums that wait in a row: half of 96, and some
-  localparam integer WORDS = 2 * COLUMNS;
+  localparam integer WORDS = 4 * COLUMNS;
 
   wire take, zero, unsigned_operand, w8, keys_values, add;
   wire [2*GROUPS-1:0] select;
@@ -107,15 +107,15 @@ module engine_array #(
       .command_w8(commands_tdata[0]),
       .command_unsigned(commands_tdata[8]),
       .command_keys_values(commands_tdata[16]),
-      .command_slot(commands_tdata[24]),
-      .command_operand(commands_tdata[32+:15]),
-      .command_key_value(commands_tdata[48+:13]),
-      .command_k(commands_tdata[64+:13]),
-      .command_words(commands_tdata[80+:8]),
-      .command_pop_weights(commands_tdata[88]),
-      .command_push_weights(commands_tdata[96]),
-      .command_pop_data(commands_tdata[104+:8]),
-      .command_zero(commands_tdata[112]),
+      .command_weights(commands_tdata[32+:14]),
+      .command_operand(commands_tdata[48+:15]),
+      .command_key_value(commands_tdata[64+:13]),
+      .command_k(commands_tdata[80+:13]),
+      .command_words(commands_tdata[96+:8]),
+      .command_pop_weights(commands_tdata[104]),
+      .command_push_weights(commands_tdata[112]),
+      .command_pop_data(commands_tdata[120+:8]),
+      .command_zero(commands_tdata[128]),
       .weights_ready(weights_ready_tvalid),
       .weights_ready_taken(weights_ready_tready),
       .data_ready(data_ready_tvalid),

@@ -10,6 +10,8 @@
 // A word read in the very cycle it is written: here the old word, in an UltraRAM perhaps the new one. No unit does
 // that: a token, which takes longer, comes between.
 //
+// ram_decomp = "power": of the blocks that make up the depth only the one that holds the word is enabled in an access.
+//
 // ADDRESS_WIDTH is the number of bits that DEPTH - 1 takes, a parameter of its own because the block design evaluates
 // no function in the width of a port. Nothing but what was written may be read.
 module memory #(
@@ -29,7 +31,7 @@ module memory #(
     output reg  [        WIDTH-1:0] read_q
 );
 
-  (* ram_style = STYLE *) reg [WIDTH-1:0] words[0:DEPTH-1];
+  (* ram_style = STYLE, ram_decomp = "power" *) reg [WIDTH-1:0] words[0:DEPTH-1];
   reg [WIDTH-1:0] word;
 
   always @(posedge clk) if (write_ce && write_we) words[write_address] <= write_d;

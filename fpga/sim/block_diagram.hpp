@@ -17,6 +17,9 @@ namespace zq {
 struct streams {
   command_streams commands;  // what fetch sends; afterwards the one command that a unit is to read
   hls::stream<token> weights_ready, weights_free, parameters_ready, parameters_free, data_ready, done;
+  hls::stream<segment_command> segments;
+  hls::stream<beat> masks[kPorts], values[kPorts];
+  hls::stream<weights_status> faults;
   hls::stream<acc_word> accumulators;
   hls::stream<half_word> stored;
 };
@@ -31,6 +34,8 @@ class block_diagram {
   fetch_result run(const fetch_arguments& arguments, uint64_t seed) {
     const fetch_result fetched = units_.fetch(arguments, s_.commands);
     take(s_.commands.load, load_);
+    take(s_.commands.weights, weights_);
+    take(s_.commands.expand, expand_);
     take(s_.commands.array, array_);
     take(s_.commands.vector, vector_);
     take(s_.commands.store, store_);
@@ -38,8 +43,8 @@ class block_diagram {
     for (;;) {
       bool progress = false;
       if (seed != 0) shuffle = shuffle * 6364136223846793005ULL + 1442695040888963407ULL;
-      for (int n = 0; n < 4; ++n) {
-        const int unit = (n + static_cast<int>(shuffle >> 33)) % 4;
+      for (int n = 0; n < kUnits; ++n) {
+        const int unit = (n + static_cast<int>(shuffle >> 33)) % kUnits;
         while (ready(unit)) {
           step(unit);
           if (deepest_token_stream() > size_t(kTokenDepth)) throw std::logic_error("a token stream overflows");
@@ -49,13 +54,17 @@ class block_diagram {
       }
       if (!progress) break;
     }
-    const bool answered = !s_.done.empty();
-    if (answered) s_.done.read();
-    if (!answered || left_over()) return {kDeadlock, fetched.detail};
-    return fetched;
+    const bool answered = !s_.done.empty() && !s_.faults.empty();
+    if (!answered) return {kDeadlock, fetched.detail};
+    s_.done.read();
+    const weights_status weights = s_.faults.read();
+    if (left_over()) return {kDeadlock, fetched.detail};
+    return result_of(fetched, weights);
   }
 
  private:
+  enum unit { kLoad, kWeights, kExpand, kArray, kVector, kStore, kUnits };
+
   template <class T>
   static void take(hls::stream<T>& from, std::deque<T>& waiting) {
     while (!from.empty()) waiting.push_back(from.read());
@@ -75,6 +84,11 @@ class block_diagram {
   }
 
   bool left_over() {
+    for (int p = 0; p < kPorts; ++p)
+      if (!s_.masks[p].empty() || !s_.values[p].empty()) return true;
+    if (!(weights_.empty() && expand_.empty() && s_.commands.weights.empty() && s_.commands.expand.empty() &&
+          s_.segments.empty() && s_.faults.empty()))
+      return true;
     return !(load_.empty() && array_.empty() && vector_.empty() && store_.empty() && s_.commands.load.empty() &&
              s_.commands.array.empty() && s_.commands.vector.empty() && s_.commands.store.empty() &&
              s_.weights_ready.empty() && s_.weights_free.empty() && s_.parameters_ready.empty() &&
@@ -88,21 +102,21 @@ class block_diagram {
 
   bool ready(int unit) {
     switch (unit) {
-      case 0: {
-        if (load_.empty()) return false;
-        const load_command& c = load_.front();
-        return s_.weights_free.size() >= size_t(c.pop_weights_free.to_int()) &&
-               s_.parameters_free.size() >= size_t(c.pop_parameters_free.to_int());
-      }
-      case 1: {
+      case kLoad:
+        return !load_.empty() && s_.parameters_free.size() >= size_t(load_.front().pop_parameters_free.to_int());
+      case kWeights:
+        return !weights_.empty() && s_.weights_free.size() >= size_t(weights_.front().pop_weights_free.to_int());
+      // Weights sends the segments of a whole tile before anything else runs.
+      case kExpand: return !expand_.empty() && !s_.segments.empty();
+      case kArray: {
         if (array_.empty()) return false;
         const array_command& c = array_.front();
-        // The accumulator stream holds two tiles; a further one waits, as the drain would.
+        // The accumulator stream holds some tiles; a further one waits, as the drain would.
         return (c.pop_weights_ready == 0 || !s_.weights_ready.empty()) &&
                s_.data_ready.size() >= size_t(c.pop_data.to_int()) &&
                s_.accumulators.size() + c.words.to_int() <= size_t(kAccumulatorDepth);
       }
-      case 2: {
+      case kVector: {
         if (vector_.empty()) return false;
         const vector_command& c = vector_.front();
         return (c.pop_parameters == 0 || !s_.parameters_ready.empty()) &&
@@ -118,15 +132,23 @@ class block_diagram {
 
   void step(int unit) {
     switch (unit) {
-      case 0:
+      case kLoad:
         hand(load_, s_.commands.load);
         units_.load(s_);
         break;
-      case 1:
+      case kWeights:
+        hand(weights_, s_.commands.weights);
+        units_.weights(s_);
+        break;
+      case kExpand:
+        hand(expand_, s_.commands.expand);
+        units_.expand(s_);
+        break;
+      case kArray:
         hand(array_, s_.commands.array);
         units_.array(s_);
         break;
-      case 2:
+      case kVector:
         hand(vector_, s_.commands.vector);
         units_.vector(s_);
         break;
@@ -140,6 +162,8 @@ class block_diagram {
   Units& units_;
   streams s_;
   std::deque<load_command> load_;
+  std::deque<weights_command> weights_;
+  std::deque<expand_command> expand_;
   std::deque<array_command> array_;
   std::deque<vector_command> vector_;
   std::deque<store_command> store_;

@@ -12,7 +12,8 @@ thread_local std::string last_message;
 extern "C" {
 
 uint64_t zq_id() { return zq::kEngineId; }
-void* zq_create() { return new zq::engine(); }
+void* zq_create(int threads) { return new zq::engine(threads); }
+int zq_threads(void* e) { return static_cast<zq::engine*>(e)->memories().array.threads(); }
 void zq_destroy(void* e) { delete static_cast<zq::engine*>(e); }
 const char* zq_message() { return last_message.c_str(); }
 int zq_loops() { return static_cast<int>(zq::loop::count); }

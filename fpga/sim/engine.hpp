@@ -5,22 +5,25 @@
 #include <vector>
 
 #include "block_diagram.hpp"
+#include "expand.hpp"
 #include "load.hpp"
 #include "mac_array.hpp"
 #include "memory.hpp"
 #include "store.hpp"
 #include "vector_unit.hpp"
+#include "zq_cells.hpp"
 
 namespace zq {
 
 struct engine_memories {
-  weight_word weights[kSlots][kMaxEntries];
+  weight_word weights[kWeightWords];
   uint<64> parameters[kSlots][kParameterWords];
   embedding_word embedding[kSlots][kLanes][kEmbeddingWords];
   activation_word activations[kActivationWords];
   activation_word key_value[kGroups][kKeyValueWords];
   load_state load;
-  array_state array;
+  weights_state weights_of_tiles;
+  array_cells array;
   vector_state vector;
 };
 
@@ -29,14 +32,22 @@ class kernel_units {
  public:
   kernel_units(engine_memories& memories, const std::vector<memory_region>& regions) : m_(memories) {
     for (memory_port& p : ports_) p = memory_port(&regions);
+    load_port_ = memory_port(&regions);
+    m_.weights_of_tiles.fault = weights_status();  // of a program that did not come to its end
   }
 
   fetch_result fetch(const fetch_arguments& arguments, command_streams& out) {
     return fetch_program(arguments, ports_[0], out);
   }
   void load(streams& s) {
-    load_unit(s.commands.load, ports_[0], ports_[1], ports_[2], ports_[3], ports_[4], ports_[5], s.weights_free,
-              s.weights_ready, s.parameters_free, s.parameters_ready, m_.weights, m_.parameters, m_.embedding, m_.load);
+    load_unit(s.commands.load, load_port_, s.parameters_free, s.parameters_ready, m_.parameters, m_.embedding, m_.load);
+  }
+  void weights(streams& s) {
+    weights_unit(s.commands.weights, ports_[0], ports_[1], ports_[2], ports_[3], ports_[4], ports_[5], s.weights_free,
+                 s.segments, s.masks, s.values, s.faults, m_.weights_of_tiles);
+  }
+  void expand(streams& s) {
+    expand_unit(s.commands.expand, s.segments, s.masks, s.values, s.weights_ready, m_.weights);
   }
   void array(streams& s) {
     array_unit(s.commands.array, s.weights_ready, s.weights_free, s.data_ready, s.accumulators, m_.activations,
@@ -50,12 +61,14 @@ class kernel_units {
 
  private:
   engine_memories& m_;
-  memory_port ports_[kMaxPorts];
+  memory_port ports_[kMaxPorts];  // of weights; fetch and store share the first
+  memory_port load_port_;
 };
 
 class engine {
  public:
-  engine() : memories_(new engine_memories()) {}
+  // threads: that share the array's work, in a build that can.
+  explicit engine(int threads) : memories_(new engine_memories()) { memories_->array.start(threads); }
 
   // Runs one program to its end. Throws bus_fault, width_fault or std::logic_error.
   fetch_result run(const std::vector<memory_region>& regions, const fetch_arguments& arguments, uint64_t seed) {

@@ -2,9 +2,9 @@
 // Strict stream for simulation: reading an empty one is an error, and what is left over can be asked for.
 #pragma once
 #include <cstddef>
-#include <deque>
 #include <stdexcept>
 #include <utility>
+#include <vector>
 
 namespace hls {
 
@@ -17,18 +17,33 @@ class stream {
   stream& operator=(const stream&) = delete;
 
   T read() {
-    if (queue_.empty()) throw std::logic_error("read of an empty stream");
-    T x = std::move(queue_.front());
-    queue_.pop_front();
+    if (size_ == 0) throw std::logic_error("read of an empty stream");
+    T x = std::move(ring_[first_]);
+    first_ = (first_ + 1) & (ring_.size() - 1);
+    --size_;
     return x;
   }
-  void write(const T& x) { queue_.push_back(x); }
-  bool empty() const { return queue_.empty(); }
-  std::size_t size() const { return queue_.size(); }
-  const T& front() const { return queue_.front(); }
+  void write(const T& x) {
+    if (size_ == ring_.size()) grow();
+    ring_[(first_ + size_) & (ring_.size() - 1)] = x;
+    ++size_;
+  }
+  bool empty() const { return size_ == 0; }
+  std::size_t size() const { return size_; }
+  const T& front() const { return ring_[first_]; }
 
  private:
-  std::deque<T> queue_;
+  // Twice the room, a power of two, with the first element first.
+  void grow() {
+    std::vector<T> larger(ring_.empty() ? 16 : 2 * ring_.size());
+    for (std::size_t n = 0; n < size_; ++n) larger[n] = std::move(ring_[(first_ + n) & (ring_.size() - 1)]);
+    ring_.swap(larger);
+    first_ = 0;
+  }
+
+  std::vector<T> ring_;
+  std::size_t first_ = 0;
+  std::size_t size_ = 0;
 };
 
 }  // namespace hls

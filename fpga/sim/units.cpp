@@ -12,7 +12,7 @@ zq::engine_memories& memories(void* e) { return static_cast<zq::engine*>(e)->mem
 // The commands' fields in the order of their declaration.
 zq::vector_command vector_command_of(const int64_t* f) {
   zq::vector_command c;
-  c.kind = zq::uint<3>(f[0]);
+  c.kind = zq::uint<4>(f[0]);
   c.slot = zq::uint<1>(f[1]);
   c.pop_parameters = zq::uint<1>(f[2]);
   c.push_parameters_free = zq::uint<1>(f[3]);
@@ -33,6 +33,7 @@ zq::vector_command vector_command_of(const int64_t* f) {
   c.normalized = zq::uint<1>(f[18]);
   c.item_slot = zq::uint<1>(f[19]);
   c.plain = zq::uint<1>(f[20]);
+  c.four_bit = zq::uint<1>(f[21]);
   return c;
 }
 
@@ -58,7 +59,8 @@ void zq_put_key_value(void* e, int group, int address, const int64_t* v) {
 void zq_get_key_value(void* e, int group, int address, int64_t* v) {
   get(memories(e).key_value[group][address], v, zq::kLanes);
 }
-void zq_put_weights(void* e, int slot, int k, const int64_t* v) { put(memories(e).weights[slot][k], v, zq::kPairs); }
+void zq_put_weights(void* e, int word, const int64_t* v) { put(memories(e).weights[word], v, zq::kPairs); }
+void zq_get_weights(void* e, int word, int64_t* v) { get(memories(e).weights[word], v, zq::kPairs); }
 void zq_put_parameter(void* e, int slot, int i, uint64_t v) { memories(e).parameters[slot][i] = v; }
 void zq_put_residual(void* e, int rb, int channel, const int64_t* v) {
   put(memories(e).vector.residual[rb][channel], v, zq::kLanes);
@@ -67,7 +69,7 @@ void zq_get_residual(void* e, int rb, int channel, int64_t* v) {
   get(memories(e).vector.residual[rb][channel], v, zq::kLanes);
 }
 
-// One array command: w8, unsigned operand, keys/values, slot, operand, key_value, k, words.
+// One array command: w8, unsigned operand, keys/values, weights, operand, key_value, k, words, zero.
 int zq_array(void* e, const int64_t* f, int64_t* out) {
   try {
     hls::stream<zq::array_command> commands;
@@ -77,11 +79,12 @@ int zq_array(void* e, const int64_t* f, int64_t* out) {
     c.w8 = zq::uint<1>(f[0]);
     c.unsigned_operand = zq::uint<1>(f[1]);
     c.keys_values = zq::uint<1>(f[2]);
-    c.slot = zq::uint<1>(f[3]);
+    c.weights = zq::uint<14>(f[3]);
     c.operand = zq::uint<15>(f[4]);
     c.key_value = zq::uint<13>(f[5]);
     c.k = zq::uint<13>(f[6]);
     c.words = zq::uint<8>(f[7]);
+    c.zero = zq::uint<1>(f[8]);
     commands.write(c);
     zq::engine_memories& m = memories(e);
     zq::array_unit(commands, ready, free, data, accumulators, m.activations, m.weights, m.key_value, m.array);
@@ -120,18 +123,78 @@ int zq_vector(void* e, const int64_t* f, const int64_t* acc, int acc_words, int6
   }
 }
 
-// The commands that fetch makes of a program, unit 0 load, 1 array, 2 vector, 3 store: their fields in rows of kFields.
-// Returns how many there are; regions as in zq_run.
+// One tile through weights and, unless it is only kept, expand. f: kind, beat address, beats a port, resident word, K,
+// compressed, instruction, first word of the weight buffer. left: segments, mask beats and value beats that expand did
+// not take. Returns a status_code.
+int zq_weights_tile(void* e, const uint64_t* regions, int count, const int64_t* f, int64_t* left) {
+  std::vector<zq::memory_region> memory;
+  for (int i = 0; i < count; ++i)
+    memory.push_back({regions[3 * i], regions[3 * i + 1], reinterpret_cast<uint8_t*>(regions[3 * i + 2])});
+  try {
+    zq::memory_port port[zq::kMaxPorts];
+    for (zq::memory_port& p : port) p = zq::memory_port(&memory);
+    zq::streams s;
+    zq::weights_command c;
+    c.kind = zq::uint<2>(f[0]);
+    c.beat_address = zq::uint<60>(f[1]);
+    c.beats = zq::uint<16>(f[2]);
+    c.resident = zq::uint<16>(f[3]);
+    c.k = zq::uint<13>(f[4]);
+    c.compressed = zq::uint<1>(f[5]);
+    c.instruction = zq::uint<16>(f[6]);
+    s.commands.weights.write(c);
+    zq::engine_memories& m = memories(e);
+    zq::weights_unit(s.commands.weights, port[0], port[1], port[2], port[3], port[4], port[5], s.weights_free,
+                     s.segments, s.masks, s.values, s.faults, m.weights_of_tiles);
+    if (f[0] != zq::kKeep) {
+      zq::expand_command x;
+      x.k = zq::uint<13>(f[4]);
+      x.word = zq::uint<14>(f[7]);
+      s.commands.expand.write(x);
+      zq::expand_unit(s.commands.expand, s.segments, s.masks, s.values, s.weights_ready, m.weights);
+    }
+    left[0] = s.segments.size();
+    left[1] = left[2] = 0;
+    for (int p = 0; p < zq::kPorts; ++p) {
+      left[1] += s.masks[p].size();
+      left[2] += s.values[p].size();
+    }
+    return zq::kOk;
+  } catch (const zq::bus_fault&) {
+    return zq::kBusError;
+  } catch (const std::exception& fault) {
+    std::fprintf(stderr, "%s\n", fault.what());
+    return zq::kWidthFault;
+  }
+}
+
+// What weights answers at the end of a program: code and instruction of its first fault.
+void zq_weights_status(void* e, int64_t* code, int64_t* instruction) {
+  std::vector<zq::memory_region> memory;
+  zq::memory_port port(&memory);
+  zq::streams s;
+  zq::weights_command c;
+  c.kind = zq::uint<2>(int(zq::kWeightsDrain));
+  s.commands.weights.write(c);
+  zq::weights_unit(s.commands.weights, port, port, port, port, port, port, s.weights_free, s.segments, s.masks,
+                   s.values, s.faults, memories(e).weights_of_tiles);
+  const zq::weights_status status = s.faults.read();
+  *code = status.code.to_int();
+  *instruction = status.instruction.to_int();
+}
+
+// The commands that fetch makes of a program, unit 0 load, 1 weights, 2 expand, 3 array, 4 vector, 5 store: their
+// fields in rows of kFields. Returns how many there are; regions as in zq_run.
 constexpr int kFields = 12;
 
-int zq_fetch(const uint64_t* regions, int count, uint64_t program, uint32_t instructions, uint32_t row_blocks, int unit,
-             int64_t* out, int capacity) {
+int zq_fetch(const uint64_t* regions, int count, uint64_t program, uint64_t image, uint32_t instructions,
+             uint32_t row_blocks, int unit, int64_t* out, int capacity) {
   std::vector<zq::memory_region> memory;
   for (int i = 0; i < count; ++i)
     memory.push_back({regions[3 * i], regions[3 * i + 1], reinterpret_cast<uint8_t*>(regions[3 * i + 2])});
   zq::memory_port port(&memory);
   zq::command_streams s;
-  zq::fetch_program({program, 0, 0, instructions, row_blocks}, port, s);
+  zq::fetch_program({program, image, 0, instructions, row_blocks}, port, s);
   int n = 0;
   const auto row = [&](std::initializer_list<int64_t> fields) {
     int i = 0;
@@ -142,23 +205,34 @@ int zq_fetch(const uint64_t* regions, int count, uint64_t program, uint32_t inst
   if (unit == 0)
     while (!s.load.empty()) {
       const zq::load_command c = s.load.read();
-      row({c.kind.to_int(), c.beats.to_int(), c.slot.to_int(), c.pop_weights_free.to_int(),
-           c.pop_parameters_free.to_int()});
+      row({c.kind.to_int(), c.beats.to_int(), c.slot.to_int(), c.pop_parameters_free.to_int()});
     }
   if (unit == 1)
+    while (!s.weights.empty()) {
+      const zq::weights_command c = s.weights.read();
+      row({c.kind.to_int(), c.beats.to_int(), c.k.to_int(), c.resident.to_int(), c.compressed.to_int(),
+           c.pop_weights_free.to_int(), c.instruction.to_int()});
+    }
+  if (unit == 2)
+    while (!s.expand.empty()) {
+      const zq::expand_command c = s.expand.read();
+      row({c.k.to_int(), c.word.to_int()});
+    }
+  if (unit == 3)
     while (!s.array.empty()) {
       const zq::array_command c = s.array.read();
       row({c.k.to_int(), c.words.to_int(), c.w8.to_int(), c.unsigned_operand.to_int(), c.keys_values.to_int(),
-           c.slot.to_int(), c.pop_weights_ready.to_int(), c.push_weights_free.to_int(), c.pop_data.to_int()});
+           c.weights.to_int(), c.pop_weights_ready.to_int(), c.push_weights_free.to_int(), c.pop_data.to_int(),
+           c.zero.to_int()});
     }
-  if (unit == 2)
+  if (unit == 4)
     while (!s.vector.empty()) {
       const zq::vector_command c = s.vector.read();
       row({c.kind.to_int(), c.words.to_int(), c.slot.to_int(), c.row_block.to_int(), c.width.to_int(),
            c.first_tile.to_int(), c.normalized.to_int(), c.tee.to_int(), c.pop_parameters.to_int(),
            c.push_parameters_free.to_int(), c.push_data.to_int(), c.plain.to_int()});
     }
-  if (unit == 3)
+  if (unit == 5)
     while (!s.store.empty()) {
       const zq::store_command c = s.store.read();
       row({c.words.to_int(), c.wide.to_int(), c.end.to_int()});

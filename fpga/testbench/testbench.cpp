@@ -16,29 +16,37 @@ using namespace zq;
 // The tops as units, and the memories between them. What a unit keeps for itself is static in its top.
 struct top_units {
   beat memory[kTestbenchBeats];
-  weight_word weights[kSlots][kMaxEntries];
+  weight_word weight_buffer[kWeightWords];
   zq::uint<64> parameters[kSlots][kParameterWords];
   embedding_word embedding[kSlots][kLanes][kEmbeddingWords];
   activation_word activations[kActivationWords];
   activation_word key_value[kGroups][kKeyValueWords];
 
-  // Fetch waits for store's answer, which comes only after fetch has returned here: its answer is given beforehand,
-  // and the block diagram takes store's.
+  // Fetch waits for the answers of store and weights, which come only after fetch has returned here: they are given
+  // beforehand, and the block diagram takes the real ones.
   fetch_result fetch(const fetch_arguments& a, command_streams& out) {
     hls::stream<token> done;
     done.write(token(1));
+    hls::stream<weights_status> faults;
+    faults.write(weights_status());
     uint32_t status = kDeadlock;
     uint64_t detail = 0;
-    engine_fetch(a.program, a.image, a.io, a.instructions, a.row_blocks, &status, &detail, memory, out, done);
+    engine_fetch(a.program, a.image, a.io, a.instructions, a.row_blocks, &status, &detail, memory, out, done, faults);
     return {status, uint32_t(detail)};
   }
   void load(streams& s) {
-    engine_load(s.commands.load, memory, memory, memory, memory, memory, memory, s.weights_free, s.weights_ready,
-                s.parameters_free, s.parameters_ready, weights, parameters, embedding);
+    engine_load(s.commands.load, memory, s.parameters_free, s.parameters_ready, parameters, embedding);
+  }
+  void weights(streams& s) {
+    engine_weights(s.commands.weights, memory, memory, memory, memory, memory, memory, s.weights_free, s.segments,
+                   s.masks, s.values, s.faults);
+  }
+  void expand(streams& s) {
+    engine_expand(s.commands.expand, s.segments, s.masks, s.values, s.weights_ready, weight_buffer);
   }
   void array(streams& s) {
-    engine_array(s.commands.array, s.weights_ready, s.weights_free, s.data_ready, s.accumulators, activations, weights,
-                 key_value);
+    engine_array(s.commands.array, s.weights_ready, s.weights_free, s.data_ready, s.accumulators, activations,
+                 weight_buffer, key_value);
   }
   void vector(streams& s) {
     engine_vector(s.commands.vector, s.parameters_ready, s.parameters_free, s.data_ready, s.accumulators, s.stored,

@@ -9,7 +9,7 @@ using namespace zq;  // NOLINT: tops sit outside the namespace, as the tool want
 void engine_array(hls::stream<array_command>& commands, hls::stream<token>& weights_ready,
                   hls::stream<token>& weights_free, hls::stream<token>& data_ready,
                   hls::stream<acc_word>& accumulators, const activation_word activations[kActivationWords],
-                  const weight_word weights[kSlots][kMaxEntries],
+                  const weight_word weights[kWeightWords],
                   const activation_word key_value[kGroups][kKeyValueWords]) {
 #pragma HLS INTERFACE mode = axis port = commands
 #pragma HLS INTERFACE mode = axis port = weights_ready

@@ -27,7 +27,6 @@ void engine_vector(hls::stream<vector_command>& commands, hls::stream<token>& pa
 #pragma HLS AGGREGATE variable = key_value compact = bit
 #pragma HLS ARRAY_PARTITION variable = parameters type = cyclic factor = 2 dim = 2
 #pragma HLS ARRAY_PARTITION variable = embedding type = complete dim = 2
-#pragma HLS ARRAY_PARTITION variable = embedding type = cyclic factor = 2 dim = 3
 #pragma HLS ARRAY_PARTITION variable = key_value type = complete dim = 1
   static vector_state state;
 // The gather reads all row blocks at once; everything kept a lane is a register of that lane.
@@ -40,6 +39,8 @@ void engine_vector(hls::stream<vector_command>& commands, hls::stream<token>& pa
 #pragma HLS ARRAY_PARTITION variable = state.result_row type = complete dim = 0
 #pragma HLS ARRAY_PARTITION variable = state.table type = complete dim = 2
 #pragma HLS AGGREGATE variable = state.score compact = bit
+// 128 words: distributed RAM, since resident weights need the block RAM.
+#pragma HLS BIND_STORAGE variable = state.score type = ram_s2p impl = lutram
 #pragma HLS ARRAY_PARTITION variable = state.reciprocal type = complete dim = 0
 #pragma HLS ARRAY_PARTITION variable = state.exponent type = complete dim = 0
   vector_unit(commands, parameters_ready, parameters_free, data_ready, accumulators, stored, parameters, embedding,

@@ -12,6 +12,7 @@ import typer
 
 from ...fpga.whole_file import write_whole
 from ..inputs import InputError, read_texts
+from ..model_shape import ARCHITECTURES, ModelShape
 from ..options import (
     DEFAULT_ARTIFACT,
     ArtifactOption,
@@ -34,27 +35,40 @@ class ReportForm(str, Enum):
 
 
 def emulator(
-    artifact: ArtifactOption = DEFAULT_ARTIFACT,
+    artifact: Annotated[
+        Path | None, typer.Option("--artifact", help="Folder of the quantized model; the movie reviews' if not given.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help=f"Random weights of these sizes instead: {', '.join(ARCHITECTURES)}.")
+    ] = None,
     board: BoardOption = BoardName.zcu102,
     tokens: Annotated[int, typer.Option(min=1, help="Tokens of the sentence.")] = 32,
     repeats: Annotated[int, typer.Option(min=1, help="Passes to time.")] = 10,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads that share the array's work; $ZYNQBERT_THREADS if not given, else 1.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Time the native emulator on this machine.
 
-    Example: zynqbert bench emulator --tokens 32
+    Example: zynqbert bench emulator --model bert-base --tokens 128
     """
     from ...fpga.boards import board_named
     from .emulator import bench_emulator
 
-    figures = bench_emulator(artifact, board_named(board.value), tokens=tokens, repeats=repeats)
+    if model is not None and artifact is not None:
+        raise InputError("give either --model or --artifact")
+    timed = ModelShape.named(model) if model is not None else artifact or DEFAULT_ARTIFACT
+    figures = bench_emulator(timed, board_named(board.value), tokens=tokens, repeats=repeats, threads=threads)
     if as_json:
         print(json.dumps(figures.as_dict(), indent=2))
     else:
         print(
-            f"{figures.board} {figures.build}, {figures.tokens} tokens: {figures.pass_ms:.1f} ms a pass (median of "
-            f"{figures.repeats}, best {figures.best_ms:.1f}), {figures.gmac_per_s:.1f} GMAC/s, start-up "
-            f"{figures.load_s:.1f} s; measured on this machine"
+            f"{figures.board} {figures.build}, {f'random {figures.model}, ' if figures.model else ''}"
+            f"{figures.tokens} tokens, {figures.threads} {'thread' if figures.threads == 1 else 'threads'}: "
+            f"{figures.pass_ms:.1f} ms a pass (median of {figures.repeats}, best {figures.best_ms:.1f}, "
+            f"{figures.cpu_ms:.1f} of processor time), {figures.gmac_per_s:.1f} GMAC/s, start-up "
+            f"{figures.load_s:.1f} s; {figures.source}"
         )
 
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from ...fpga import power as power_model
 from ...fpga.constants import VALUES
-from ...fpga.cycles import simulate
 from ...fpga.resources import resources
 from ..compiler import Plan
 from ..engine import Engine
@@ -85,12 +84,12 @@ def model(engine: Engine, texts: Texts, passes: Sequence[Pass], step: Callable[[
 
 def modelled_power(plan: Plan, row_blocks: int, clock_mhz: float) -> power_model.Power:
     """Power while passes of `row_blocks` follow one another."""
-    return power_model.power(resources(plan.board), simulate(plan.instructions, row_blocks, plan.board, clock_mhz))
+    return power_model.power(resources(plan.board), plan.simulate(row_blocks, clock_mhz))
 
 
 def idle_power(plan: Plan, clock_mhz: float) -> Watts:
     """Power of the engine clocked, but without work and traffic."""
-    timing = simulate(plan.instructions, 1, plan.board, clock_mhz)
+    timing = plan.simulate(1, clock_mhz)
     activity = power_model.activity_of(resources(plan.board), timing)
     resting = {
         name: [(count, 0.0) for count, _ in getattr(activity, name)] for name in ("dsp", "lut", "bram36", "uram")

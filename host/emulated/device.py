@@ -28,8 +28,8 @@ class EmulatedDevice(Device):
     """An emulated board. It has no `_probe_`, so that pynq never takes it for a board by itself.
 
     `build` is the simulator's ("native", "csim" or "checked"); `faults` may be changed while it runs; `identity`: what
-    register ID reads, else what the simulated engine says. Raises simulator.SimulatorUnavailable where the kernels
-    cannot be compiled.
+    register ID reads, else what the simulated engine says; `threads`: the simulator's. Raises
+    simulator.SimulatorUnavailable where the kernels cannot be compiled.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class EmulatedDevice(Device):
         seed: int = 0,
         faults: Faults | None = None,
         identity: int | None = None,
+        threads: int | None = None,
     ):
         super().__init__(f"emulated-{board.name}")
         self.board = board
@@ -47,7 +48,7 @@ class EmulatedDevice(Device):
         self.arch = "aarch64"
         self.capabilities = {"REGISTER_RW": True}
         self.faults = faults or Faults()
-        self.build, self.seed = build, seed
+        self.build, self.seed, self.threads = build, seed, threads
         self._clear()
         self.memory = EmulatedMemory()
         self.fault_message = ""
@@ -139,7 +140,7 @@ class EmulatedDevice(Device):
 
     def _clear(self) -> None:
         """What a reset leaves: an engine that knows nothing of what ran before."""
-        self.simulator = Simulator(self.build, self.board.columns)
+        self.simulator = Simulator(self.build, self.board.columns, threads=self.threads)
 
     def _run(self, program: int, image: int, io: int, instructions: int, row_blocks: int) -> tuple[int, int]:
         status = self.simulator.run(self.memory.regions(), program, image, io, instructions, row_blocks, seed=self.seed)

@@ -96,12 +96,19 @@ def test_streams_and_memories_have_the_sizes_of_the_kernels(board):
     assert (accumulators.depth, accumulators.bits) == (0, 32 * k["kAccBits"])  # the array holds kAccumulatorDepth
     assert (stored.depth, stored.bits) == (k["kStoredDepth"], 512)
     banks = {m.name: (m.words, m.bits) for m in bd.memories(board)}
-    assert banks["weights"] == (k["kSlots"] * k["kMaxEntries"], 8 * k["kPairs"])
+    assert banks["weights"] == (k["kWeightWords"], 8 * k["kPairs"])
     assert banks["activations"] == (k["kActivationWords"], 256)
     assert banks["key_value_1"] == (k["kKeyValueWords"], 256)
     assert banks["parameters_1"] == (k["kSlots"] * k["kParameterWords"] // 2, 64)
-    assert banks["embedding_31_1"] == (k["kSlots"] * math.ceil(k["kEmbeddingWords"] / 2), 128)
-    assert len(banks) == 1 + 2 + 64 + 1 + k["kGroups"]
+    assert banks["embedding_31"] == (k["kSlots"] * k["kEmbeddingWords"], 128)
+    assert len(banks) == 1 + 2 + 32 + 1 + k["kGroups"]
+    last = k["kPorts"] - 1
+    assert (streams[f"masks_{last}"].depth, streams[f"masks_{last}"].bits) == (k["kMaskDepth"], 128)
+    assert (streams[f"values_{last}"].depth, streams[f"values_{last}"].bits) == (k["kValueDepth"], 128)
+    assert f"masks_{last + 1}" not in streams
+    assert streams["segments"].bits == sum(vivado_catalogue.struct_fields("segment_command"))
+    assert streams["faults"].bits == sum(vivado_catalogue.struct_fields("weights_status"))
+    assert board.resident_words == k["kResidentWords"]
     assert len(board.weight_ports) == board.ports == k["kPorts"]
 
 
@@ -109,15 +116,22 @@ def test_streams_and_memories_have_the_sizes_of_the_kernels(board):
 def test_memories_take_what_the_model_counts(board):
     """The same banks as in the resource model, and URAM within the part."""
     between_units = ("weights", "activations", "keys and values", "parameters, even and odd",
-                     "embedding rows, two banks a lane")  # fmt: skip
+                     "embedding rows, a bank a lane")  # fmt: skip
     modelled = [m for m in modelled_memories(board) if m.name in between_units]
     assert sorted((m.words, m.bits) for m in bd.memories(board)) == sorted(
         (m.words, m.bits) for m in modelled for _ in range(m.copies)
     )
-    ultra = [m for m in bd.memories(board) if m.style == "ultra"]
-    uram = sum(math.ceil(m.words / 4096) * math.ceil(m.bits / 72) for m in ultra)
+    assert {m.style for m in bd.memories(board)} == {"block"}
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+def test_resident_weights_take_the_uram_there_is(board):
+    kept = [m for m in modelled_memories(board) if m.name.startswith("resident weights")]
+    assert sum(m.words for m in kept) == board.resident_words
+    assert {m.bits for m in kept} == {128 * board.ports}
+    uram = sum(math.ceil(m.words / 4096) * math.ceil(m.bits / 72) for m in kept if m.deep)
     assert uram == resources(board).uram <= board.uram
-    assert {m.style for m in bd.memories(board)} <= {"ultra", "block"}
+    assert board.uram - uram < 11 or not board.uram  # no row of 4,096 words more
 
 
 @pytest.mark.parametrize(("depth", "words"), [(1, 16), (16, 16), (17, 32), (64, 64), (256, 256), (384, 512)])
@@ -282,7 +296,7 @@ def test_every_stream_of_the_units_has_one_fifo(made):
     assert made.found.buses["vector/accumulators"] == "array/accumulators"
     assert ends.pop("array/accumulators") == ("Master", "128")
     assert ends.pop("vector/accumulators") == ("Slave", "128")
-    assert len(ends) == 2 * len(fifos) == 22
+    assert len(ends) == 2 * len(fifos) == 2 * (15 + 2 * made.board.ports)
     for fifo in fifos:
         producer = made.found.buses[f"{fifo}/S_AXIS"]
         consumers = [slave for slave, master in made.found.buses.items() if master == f"{fifo}/M_AXIS"]
@@ -344,7 +358,8 @@ def test_memory_ports_of_the_ps(made):
         assert (f"ps/{slave}" in made.found.buses) == (name in used)
     masters = {}
     for port, name in enumerate(made.board.weight_ports):
-        masters[f"load/m_axi_hp{port}"] = name
+        masters[f"weights/m_axi_hp{port}"] = name
+    masters["load/m_axi_hp0"] = made.board.weight_ports[0]
     masters |= {f"{unit}/m_axi_hp0": made.board.shared_port for unit in ("fetch", "store")}
     for master, name in masters.items():
         cell = f"memory_port_{name.lower()}"
@@ -361,10 +376,10 @@ def test_memory_ports_of_the_ps(made):
     assert set(made.found.addresses) == {"ps/Data", *(m.replace("/", "/Data_") for m in masters)}
 
 
-def test_loads_ports_without_columns_stay_open(made):
-    joined = {master for master in made.found.buses.values() if master.startswith("load/m_axi_")}
-    assert joined == {f"load/m_axi_hp{n}" for n in range(made.board.ports)}
-    assert ("load/m_axi_hp5" in made.design.unconnected) == (made.board.name == "zcu102")
+def test_weight_ports_without_columns_stay_open(made):
+    joined = {master for master in made.found.buses.values() if master.startswith("weights/m_axi_")}
+    assert joined == {f"weights/m_axi_hp{n}" for n in range(made.board.ports)}
+    assert ("weights/m_axi_hp5" in made.design.unconnected) == (made.board.name == "zcu102")
 
 
 def test_wizard_and_engine_clock(made):
@@ -428,7 +443,7 @@ REFUSED = {
     "no part": ({"trouble": "no-part"}, r"has no part xczu9eg-ffvb1156-2-e; remedy: .*Add Design Tools or Devices"),
     "no board files": ({"trouble": "no-board"}, r"no board files xilinx.com:zcu102:part0.*remedy: .*install ZCU102"),
     "no IP": (
-        {"units": ("fetch", "load", "vector")},
+        {"units": ("fetch", "load", "weights", "expand", "vector")},
         r"no zynqbert.org:hls:engine_store; remedy: .*--step ip --force.*/ip/engine_fetch, .*/ip/engine_store",
     ),
     "pin of another name": (
@@ -443,7 +458,7 @@ REFUSED = {
     "second port": (
         {"edit": swapped("{weights_we0} {O} {data} {}}",
                          "{weights_we0} {O} {data} {}} {{weights_address1} {O} {data} {13}}")},
-        r"load/weights has a second port \(load/weights_address1\)",
+        r"expand/weights has a second port \(expand/weights_address1\)",
     ),
     "unknown input": (
         {"edit": swapped("{activations_q0} {I}", "{extra} {I} {data} {}} {{activations_q0} {I}")},
@@ -464,12 +479,12 @@ REFUSED = {
     ),
     "byte enables": (
         {"edit": swapped("{weights_we0} {O} {data} {}", "{weights_we0} {O} {data} {63}")},
-        r"the width of load/weights_we0 is 64, must be 1",
+        r"the width of expand/weights_we0 is 64, must be 1",
     ),
     "narrow AXI": (
         {"edit": swapped("{m_axi_hp2} {Master} {aximm} {{DATA_WIDTH} {128}",
                          "{m_axi_hp2} {Master} {aximm} {{DATA_WIDTH} {64}")},
-        r"the data width of load/m_axi_hp2 is 64, must be 128",
+        r"the data width of weights/m_axi_hp2 is 64, must be 128",
     ),
     "ends of a stream that differ": (
         {"edit": swapped("{words} {Slave} {axis} {{TDATA_NUM_BYTES} {64}",
@@ -704,5 +719,5 @@ def test_ports_are_named_as_the_vendor_names_them():
 
 def test_a_board_with_other_ports_has_other_open_ones():
     narrow = replace(BOARDS["zcu111"], columns=64, weight_ports=("HP0", "HP1"))
-    open_ = (*(f"load/m_axi_hp{n}" for n in range(2, 6)), *(f"array/key_value_{n}_q0" for n in (1, 2)))
+    open_ = (*(f"weights/m_axi_hp{n}" for n in range(2, 6)), *(f"array/key_value_{n}_q0" for n in (1, 2)))
     assert bd.block_design(narrow, 300).unconnected == ("fetch/ap_ctrl", *open_)

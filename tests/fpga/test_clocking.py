@@ -7,7 +7,7 @@ import pytest
 from zynqbert.fpga import clocking
 from zynqbert.fpga.assumptions import ASSUMPTIONS
 from zynqbert.fpga.boards import BOARDS
-from zynqbert.fpga.cycles import simulate
+from zynqbert.fpga.constants import VALUES
 from zynqbert.fpga.estimate import estimate
 from zynqbert.fpga.power import power
 from zynqbert.fpga.resources import resources
@@ -19,7 +19,7 @@ from zynqbert.host.model_shape import ModelShape
 def bert_base(request):
     """Board, and timing of a pass of 128 tokens at 250 MHz."""
     board = BOARDS[request.param]
-    return board, simulate(plan(ModelShape.named("bert-base"), board).instructions, 4, board, 250)
+    return board, plan(ModelShape.named("bert-base"), board).simulate(4, 250)
 
 
 def test_select_is_132_cycles_of_100_mhz():
@@ -30,17 +30,21 @@ def test_retune_is_two_changes_and_what_is_assumed():
     assert clocking.retune_seconds() == pytest.approx(250e-6 + 2 * 132 / 100e6, rel=1e-12)
 
 
-@pytest.mark.parametrize(("board", "static_w"), [("zcu102", 0.817e-3 * 600), ("zcu111", 0.817e-3 * 930)])
-def test_a_pause_takes_static_and_ps_power(board, static_w):
-    assert clocking.pause_joules(BOARDS[board], 2.0) == pytest.approx(2 * (2.4 + static_w), rel=1e-12)
+@pytest.mark.parametrize(("board", "kcells"), [("zcu102", 600), ("zcu111", 930)])
+def test_a_pause_takes_static_and_ps_power(board, kcells):
+    static_w = VALUES["static_mw_per_kcell"] * 1e-3 * kcells
+    assert clocking.pause_joules(BOARDS[board], 2.0) == pytest.approx(2 * (VALUES["ps_w"] + static_w), rel=1e-3)
 
 
 def test_an_estimate_names_both_changes():
     board = BOARDS["zcu102"]
-    program = plan(ModelShape.named("minilm-l6"), board).instructions
-    found = estimate(program, 1, board, 250, 1).extra["clock_changes"]
+    timing = plan(ModelShape.named("minilm-l6"), board).simulate(1, 250)
+    found = estimate(timing, board, 1).extra["clock_changes"]
     assert found == clocking.change_costs(board)
-    assert found["select"] == {"us": pytest.approx(1.32), "mj": pytest.approx(1.32e-3 * (2.4 + 0.4902))}
+    assert found["select"] == {
+        "us": pytest.approx(1.32),
+        "mj": pytest.approx(1e3 * clocking.pause_joules(board, 1.32e-6)),
+    }
     assert found["retune"]["us"] == pytest.approx(252.64)
 
 

@@ -2,10 +2,12 @@
 """An estimate's fields are those agreed, and agree with each other."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from zynqbert.fpga.boards import BOARDS
-from zynqbert.fpga.estimate import estimate, fq_bert_rows
+from zynqbert.fpga.cycles import Model, simulate
+from zynqbert.fpga.estimate import bound, estimate, fq_bert_rows
 from zynqbert.fpga.reference import encoder_program
 
 FIELDS = (
@@ -20,7 +22,7 @@ def made(request):
     board = BOARDS[request.param]
     dense = 2 * (128 * (4 * 768 * 768 + 2 * 768 * 3072) + 2 * 128 * 128 * 768)
     program = encoder_program(layers=2, hidden=768, heads=12, ffn=3072)
-    return estimate(program, 4, board, 250, dense).to_json(), dense, board
+    return estimate(simulate(program, 4, board, 250), board, dense).to_json(), dense, board
 
 
 def test_fields(made):
@@ -46,15 +48,45 @@ def test_ranges_hold_the_figures(made):
     assert e["extra"]["instructions"]["gemm"]["bound"] == "array"
 
 
+def test_energy_by_unit_is_power_times_latency(made):
+    e = made[0]
+    assert sum(e["extra"]["energy_mj"].values()) == pytest.approx(e["power_w"] * e["latency_ms"])
+
+
+def test_the_power_models_errors_are_with_the_figure(made):
+    rows = json.loads(json.dumps(made[0]["extra"]["power_rows"]))
+    assert sum(row["complete"] for row in rows) >= 4
+    for row in rows:
+        assert row["error"] == pytest.approx(row["modelled_w"] / row["published_w"] - 1), row["name"]
+    low, high = made[0]["extra"]["power_range_w"]
+    errors = [row["error"] for row in rows if row["complete"]]
+    assert low * (1 + max(errors)) <= made[0]["power_w"] * (1 + 1e-9)
+    assert high * (1 + min(errors)) >= made[0]["power_w"] * (1 - 1e-9)
+
+
 def test_padding_waste_shows_a_width_beyond_the_tile():
     board = BOARDS["zcu102"]
 
     def waste(hidden):
         dense = 128 * (4 * hidden * hidden + 2 * hidden * 4 * hidden) + 2 * 128 * 128 * hidden
         program = encoder_program(layers=1, hidden=hidden, heads=hidden // 32, ffn=4 * hidden)
-        return estimate(program, 4, board, 250, dense).extra["padding_waste"]
+        return estimate(simulate(program, 4, board, 250), board, dense).extra["padding_waste"]
 
     assert waste(128) < waste(160)
+
+
+def test_what_the_array_does_not_hide_and_its_work_are_the_pass(made):
+    e = made[0]
+    assert sum(e["extra"]["array_waits"].values()) + e["extra"]["busy"]["array"] == pytest.approx(1)
+    assert e["extra"]["array_waits"]["for weights"] == e["extra"]["stall_cycles"]["array.weights"] / e["cycles"]
+
+
+def test_what_binds_is_named():
+    board = BOARDS["zcu102"]
+    program = encoder_program(layers=1, hidden=768, heads=12, ffn=3072)
+    assert bound(simulate(program, 4, board, 250)).startswith("the array (9")
+    slow = replace(Model(), ddr_bytes_per_second=3e9)
+    assert bound(simulate(program, 1, board, 250, slow)).startswith("weights on their way from DDR (")
 
 
 def test_fq_bert_rows_are_json():

@@ -60,3 +60,22 @@ def test_a_tile_starts_from_zero(units):
     a, w = operand(rng, 8, False), rng.integers(-7, 8, (8, 8))
     units.array(a, w, w8=False)
     np.testing.assert_array_equal(units.array(a, w, w8=False), golden.linear_ref(w, a))
+
+
+@pytest.mark.parametrize("word", [1, 5000, 9216 - 40])
+def test_weights_lie_anywhere_in_the_buffer(units, word):
+    rng = np.random.default_rng(2)
+    a, w = operand(rng, 40, False), rng.integers(-7, 8, (units.columns, 40))
+    units.array(a, np.zeros_like(w), w8=False)
+    np.testing.assert_array_equal(units.array(a, w, w8=False, word=word), golden.linear_ref(w, a))
+
+
+@pytest.mark.parametrize("unsigned", [False, True])
+def test_a_tile_without_weights_is_zeros(units, unsigned):
+    """Whatever lies in the memories, in one step."""
+    rng = np.random.default_rng(3)
+    a, w = operand(rng, 1, unsigned), rng.integers(1, 8, (units.columns, 1))
+    assert units.array(a, w, w8=False, unsigned=unsigned).any()
+    units.sim.trips()
+    assert not units.array(a, w, w8=False, unsigned=unsigned, zero=True).any()
+    assert units.sim.trips()["array_mac"] == 1

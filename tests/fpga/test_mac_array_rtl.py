@@ -54,7 +54,7 @@ def random_tiles(array: Array, rng: np.random.Generator, count: int, longest: in
                 "w8": w8,
                 "unsigned_operand": int(rng.integers(2)),
                 "keys_values": int(w8 and rng.integers(2)),
-                "slot": int(rng.integers(2)),
+                "weights": int(rng.integers(0, 9216 - k)),
                 "operand": int(rng.integers(0, 24576 - k)),
                 "key_value": int(rng.integers(0, 6144 - k)),
                 "k": k,
@@ -76,16 +76,22 @@ def random_tiles(array: Array, rng: np.random.Generator, count: int, longest: in
 def test_w4(array, k, unsigned):
     """Every count of columns that ends in a group or row half, back to back."""
     counts = [n for n in (1, 2, 3, 4, 5, 6, 7, 15, 16, 31, 47, 65, 127, 128) if n <= array.columns]
-    check(array, [{"k": k, "words": n, "operand": n, "slot": n % 2, "unsigned_operand": unsigned} for n in counts])
+    check(
+        array,
+        [
+            {"k": k, "words": n, "operand": n, "weights": 4608 * (n % 2) + 9 * n, "unsigned_operand": unsigned}
+            for n in counts
+        ],
+    )
 
 
 @pytest.mark.parametrize("keys_values", [0, 1])
 @pytest.mark.parametrize("unsigned", [0, 1])
 def test_w8(array, unsigned, keys_values):
     rng = np.random.default_rng(unsigned)
-    array.put_weights(rng.integers(-128, 128, (array.pairs, 128)), True, slot=1)
+    array.put_weights(rng.integers(-128, 128, (array.pairs, 128)), True, word=4608)
     shapes = [(1, 1), (1, array.pairs), (3, 2), (64, array.pairs), (32, array.pairs), (128, 5), (31, array.pairs - 1)]
-    common = {"w8": 1, "slot": 1, "unsigned_operand": unsigned, "keys_values": keys_values, "key_value": 77}
+    common = {"w8": 1, "weights": 4608, "unsigned_operand": unsigned, "keys_values": keys_values, "key_value": 77}
     check(array, [common | {"k": k, "words": n} for k, n in shapes])
 
 
@@ -107,9 +113,9 @@ def test_extremes_of_both_fields(array):
     array.put_operand(np.full((array.rows, 2349), 255), address=200)
     w = np.array([[7], [7], [-7], [-7], [7], [-7], [-7], [7]]).repeat(2349, axis=1)
     array.put_weights(w, False)
-    array.put_weights(np.array([[-128], [127], [15], [-1]]).repeat(1096, axis=1), True, slot=1)
+    array.put_weights(np.array([[-128], [127], [15], [-1]]).repeat(1096, axis=1), True, word=4608)
     common = {"operand": 200, "unsigned_operand": 1}
-    check(array, [common | {"k": 2349, "words": 8}, common | {"k": 1096, "words": 4, "w8": 1, "slot": 1}])
+    check(array, [common | {"k": 2349, "words": 8}, common | {"k": 1096, "words": 4, "w8": 1, "weights": 4608}])
 
 
 def test_every_byte_of_w8(array):
@@ -127,12 +133,12 @@ def test_a_tile_of_zeros_is_zero_whatever_the_memories_hold(array):
 
 
 def test_all_of_an_array_command_is_taken_from_where_c_puts_it():
-    """uint<1> four times, three 16-bit words, six bytes: 16 bytes in all."""
+    """uint<1> three times, four 16-bit words, five bytes: 18 bytes with the padding."""
     raw = command_bytes(
-        w8=1, unsigned_operand=1, keys_values=1, slot=1, operand=0x7F01, key_value=0x1F02, k=0x1203, words=0x84,
+        w8=1, unsigned_operand=1, keys_values=1, weights=0x2A05, operand=0x7F01, key_value=0x1F02, k=0x1203, words=0x84,
         pop_weights_ready=1, push_weights_free=1, pop_data=0x85, zero=1,
     )  # fmt: skip
-    assert raw.hex() == "01010101017f021f0312840101850100"
+    assert raw.hex() == "01010100052a017f021f0312840101850100"
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -187,7 +193,7 @@ def in_order(times, count: int) -> list[int]:
 
 
 def modelled(array: Array, commands, at=None, weights_at=None, data_at=None, words_from=0) -> tuple[list, list, list]:
-    """The cycle model's array: cycles of every word's taking and of every freed slot, and each tile's begin."""
+    """The cycle model's array: cycles of every word's taking and of every freed tile, and each tile's begin."""
     start = int(assumed("array_start"))
     depth = int(assumed("array_depth")) - 32 + array.rows  # a row of skew for each row
     times = ArrayTimes(depth, int(assumed("array_shortest")), int(assumed("array_overhead")))
@@ -224,7 +230,7 @@ def modelled(array: Array, commands, at=None, weights_at=None, data_at=None, wor
 
 
 def agree(array: Array, commands: list[dict], words_from: int = 0, **times) -> list[int]:
-    """RTL and cycle model agree in every word and slot, values included; the tiles' begins by the model."""
+    """RTL and cycle model agree in every word and freed tile, values included; the tiles' begins by the model."""
     result = check(array, commands, stalls=Stalls(words_from=words_from), **times)
     taken, freed, begins = modelled(array, commands, words_from=words_from, **times)
     np.testing.assert_array_equal(result.taken, taken)
@@ -237,7 +243,8 @@ def tiles_of(program, row_blocks: int, columns: int) -> list[dict]:
     return [
         {
             "k": c.k, "words": c.words, "w8": int(c.w8), "unsigned_operand": int(c.operand_unsigned),
-            "keys_values": int(c.keys_values), "slot": c.slot, "operand": 97 * i % 16000, "key_value": 31 * i % 4000,
+            "keys_values": int(c.keys_values), "weights": c.weights,
+            "operand": 97 * i % 16000, "key_value": 31 * i % 4000,
             "pop_weights_ready": int(c.pop_weights_ready), "push_weights_free": int(c.push_weights_free),
             "pop_data": c.pop_data,
         }
@@ -312,15 +319,15 @@ def test_cycles_where_commands_tokens_and_takers_are_late(small, seed):
     agree(small, tiles, words_from=int(rng.integers(0, 900)), **late)
 
 
-def test_the_stream_holds_two_tiles_and_no_more(small):
-    """Of four full tiles the first two start while nobody reads, the others as words leave."""
-    tiles = [{"k": 4, "words": 16} for _ in range(4)]
+def test_the_stream_holds_four_tiles_and_no_more(small):
+    """Of six full tiles the first four start while nobody reads, the others as words leave."""
+    tiles = [{"k": 4, "words": 16} for _ in range(6)]
     result = check(small, tiles, stalls=Stalls(words_from=500))
-    # Room is back three cycles after a word's slot, and K steps and the depth go by: the third tile's words come late.
-    assert result.taken[:32].tolist() == list(range(500, 532))
+    # Room is back three cycles after a word has left, then K steps and the depth go by: the fifth tile comes late.
+    assert result.taken[:64].tolist() == list(range(500, 564))
     taken, _, begins = modelled(small, tiles, words_from=500)
     np.testing.assert_array_equal(result.taken, taken)
-    assert begins[1] < 50 and begins[2] == 500 + 15 + 1 + 3
+    assert begins[3] < 90 and begins[4] == 500 + 15 + 1 + 3
 
 
 @pytest.mark.proof
@@ -351,7 +358,5 @@ def test_the_dsp_model_refuses_what_it_does_not_have():
 
 def test_constants_are_the_kernels():
     config = (ROOT / "kernels" / "config.hpp").read_text()
-    control = (ROOT / "rtl" / "array_control.sv").read_text()
-    assert re.search(r"kMaxEntries = (\d+);", config)[1] == re.search(r"int MAX_ENTRIES = (\d+)", control)[1]
-    assert re.search(r"kAccumulatorDepth = 2 \* kColumns;", config)
-    assert "WORDS = 2 * COLUMNS;" in (ROOT / "rtl" / "engine_array.v").read_text()
+    assert re.search(r"kAccumulatorDepth = 4 \* kColumns;", config)
+    assert "WORDS = 4 * COLUMNS;" in (ROOT / "rtl" / "engine_array.v").read_text()

@@ -24,6 +24,9 @@ LEGAL = {
     "STREAM": {"variable": VARIABLE, "depth": NUMBER, "type": "fifo|pipo|shared|unsync"},
     "DATAFLOW": {},
     "ALLOCATION": {"function": None, "operation": None, "instances": r"\w+", "limit": NUMBER},
+    "BIND_STORAGE": {
+        "variable": VARIABLE, "type": r"ram_(1p|1wnr|2p|s2p|t2p)|rom_(1p|2p|np)", "impl": "bram|lutram|uram",
+    },
     "BIND_OP": {"variable": r"\w+", "op": "mul|add|sub", "impl": "fabric|dsp", "latency": NUMBER},
 }  # fmt: skip
 # The options of INTERFACE depend on its mode.

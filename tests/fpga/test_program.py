@@ -12,8 +12,11 @@ import pytest
 from zynqbert.fpga import instructions as isa
 from zynqbert.fpga import program as programs
 from zynqbert.fpga.boards import BOARDS
-from zynqbert.fpga.expansion import Load, Vector, expand
+from zynqbert.fpga.directory import Tile
+from zynqbert.fpga.expansion import expand
 from zynqbert.fpga.simulator import ROOT
+from zynqbert.fpga.tile_commands import Load, Source, Vector
+from zynqbert.fpga.weight_buffer import WeightBuffer
 from zynqbert.host.compiler import plan
 from zynqbert.host.model_shape import LayerShape, ModelShape
 
@@ -35,6 +38,7 @@ EXAMPLES = (
     GEMM,
     ATTENTION,
     isa.Gather(image=0x400, width=64, entries=70, dst=9, m=128, s=1, trace=0x70),
+    isa.Keep(weights=0x500, n=200, stored=77, resident=13),
 )
 
 
@@ -52,7 +56,7 @@ def small_shape(**changes):
 
 
 ALBERT = dict(embedding=40, embedding_norm=41, mapping=65, weights=(0, 0))
-SHAPES = {"bert": {}, "albert": ALBERT, "tokens": dict(kind="token", labels=70)}
+SHAPES = {"bert": {}, "albert": ALBERT, "tokens": dict(kind="token", labels=70), "resident": {}}
 
 
 class TestEncoding:
@@ -65,6 +69,15 @@ class TestEncoding:
         flags = 6 | 1 << 8 | 1 << 16 | 1 << 17
         words = [flags, 0x10, 3, 32, 11, 96, 400, 700, 97, 0x40, 0x50, 0, 0, 0, 0, 0]
         assert ATTENTION.encode() == struct.pack("<16I", *words)
+
+    def test_compressed_and_held_gemms_word_by_word(self):
+        gemm = replace(GEMM, w8=False, compressed=True, resident=True, grouped=True, stored=0x77)
+        flags = 5 | 3 << 8 | 1 << 16 | 1 << 18 | 1 << 21 | 1 << 22 | 1 << 23
+        words = [flags, 0x110, 0x220, 99, 200, 5, 101, 1, 7, 202, 200, 9, 1, 0x330, 64, 0x77]
+        assert gemm.encode() == struct.pack("<16I", *words)
+
+    def test_keep_word_by_word(self):
+        assert EXAMPLES[8].encode() == struct.pack("<16I", 8, 0x500, 0, 0, 200, 0, 0, 13, *[0] * 7, 77)
 
     def test_norm_word_by_word(self):
         flags = 4 | 1 << 16 | 1 << 17
@@ -106,8 +119,8 @@ class TestEncoding:
 
 class TestDecodingRefuses:
     def test_unknown_opcode(self):
-        with pytest.raises(isa.ProgramError, match="opcode: 8 is unknown"):
-            programs.decode_instruction(struct.pack("<16I", 8, *[0] * 15))
+        with pytest.raises(isa.ProgramError, match="opcode: 9 is unknown"):
+            programs.decode_instruction(struct.pack("<16I", 9, *[0] * 15))
 
     def test_a_word_that_no_field_owns(self):
         with pytest.raises(isa.ProgramError, match="End: a word or flag"):
@@ -148,6 +161,12 @@ class TestChecks:
         (replace(GEMM, destination=isa.TO_VALUES, n=64, head_width=48), "Gemm.head_width"),
         (replace(GEMM, destination=isa.TO_VALUES, n=96, head_width=64), "Gemm.n"),
         (replace(GEMM, destination=isa.TO_IO, dst=8), "Gemm.dst"),
+        (isa.Keep(weights=8, n=1), "Keep.weights"),
+        (isa.Keep(n=0), "Keep.n"),
+        (isa.Keep(n=4609), "Keep.n"),
+        (replace(GEMM, compressed=True), "Gemm.compressed"),
+        (replace(GEMM, grouped=True), "Gemm.grouped"),
+        (replace(GEMM, w8=False, resident=True), "Gemm.resident"),
         (replace(ATTENTION, head_width=48), "Attention.head_width"),
         (replace(ATTENTION, heads=33), "Attention.heads"),
         (replace(ATTENTION, heads=17, head_width=64), "Attention.heads"),
@@ -213,6 +232,65 @@ class TestChecks:
             programs.check((isa.Rows(),))
 
 
+def group(**changes):
+    """Queries, keys and values of two heads of 32 in four row blocks, and their attention; `changes` of the latter."""
+    common = dict(k=70, n=64, src=0, src_stride=70, grouped=True)
+    projections = (
+        isa.Gemm(dst=400, dst_stride=64, **common),
+        isa.Gemm(destination=isa.TO_KEYS, head_width=32, **common),
+        isa.Gemm(destination=isa.TO_VALUES, head_width=32, **common),
+    )
+    fields = dict(heads=2, head_width=32, q=400, q_stride=64, p=700, context=1000, context_stride=64)
+    return [*projections, isa.Attention(**fields | changes), isa.End()]
+
+
+class TestGroups:
+    """GEMMs flagged grouped, which fetch holds for the ATTENTION behind them."""
+
+    def test_accepted(self):
+        programs.check(tuple(group()))
+
+    @pytest.mark.parametrize(
+        "context", [{"context": 0}, {"context": 279}, {"context": 400}, {"context": 700}, {"context": 955}], ids=str
+    )
+    def test_a_context_over_what_is_still_read(self, context):
+        """Over the operand of the projections, its last word, the queries, either slot of P."""
+        with pytest.raises(
+            isa.ProgramError, match="instruction 3: the context is written where projections and scores"
+        ):
+            programs.check(tuple(group(**context)))
+
+    def test_a_context_right_behind(self):
+        programs.check(tuple(group(context=956)))
+        programs.check(tuple(group(context=280, context_stride=0)), row_blocks=1)
+
+    @pytest.mark.parametrize("order", [(0, 2, 1), (1, 0, 2), (0, 1), (0, 0, 1, 2)], ids=str)
+    def test_other_projections(self, order):
+        *gemms, attention, end = group()
+        with pytest.raises(isa.ProgramError, match=f"instruction {len(order)}: "):
+            programs.check((*(gemms[n] for n in order), attention, end))
+
+    def test_something_between(self):
+        *gemms, attention, end = group()
+        with pytest.raises(isa.ProgramError, match="instruction 3: stands between grouped GEMMs and their ATTENTION"):
+            programs.check((*gemms, isa.Rows(), attention, end))
+        with pytest.raises(isa.ProgramError, match="instruction 3: stands between"):
+            programs.check((*gemms, end))
+
+    @pytest.mark.parametrize("change", [{"n": 32}, {"signal": True}, {"result_block": True}], ids=str)
+    def test_a_projection_of_another_kind(self, change):
+        gemms = group()
+        gemms[0] = replace(gemms[0], **change)
+        with pytest.raises(isa.ProgramError, match="instruction 3: a grouped GEMM before it is no projection to 64"):
+            programs.check(tuple(gemms))
+
+    def test_values_of_another_head_width(self):
+        gemms = group()
+        gemms[2] = replace(gemms[2], head_width=64)
+        with pytest.raises(isa.ProgramError, match="are not its queries, keys and values"):
+            programs.check(tuple(gemms))
+
+
 def test_limits_and_opcodes_are_the_kernels():
     config = (ROOT / "kernels" / "config.hpp").read_text()
     values = {name: int(value) for name, value in re.findall(r"constexpr int (k\w+) = (\d+);", config)}
@@ -226,49 +304,105 @@ def test_limits_and_opcodes_are_the_kernels():
     assert values["kActivationWords"] == isa.ACTIVATION_WORDS
     assert values["kProgramVersion"] == isa.PROGRAM_VERSION
     assert values["kInstructionBeats"] * isa.BEAT_BYTES == isa.INSTRUCTION_BYTES
-    fetch = (ROOT / "kernels" / "fetch.hpp").read_text()
+    fetch = (ROOT / "kernels" / "fetch_state.hpp").read_text()
     opcodes = re.search(r"enum opcode \{([^}]*)\}", fetch)[1].replace("Op", "").split(",")
     assert [name.strip()[1:].lower() for name in opcodes[:-1]] == [k.__name__.lower() for k in isa.INSTRUCTIONS]
+
+
+def assert_apart(tiles, freed):
+    """Tiles (first word, words) each lie in the buffer, apart from those before that have not been freed."""
+    live = []
+    for (word, k), count in zip(tiles, freed, strict=True):
+        assert count <= len(live)
+        live = live[count:]
+        assert word >= 0 and word + k <= isa.WEIGHT_WORDS
+        assert all(word + k <= other or other + size <= word for other, size in live)
+        live.append((word, k))
+        assert len(live) <= isa.WEIGHT_TILES
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_weight_buffer_is_a_ring_of_tiles(seed):
+    rng = np.random.default_rng(seed)
+    widest = int(rng.choice([200, 1500, 4608]))
+    sizes = rng.integers(1, widest + 1, 300).tolist()
+    buffer = WeightBuffer()
+    placed = [buffer.place(k) for k in sizes]
+    assert_apart([(word, k) for (word, _), k in zip(placed, sizes, strict=True)], [freed for _, freed in placed])
+
+
+def test_the_weight_buffer_frees_no_tile_that_need_not_go():
+    buffer = WeightBuffer()
+    assert [buffer.place(4608) for _ in range(4)] == [(0, 0), (4608, 0), (0, 1), (4608, 1)]
+    buffer = WeightBuffer()
+    assert [buffer.place(10) for _ in range(9)] == [*((10 * n, 0) for n in range(8)), (80, 1)]
+
+
+def grouped(heads, width):
+    """Queries, keys and values, held for their attention."""
+    n = heads * width
+    fields = dict(k=50, n=n, src_stride=50, grouped=True, head_width=width)
+    return (
+        isa.Gemm(dst=1000, dst_stride=n, **fields),
+        isa.Gemm(destination=isa.TO_KEYS, **fields),
+        isa.Gemm(destination=isa.TO_VALUES, **fields),
+        isa.Attention(
+            heads=heads, head_width=width, q=1000, q_stride=n, p=8000, context=9000, context_stride=n, signal=True
+        ),
+        isa.End(),
+    )
+
+
+def alone(heads, width):
+    """The attention with nothing beside it."""
+    return (replace(grouped(heads, width)[3], signal=False), isa.End())
 
 
 class TestExpansion:
     @pytest.fixture(params=list(product(BOARDS, (1, 2, 3, 4), SHAPES)), ids=str)
     def compiled(self, request):
         board, blocks, shape = request.param
-        compiled = plan(small_shape(**SHAPES[shape]), BOARDS[board])
-        return compiled, blocks, expand(compiled.instructions, blocks, BOARDS[board].columns)
+        compiled = plan(small_shape(**SHAPES[shape]), BOARDS[board], resident=shape == "resident")
+        e = expand(compiled.instructions, blocks, BOARDS[board].columns, compiled.directories)
+        return compiled, blocks, e
 
     def test_tokens_balance(self, compiled):
         _, _, e = compiled
-        assert sum(c.push_weights_free for c in e.array) == sum(c.pop_weights_free for c in e.load)
-        assert sum(c.pop_weights_ready for c in e.array) == sum(c.kind is Load.WEIGHTS for c in e.load)
+        assert sum(c.push_weights_free for c in e.array) == sum(c.pop_weights_free for c in e.weights)
+        assert sum(c.pop_weights_ready for c in e.array) == len(e.expand) == len(e.weights) - 1
         assert sum(c.push_parameters_free for c in e.vector) == sum(c.pop_parameters_free for c in e.load)
-        to_vector = sum(c.kind not in (Load.WEIGHTS, Load.DRAIN) for c in e.load)
-        assert sum(c.pop_parameters for c in e.vector) == to_vector
+        assert sum(c.pop_parameters for c in e.vector) == len(e.load) - 1
         assert sum(c.push_data for c in e.vector) == sum(c.pop_data for c in e.array)
         assert sum(c.words for c in e.array) == sum(c.accumulators for c in e.vector)
 
     def test_slots_alternate(self, compiled):
         _, _, e = compiled
-        for weights in (True, False):
-            slots = [c.slot for c in e.load if c.kind is not Load.DRAIN and (c.kind is Load.WEIGHTS) == weights]
-            assert slots == [n % 2 for n in range(len(slots))]
+        assert [c.slot for c in e.load[:-1]] == [n % 2 for n in range(len(e.load) - 1)]
 
     def test_a_slot_is_reused_only_after_it_was_freed(self, compiled):
-        """Two slots, two credits: the third load of a kind, and every later one, waits for one to come back."""
+        """Two slots, two credits: the third load, and every later one, waits for one to come back."""
         _, _, e = compiled
-        weights = [c.pop_weights_free for c in e.load if c.kind is Load.WEIGHTS]
-        assert weights == [0, 0] + [1] * (len(weights) - 2)
-        others = [c.pop_parameters_free for c in e.load if c.kind not in (Load.WEIGHTS, Load.DRAIN)]
-        assert others == [0, 0] + [1] * (len(others) - 2)
+        credits = [c.pop_parameters_free for c in e.load if c.kind is not Load.DRAIN]
+        assert credits == [0, 0] + [1] * (len(credits) - 2)
+        assert e.load[-1].pop_parameters_free == 2
+
+    def test_tiles_lie_where_none_is_that_has_not_been_freed(self, compiled):
+        _, _, e = compiled
+        tiles = [(c.word, c.k) for c in e.expand]
+        assert_apart(tiles, [c.pop_weights_free for c in e.weights[:-1]])
+        reads = [(c.weights, c.k) for c in e.array if c.pop_weights_ready]
+        assert reads == tiles  # each tile is read where it was written
 
     def test_weights_are_read_once_a_place(self, compiled):
-        """Of the image once, but for shared ones: layer 1 reads those of layer 0 again."""
+        """Of the image once, but for shared ones: layer 1 reads those of layer 0 again; what is on chip not at all."""
         compiled_plan, _, e = compiled
         weights = {name: r.bytes for name, r in compiled_plan.regions.items() if name.endswith(".weight")}
+        if any(matrix.resident is not None for matrix in compiled_plan.matrices.values()):
+            assert all(c.source is Source.RESIDENT for c in e.weights if c.compressed)
+            weights = {name: n for name, n in weights.items() if not name.startswith("layers.")}
         again = sum(n for name, n in weights.items() if name.startswith("layers."))
         shared = compiled_plan.shape.weights == (0, 0)
-        assert sum(c.bytes for c in e.load if c.kind is Load.WEIGHTS) == sum(weights.values()) + shared * again
+        assert sum(c.bytes for c in e.weights) == sum(weights.values()) + shared * again
 
     def test_gemm_goes_column_tiles_outer(self):
         gemm = isa.Gemm(k=40, n=200, src_stride=40, dst=1000, dst_stride=200, wait=1, signal=True)
@@ -297,24 +431,112 @@ class TestExpansion:
         assert [c.words for c in e.array] == [64, 1]
         assert [(c.words, c.wide, c.bytes) for c in e.store[:-1]] == [(64, True, 4096), (1, True, 64)]
 
-    @pytest.mark.parametrize(("columns", "tiles"), [(128, [64, 64]), (192, [96, 32])])
+    @pytest.mark.parametrize(("columns", "tiles"), [(128, [64, 64]), (192, [64, 64])])
     def test_attention_interleaves_scores_and_contexts(self, columns, tiles):
         e = expand((replace(ATTENTION, heads=2, wait=1), isa.End()), 4, columns)
         contexts = [c.operand_unsigned for c in e.array]
-        scores = [False] * len(tiles)
-        assert contexts == [*scores, *([*scores, True] * 7), True]  # S(0), S(1), PV(0), S(2), ..., S(7), PV(6), PV(7)
-        assert [c.words for c in e.array[: len(tiles)]] == tiles
+        scores = [False, False]
+        # S(0), S(1), PV(0), S(2), ..., S(7), PV(6), PV(7)
+        assert contexts == [*scores, *([*scores, True] * 7), True]
+        assert [c.words for c in e.array[:2]] == tiles
         assert [(c.k, c.words) for c in e.array if c.operand_unsigned] == [(128, 32)] * 8
-        assert [c.kind for c in e.vector] == [Vector.SCORES, *[Vector.SCORES, Vector.CONTEXT] * 7, Vector.CONTEXT]
-        assert [c.pop_parameters for c in e.vector if c.kind is Vector.SCORES] == [True, False, False, False] * 2
-        assert Counter(c.kind for c in e.load)[Load.PARAMETERS] == 2
+        pairs = [Vector.SCORES, Vector.CONTEXT] * 7
+        assert [c.kind for c in e.vector] == [Vector.COPY_HEADS, Vector.SCORES, *pairs, Vector.CONTEXT]
+        assert [c.beats for c in e.load] == [2 * 17, 0]  # the factors of all heads at once
+
+    @pytest.mark.parametrize("row_blocks", [1, 2, 3, 4])
+    def test_a_context_waits_for_the_scores_of_its_item(self, row_blocks):
+        """In the order of the commands: when item n's context starts, n + 1 softmaxes have said that they are over."""
+        for program in (alone(3, 32), grouped(10, 32)):
+            e = expand(program, row_blocks, 128)
+            pushes = [c.push_data for c in e.vector]
+            scored = [sum(pushes[: i + 1]) for i, c in enumerate(e.vector) if c.kind is Vector.SCORES]
+            popped, item = 0, 0
+            for c in e.array:
+                popped += c.pop_data
+                if c.keys_values and c.operand_unsigned:
+                    assert popped >= scored[item]
+                    item += 1
+            assert item == len(scored) > 0
+
+    @pytest.mark.parametrize(("columns", "heads", "width"), [(128, 10, 32), (128, 5, 64), (192, 7, 32), (192, 6, 64)])
+    @pytest.mark.parametrize("row_blocks", [1, 3, 4])
+    def test_heads_run_beside_the_projections_of_the_next_tile(self, columns, heads, width, row_blocks):
+        e = expand(grouped(heads, width), row_blocks, columns)
+        tiles = -(-heads * width // columns)
+        # Q, K and V of a column tile behind each other, then the next one's.
+        order = [(c.instruction, c.words) for c in e.array if not c.keys_values]
+        expected = [
+            (i, min(columns, heads * width - ct * columns))
+            for ct in range(tiles) for i in range(3) for _ in range(row_blocks)
+        ]  # fmt: skip
+        assert order == expected
+        # A head's scores come after the three products of its tile, and all but the last tile's before the end of the
+        # next one's.
+        projections, heads_seen = 0, 0
+        in_tile = columns // width
+        for c in e.array:
+            if not c.keys_values:
+                projections += 1
+            elif not c.operand_unsigned:
+                heads_seen += 1
+                item = (heads_seen - 1) // (-(-row_blocks // 2))
+                tile = item // row_blocks // in_tile
+                assert 3 * row_blocks * (tile + 1) <= projections
+                assert projections <= 3 * row_blocks * min(tile + 2, tiles)
+        items = heads * row_blocks
+        assert heads_seen == items * -(-row_blocks // 2)
+        # Scores and contexts in the vector unit's order are items, each once; never more than two without context.
+        open_items, most = 0, 0
+        for c in e.vector:
+            open_items += (c.kind is Vector.SCORES) - (c.kind is Vector.CONTEXT)
+            most = max(most, open_items)
+        assert (open_items, most) == (0, min(2, items))
+        kinds = Counter(c.kind for c in e.vector)
+        assert kinds[Vector.SCORES] == kinds[Vector.CONTEXT] == items
+        tokens = [c.push_data for c in e.vector if c.kind is Vector.CONTEXT]
+        assert tokens == [0] * (items - 1) + [row_blocks]
+
+    def test_zero_tiles_are_a_step_without_weights(self):
+        gemm = isa.Gemm(k=40, n=300, src_stride=40, dst=1000, dst_stride=300, compressed=True, stored=30)
+        e = expand((gemm, isa.End()), 2, 128, {0: (Tile(20), Tile(0), Tile(10))})
+        assert [(c.k, c.zero, c.pop_weights_ready, c.push_weights_free) for c in e.array] == [
+            (40, False, True, False), (40, False, False, True),
+            (1, True, False, False), (1, True, False, False),
+            (40, False, True, False), (40, False, False, True),
+        ]  # fmt: skip
+        assert [(c.source, c.beats, c.k, c.compressed, c.pieces) for c in e.weights[:-1]] == [
+            (Source.MEMORY, 20, 40, True, 1), (Source.MEMORY, 10, 40, True, 1),
+        ]  # fmt: skip
+        assert sum(c.bytes for c in e.weights) == 4 * 30 * 16
+        assert e.fetched_bytes == 2 * 64 + 3 * 16 and e.directory_tiles == {0: 3}
+
+    def test_kept_tiles_are_read_from_the_chip(self):
+        keep = isa.Keep(weights=64, n=300, stored=30, resident=100)
+        gemm = isa.Gemm(
+            weights=64,
+            k=300,
+            n=300,
+            src_stride=300,
+            dst=5000,
+            dst_stride=300,
+            compressed=True,
+            resident=True,
+            stored=100,
+        )
+        e = expand((keep, gemm, isa.End()), 1, 128, {64: (Tile(20), Tile(0), Tile(10))})
+        assert [(c.source, c.beats, c.k, c.resident, c.bytes) for c in e.weights[:-1]] == [
+            (Source.KEEP, 20, 0, 100, 1280), (Source.KEEP, 10, 0, 120, 640),
+            (Source.RESIDENT, 20, 300, 100, 0), (Source.RESIDENT, 10, 300, 120, 0),
+        ]  # fmt: skip
+        assert len(e.expand) == 2
 
     @pytest.mark.parametrize("name", SHAPES)
     def test_traces_reach_store(self, name):
         shape = small_shape(**SHAPES[name])
         for blocks in (1, 4):
             traced = plan(shape, BOARDS["zcu102"], trace=True)
-            e = expand(traced.instructions, blocks, 128)
+            e = expand(traced.instructions, blocks, 128, traced.directories)
             stored = sum(c.bytes for c in e.store)
             assert stored == sum(t.bytes(blocks) for t in traced.io.traces.values())
 

@@ -240,8 +240,13 @@ def test_softmax_and_context(units, blocks, normalized):
     acc[0] = 1000  # all equal: the largest sum
     m, s = 190, 15
     m_c, s_c = rng.integers(128, 256, width), rng.integers(14, 17, width)
-    units.put_parameters(np.concatenate([linear_words([0], [m], [s]), linear_words(np.zeros(width), m_c, s_c)]))
-    units.vector("scores", acc, words=keys, row_block=rb, address=100, item_slot=1, normalized=normalized)
+    mine = np.concatenate([linear_words([0], [m], [s]), linear_words(np.zeros(width), m_c, s_c), [0]])
+    others = np.concatenate([linear_words([0], [255], [s - 1]), linear_words(np.zeros(width), m_c // 2, s_c), [0]])
+    units.put_parameters(np.concatenate([others, mine]).astype(np.uint64))
+    head = 66  # the factors of another head come first
+    units.vector("heads", words=2 * head)
+    at = {"channel": head, "item_slot": 1}
+    units.vector("scores", acc, words=keys, row_block=rb, address=100, normalized=normalized, **at)
     x = golden.requantize_ref(acc, 0, m, s, *golden.INT16)
     mine = slice(rb * 32, rb * 32 + 32)
     e, r, p = golden.softmax_ref(x, begin[mine], end[mine], exp_table, normalized)
@@ -249,7 +254,7 @@ def test_softmax_and_context(units, blocks, normalized):
 
     v = rng.integers(-127, 128, (keys, width))
     v[:, 0], v[:, 1] = 127, -127
-    units.vector("context", golden.linear_ref(v.T, e), words=width, address=300, item_slot=1)
+    units.vector("context", golden.linear_ref(v.T, e), words=width, address=300, **at)
     np.testing.assert_array_equal(signed(units.get_activation(300, width)), golden.context_ref(e, v, r, p, m_c, s_c))
 
 

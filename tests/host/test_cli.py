@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -60,7 +61,7 @@ def hung(monkeypatch):
     run, ran = EmulatedDevice._run, []
 
     def run_and_count(device, *arguments):
-        device.faults.hangs = int(not ran)
+        device.faults.hangs = int(len(ran) == 1)  # the first run brings weights on chip
         ran.append(arguments)
         return run(device, *arguments)
 
@@ -91,7 +92,7 @@ def refused(outcome, *parts):
 
 class TestHelp:
     COMMANDS = (
-        *(["demo"], ["quantize"], ["train"], ["ablation"], ["run"], ["estimate"], ["verify"]),
+        *(["demo"], ["quantize"], ["train"], ["ablation"], ["sparsity"], ["run"], ["estimate"], ["verify"]),
         ["bench", "emulator"],
     )
 
@@ -140,6 +141,17 @@ class TestBadInput:
         out = ("--out", str(tmp_path / "out"))
         refused(call("ablation", str(tmp_path), *out, "--data", "reviews"), "data 'reviews' is none of movie-reviews")
         refused(call("ablation", str(tmp_path / "none"), *out), "none")
+
+    def test_sparsity(self, call, tmp_path):
+        out = ("--out", str(tmp_path / "out"))
+        refused(call("sparsity", str(tmp_path), *out, "--data", "reviews"), "data 'reviews' is none of movie-reviews")
+        refused(call("sparsity", str(tmp_path / "none"), *out), "none")
+
+    @pytest.mark.parametrize("density", ["0", "-0.5", "1.5", "nan"])
+    def test_a_density_that_is_none(self, call, tmp_path, density):
+        outcome = call("quantize", str(tmp_path), "--out", str(tmp_path / "out"), f"--density={density}")
+        refused(outcome, f"--density {density} is not above 0 and at most 1")
+        assert not (tmp_path / "out").exists()
 
     def test_a_truncated_artifact(self, call, tmp_path):
         folder = make_random_artifact(tmp_path / "artifact")
@@ -374,8 +386,8 @@ class TestQuantize:
         """Texts that the quantizer was given; its report has what is put in `given.report`."""
         found = SimpleNamespace(texts=None, report={})
 
-        def quantize_checkpoint(source, texts, out, **_):
-            found.texts = texts
+        def quantize_checkpoint(source, texts, out, **options):
+            found.texts, found.options = texts, options
             return self.REPORT | found.report
 
         module = SimpleNamespace(quantize_checkpoint=quantize_checkpoint)
@@ -387,6 +399,16 @@ class TestQuantize:
         outcome = call("quantize", "model", "--out", "folder", "--calibrate", str(tmp_path / "in.txt"))
         assert outcome == (0, "folder: 12.3 MB, encoder weights 7.91 times smaller than in float\n", "")
         assert given.texts == ["w4\tw5", "", "w6"]
+
+    def test_a_density(self, call, given, tmp_path):
+        (tmp_path / "in.txt").write_text("w4\n")
+        command = ("quantize", "model", "--out", "folder", "--calibrate", str(tmp_path / "in.txt"))
+        call(*command)
+        assert given.options == {"word_bits": 8, "softmax": "numerator", "density": 1.0}
+        given.report = {"density": {"wanted": 0.5, "achieved": 0.4912}}
+        code, out, err = call(*command, "--density", "0.5")
+        assert (code, err, given.options["density"]) == (0, "", 0.5)
+        assert out == "folder: 12.3 MB, encoder weights 7.91 times smaller than in float, 49.1% of them not zero\n"
 
     def test_pairs_of_a_file(self, call, given, tmp_path):
         (tmp_path / "in.tsv").write_text("w4\tw5\n\tw6\n")
@@ -490,6 +512,9 @@ class TestEstimate:
         asked = {"clock_mhz", "peak_macs_per_cycle"}
         assert all(lines[name].endswith("modelled") for name in set(self.FIELDS) - asked)
         assert "FQ-BERT" in out and "published" in out
+        assert re.search(r"FQ-BERT ZCU102 \(8,16\) +published +9\.80 W, modelled +[\d.]+ W, [+-]\d+%\n", out)
+        assert re.search(r"Energy a pass, modelled: [\d.]+ mJ\n", out)
+        assert re.search(r"  array DSPs +[\d.]+ mJ +[\d.]+%\n", out)
 
     def test_every_model_is_in_the_help(self, call):
         help_text = " ".join(call("estimate", "--help")[1].split())
@@ -500,6 +525,36 @@ class TestEstimate:
     def test_of_an_artifact(self, call, artifact):
         code, out, _ = call("estimate", "--artifact", artifact, "--seq", "20", "--json")
         assert code == 0 and json.loads(out)["model"] == artifact
+
+    def test_clocks_lengths_and_what_binds_them(self, call):
+        code, out, _ = call("estimate", "--model", "bert-base", "--board", "zcu111", "--json")
+        extra = json.loads(out)["extra"]
+        assert code == 0 and [row["clock_mhz"] for row in extra["clocks"]] == [200, 250, 300]
+        latencies = [row["latency_ms"] for row in extra["clocks"]]
+        assert latencies == sorted(latencies, reverse=True)
+        assert [row["tokens"] for row in extra["lengths"]] == [16, 32, 64, 128]
+        assert extra["lengths"][0]["bound"].startswith("weights on their way from DDR")
+        assert extra["lengths"][-1]["bound"].startswith("the array (")
+        for row in extra["clocks"]:
+            low, high = row["fps_per_w_range"]
+            assert low < row["fps_per_w"] < high
+
+    def test_weights_that_stay_on_chip_and_why_others_do_not(self, call):
+        arguments = ("--model", "albert-base", "--density", "0.5")
+        on_chip = call("estimate", *arguments, "--board", "zcu111")[1]
+        assert "  layers.0.q .. layers.0.ffn2      2.700 MB compressed, on chip, used by 12 layers\n" in on_chip
+        assert "  read a sentence: 1.73 MB, 34.12 MB with nothing on chip (modelled)\n" in on_chip
+        in_ddr = call("estimate", *arguments, "--board", "zcu102")[1]
+        assert "in DDR, used by 12 layers: layers.0.o needs 3516 words of the resident memory, 716 of 11264" in in_ddr
+        memory = json.loads(call("estimate", *arguments, "--board", "zcu111", "--json")[1])["extra"]["memory"]
+        assert memory["bytes_read_a_sentence"] < memory["bytes_read_a_sentence_streamed"] / 10
+        assert memory["resident_words"] == sum(m["words"] for m in memory["matrices"]) <= memory["resident_capacity"]
+        assert memory["weights_stored_bytes"] < 0.78 * memory["weights_dense_bytes"]
+
+    @pytest.mark.parametrize("density", ["0", "-1", "1.5"])
+    def test_a_density_that_is_none(self, call, artifact, density):
+        refused(call("estimate", "--model", "bert-base", "--density", density), "--density is above 0, at most 1")
+        refused(call("estimate", "--artifact", artifact, "--density", "0.5"), "an artifact has a density of its own")
 
     def test_refused(self, call, artifact):
         refused(call("estimate"), "give either --model or --artifact")
@@ -520,10 +575,25 @@ class TestBench:
         code, out, _ = call("bench", "emulator", "--repeats", "1", "--artifact", artifact)
         assert code == 0 and "measured on this machine" in out
 
-    def test_too_many_tokens(self, call, artifact):
+    def test_random_weights(self, call, monkeypatch):
+        monkeypatch.setitem(ARCHITECTURES, "tiny", (1, 64, 2, 96, None, 50))
+        words = ("bench", "emulator", "--model", "tiny", "--repeats", "1", "--threads", "2")
+        code, out, _ = call(*words, "--json")
+        figures = json.loads(out)
+        assert code == 0 and (figures["model"], figures["threads"]) == ("tiny", 2)
+        assert figures["source"] == "measured on this machine" and figures["cpu_ms"] > 0
+        code, out, _ = call(*words)
+        assert code == 0 and "random tiny, 32 tokens, 2 threads: " in out
+
+    def test_refused(self, call, artifact):
         refused(
             call("bench", "emulator", "--tokens", "129", "--artifact", artifact), "129 tokens, the model takes 1 to"
         )
+        both = call("bench", "emulator", "--model", "bert-base", "--artifact", artifact)
+        refused(both, "give either --model or --artifact")
+        refused(call("bench", "emulator", "--model", "bert-huge"), "model 'bert-huge' is none of bert-base")
+        few = call("bench", "emulator", "--artifact", artifact, "--threads", "0")
+        refused(few, "threads is '0'; remedy: a number of threads from 1 to 64")
 
 
 class TestDemo:

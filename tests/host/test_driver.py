@@ -106,7 +106,8 @@ class TestEngine:
             (2, 3, 0, "engine: bad field at instruction 3"),
             (3, 0xDEAD_BEE0, 0x8, "engine: bus error at address 0x8DEADBEE0"),
             (4, 70, 0, "engine: deadlock at instruction 70"),
-            (9, 0, 0, "engine: status 9 at instruction 0"),
+            (9, 0, 0, "engine: bad count of weights at instruction 0"),
+            (15, 0, 0, "engine: status 15 at instruction 0"),
         ],
     )
     def test_status(self, device, engine, status, low, high, message):
@@ -142,13 +143,13 @@ class TestIdentity:
         return ("R", 0x70, value & 0xFFFF_FFFF), ("R", 0x74, value >> 32)
 
     def test_one_read_of_id(self, device, engine):
-        with device.expect(*self.read(0x1E20_5A51_02C0)):
+        with device.expect(*self.read(0x1E20_5A51_03C0)):
             found = engine.identify()
         everything = {"plain_norm", "normalized_softmax", "token_results", "clock_select"}
-        assert found == drivers.Identity(2, 192, 32, frozenset(everything))
+        assert found == drivers.Identity(3, 192, 32, frozenset(everything))
 
     def test_bits_of_later_versions_are_no_fault(self, device, engine):
-        with device.expect(*self.read(0x80_0120_5A51_0280)):
+        with device.expect(*self.read(0x80_0120_5A51_0380)):
             assert engine.identify().capabilities == {"four_bit_rows"}
 
     @pytest.mark.parametrize(
@@ -156,8 +157,8 @@ class TestIdentity:
         [
             (0, "0x0000000000000000: this is no zynqbert engine; remedy"),
             (0x1F20_5A50_0280, "this is no zynqbert engine"),
-            (0x1F20_5A51_0380, "0x00001F205A510380: program version 3, this host needs 2; remedy"),
-            (0x1F10_5A51_0280, "lanes 16, this host needs 32"),
+            (0x1F20_5A51_0480, "0x00001F205A510480: program version 4, this host needs 3; remedy"),
+            (0x1F10_5A51_0380, "lanes 16, this host needs 32"),
         ],
     )
     def test_another_block(self, device, engine, value, message):

@@ -11,7 +11,6 @@ from hwmon import FakeSysfs
 from random_artifact import make_random_artifact
 from zynqbert import host
 from zynqbert.fpga.boards import BOARDS
-from zynqbert.fpga.cycles import simulate
 from zynqbert.host import driver
 from zynqbert.host.errors import ClockError, EngineMismatch
 from zynqbert.host.meter import BoardMeter
@@ -55,7 +54,7 @@ class TestAnswers:
         with open_emulated(artifact, board, clock_mhz=200) as engine:
             short, long = engine.stream([TEXTS[0], TEXTS[2]])
             for result, blocks in ((short, 1), (long, 2)):
-                timing = simulate(engine.plan.instructions, blocks, BOARDS[board], 200)
+                timing = engine.plan.simulate(blocks, 200)
                 assert result.latency_ms == pytest.approx(timing.seconds * 1e3)
                 assert result.energy_mj == pytest.approx(result.power_w * result.latency_ms)
                 assert result.fps_per_w == pytest.approx(1e3 / result.latency_ms / result.power_w)
@@ -211,7 +210,7 @@ class TestClosing:
     def test_buffers_are_freed(self, artifact):
         with open_emulated(artifact) as engine:
             memory = engine.target.device.memory
-            assert len(memory.blocks) == 3
+            assert len(memory.blocks) == 4
         assert not memory.blocks
         with pytest.raises(ValueError, match="the engine is closed"):
             next(engine.stream(TEXTS))
@@ -291,7 +290,7 @@ class TestLogging:
         said = [record.getMessage() for record in caplog.records if record.name.startswith("zynqbert.host")]
         assert said[0] == f"emulated zcu102, bitstream {engine.target.bitstream}"
         assert said[1].startswith(
-            "engine: program version 2, 128 columns, 32 lanes, capabilities clock_select four_bit_"
+            "engine: program version 3, 128 columns, 32 lanes, capabilities clock_select four_bit_"
         )
         assert said[2].startswith("engine clock: ") and "mhz=200" in said[2]
         assert said[3].startswith("bytes of program {}, image {}, io {}; loaded in ".format(*sizes))
@@ -301,6 +300,7 @@ class TestLogging:
         with caplog.at_level(logging.DEBUG, "zynqbert"), open_emulated(artifact) as engine:
             list(engine.stream(TEXTS[1:3]))
         assert [record.getMessage() for record in caplog.records if record.levelno == logging.DEBUG] == [
+            "12 matrices to the resident memory",
             "a pass of 1 row blocks, 1 sentences",
             "a pass of 2 row blocks, 1 sentences",
         ]

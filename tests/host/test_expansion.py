@@ -7,71 +7,102 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from units import pointer
+from zynqbert.fpga import instructions as isa
 from zynqbert.fpga.boards import BOARDS
-from zynqbert.fpga.expansion import Load, Vector, expand
+from zynqbert.fpga.directory import Tile, encode_directory
+from zynqbert.fpga.expansion import expand
 from zynqbert.fpga.instructions import TO_RESIDUAL
+from zynqbert.fpga.program import encode
 from zynqbert.fpga.simulator import Simulator
+from zynqbert.fpga.tile_commands import Load, Source, Vector
 from zynqbert.host.compiler import plan
 from zynqbert.host.model_shape import ModelShape
 
 FIELDS = 12
 PROGRAM = 0x1000
-LOADS, VECTORS = list(Load), list(Vector)
+IMAGE = 0x800_0000
+LOADS, SOURCES = list(Load), list(Source)
+VECTORS = [
+    Vector.COPY_ROWS, Vector.COPY_TABLE, Vector.EMBED, Vector.LINEAR, Vector.SCORES, Vector.CONTEXT, Vector.NORM,
+    Vector.GATHER, Vector.COPY_HEADS,
+]  # fmt: skip
+KIND = {0: "kind", 1: "source", 4: "kind"}
+UNITS = ["load", "weights", "expand", "array", "vector", "store"]
+COMPARED = (
+    ("beats", "slot", "pop_parameters_free"),
+    ("beats", "k", "resident", "compressed", "pop_weights_free", "blamed"),
+    ("k", "word"),
+    (
+        "k",
+        "words",
+        "w8",
+        "operand_unsigned",
+        "keys_values",
+        "weights",
+        "pop_weights_ready",
+        "push_weights_free",
+        "pop_data",
+        "zero",
+    ),
+    (
+        "words",
+        "slot",
+        "row_block",
+        "width",
+        "first",
+        "normalized",
+        "tee",
+        "pop_parameters",
+        "push_parameters_free",
+        "push_data",
+        "plain",
+    ),
+    ("words", "wide", "end"),
+)
 
 
-def fetched(plan, row_blocks: int, unit: int) -> list[tuple[int, ...]]:
-    """Commands of one unit as the kernel's fetch sends them."""
-    lib = Simulator("native", plan.board.columns).lib
-    program = np.frombuffer(plan.program, dtype=np.uint8).copy()
-    region = np.array([PROGRAM, program.nbytes, program.ctypes.data], dtype=np.uint64)
+def commands(program, directories, board, row_blocks: int, unit: int) -> list[tuple[int, ...]]:
+    """Commands of one unit as the kernel's fetch sends them; directories lie where they do in the image."""
+    lib = Simulator("native", board.columns).lib
+    code = np.frombuffer(encode(program), dtype=np.uint8).copy()
+    image = np.zeros(max((at + 16 * len(d) for at, d in directories.items()), default=16), dtype=np.uint8)
+    for at, directory in directories.items():
+        image[at : at + 16 * len(directory)] = np.frombuffer(encode_directory(directory), dtype=np.uint8)
+    regions = np.array(
+        [[PROGRAM, code.nbytes, code.ctypes.data], [IMAGE, image.nbytes, image.ctypes.data]], dtype=np.uint64
+    )
     out = np.zeros((20000, FIELDS), dtype=np.int64)
     n = lib.zq_fetch(
-        pointer(region), 1, ctypes.c_uint64(PROGRAM), len(plan.instructions), row_blocks, unit, pointer(out), len(out)
-    )
+        pointer(regions), 2, ctypes.c_uint64(PROGRAM), ctypes.c_uint64(IMAGE), len(program), row_blocks, unit,
+        pointer(out), len(out),
+    )  # fmt: skip
     assert n <= len(out)
     return [tuple(row) for row in out[:n].tolist()]
 
 
+def fetched(plan, row_blocks: int, unit: int) -> list[tuple[int, ...]]:
+    """Those of a compiled model."""
+    return commands(plan.instructions, plan.directories, plan.board, row_blocks, unit)
+
+
 def expected(plan, row_blocks: int, unit: int) -> list[tuple[int, ...]]:
     """The same from the cycle model's expansion."""
-    e = expand(plan.instructions, row_blocks, plan.board.columns)
-    fields = (
-        ("beats", "slot", "pop_weights_free", "pop_parameters_free"),
-        (
-            "k",
-            "words",
-            "w8",
-            "operand_unsigned",
-            "keys_values",
-            "slot",
-            "pop_weights_ready",
-            "push_weights_free",
-            "pop_data",
-        ),
-        (
-            "words",
-            "slot",
-            "row_block",
-            "width",
-            "first",
-            "normalized",
-            "tee",
-            "pop_parameters",
-            "push_parameters_free",
-            "push_data",
-            "plain",
-        ),
-        ("words", "wide", "end"),
-    )[unit]
-    kinds = {0: LOADS, 2: VECTORS}.get(unit)
+    return expansion(plan.instructions, plan.directories, plan.board, row_blocks, unit)
+
+
+def expansion(program, directories, board, row_blocks: int, unit: int) -> list[tuple[int, ...]]:
+    """Commands of one unit as the cycle model has them."""
+    e = expand(program, row_blocks, board.columns, directories)
+    streams = (e.load, e.weights, e.expand, e.array, e.vector, e.store)
+    kinds = {0: LOADS, 1: SOURCES, 4: VECTORS}.get(unit)
     rows = [
-        ([kinds.index(c.kind)] if kinds else []) + [getattr(c, name) for name in fields]
-        for c in (e.load, e.array, e.vector, e.store)[unit]
+        ([kinds.index(getattr(c, KIND[unit]))] if kinds else []) + [getattr(c, name) for name in COMPARED[unit]]
+        for c in streams[unit]
     ]
     return [tuple(int(x) for x in row) + (0,) * (FIELDS - len(row)) for row in rows]
 
 
-@pytest.mark.parametrize("unit", range(4), ids=["load", "array", "vector", "store"])
+@pytest.mark.parametrize("unit", range(len(UNITS)), ids=UNITS)
 @pytest.mark.parametrize("trace", [False, True])
 @pytest.mark.parametrize("row_blocks", [1, 3, 4])
 @pytest.mark.parametrize("board", BOARDS)
@@ -85,5 +116,56 @@ def test_commands_of_fetch_are_the_expansion(model, kind, board, row_blocks, tra
 def test_there_is_something_to_compare():
     compiled = plan(ModelShape.named("albert-base"), BOARDS["zcu102"])
     assert any(getattr(i, "destination", None) == TO_RESIDUAL for i in compiled.instructions)
-    assert all(len(expected(compiled, 2, unit)) > 1 for unit in range(3))
-    assert [row[-1] for row in expected(compiled, 2, 2)].count(1) == 2  # the plain norm, a command a row block
+    assert all(len(expected(compiled, 2, unit)) > 1 for unit in range(5))
+    assert [row[-1] for row in expected(compiled, 2, 4)].count(1) == 2  # the plain norm, a command a row block
+
+
+@pytest.mark.parametrize("unit", range(len(UNITS)), ids=UNITS)
+@pytest.mark.parametrize("row_blocks", [1, 4])
+@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("density", [0.2, 0.5])
+@pytest.mark.parametrize("resident", [False, True])
+def test_compressed_models_too(resident, density, board, row_blocks, unit):
+    compiled = plan(ModelShape.named("albert-base"), BOARDS[board], density=density, resident=resident)
+    assert any(getattr(i, "compressed", False) for i in compiled.instructions)
+    np.testing.assert_array_equal(fetched(compiled, row_blocks, unit), expected(compiled, row_blocks, unit))
+
+
+@pytest.mark.parametrize("unit", range(len(UNITS)), ids=UNITS)
+@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("seed", range(12))
+def test_random_directories(seed, board, unit):
+    """Matrices with tiles of zeros here and there, in memory and kept, heads beside projections among them."""
+    rng, columns = np.random.default_rng(seed), BOARDS[board].columns
+    program, directories, kept, at = [], {}, 0, 0
+
+    def placed(n):
+        """A matrix's directory, kept on chip or not; the fields of its GEMM."""
+        nonlocal kept, at
+        beats = rng.integers(1, 300, -(-n // columns)) * (rng.random(-(-n // columns)) < 0.6)
+        directories[at] = tuple(Tile(int(b)) for b in beats)
+        stored, resident, weights = int(beats.sum()), bool(rng.integers(2)), at
+        at += 16 * (len(beats) + 1)
+        if resident:
+            program.append(isa.Keep(weights=weights, n=n, stored=stored, resident=kept))
+            kept += stored
+        return {"weights": weights, "n": n, "compressed": True, "resident": resident} | {
+            "stored": kept - stored if resident else stored
+        }
+
+    heads = int(rng.integers(1, 16))
+    n, k = 64 * heads, int(rng.integers(1, 1200))
+    qkv = [placed(n) for _ in range(3)]
+    gemms = [placed(int(rng.integers(1, 900))) for _ in range(4)]
+    for destination, fields in zip((isa.TO_ACTIVATION, isa.TO_KEYS, isa.TO_VALUES), qkv, strict=True):
+        program.append(isa.Gemm(k=k, src_stride=k, destination=destination, head_width=64, grouped=True, **fields))
+    program.append(isa.Attention(heads=heads, head_width=64, signal=True))
+    for fields in gemms:
+        k = int(rng.integers(1, 4609))
+        program.append(isa.Gemm(k=k, src_stride=k, destination=isa.TO_RESIDUAL, residual_s=1, wait=1, **fields))
+        program.append(isa.Norm(width=8, entries=8, signal=True))
+    program.append(isa.End())
+    where = tuple(program), directories, BOARDS[board], int(rng.integers(1, 5)), unit
+    got = commands(*where)
+    assert len(got) > 1 or unit == 5
+    np.testing.assert_array_equal(got, expansion(*where))

@@ -49,7 +49,7 @@ def board(tmp_path, monkeypatch):
     manifest = Manifest(
         board="zcu111",
         part=BOARDS["zcu111"].part,
-        program_version=2,
+        program_version=3,
         columns=192,
         lanes=32,
         capabilities=("clock_select",),

@@ -8,7 +8,6 @@ import time
 import pytest
 from hwmon import FakeSysfs
 from zynqbert.fpga.boards import BOARDS
-from zynqbert.fpga.cycles import simulate
 from zynqbert.host.compiler import ModelShape, plan
 from zynqbert.host.meter import BoardMeter, ModelledMeter
 from zynqbert.host.rails import find_rails
@@ -119,6 +118,6 @@ class TestModelledMeter:
         ran = []
         reading = meter.measure(lambda: ran.append(True), 2, 200)
         assert ran == [True] and reading.source == "modelled"
-        assert reading.latency_ms == simulate(compiled.instructions, 2, BOARDS["zcu102"], 200).seconds * 1e3
+        assert reading.latency_ms == compiled.simulate(2, 200).seconds * 1e3
         assert meter.measure(lambda: None, 2, 200) == reading != meter.measure(lambda: None, 1, 200)
         meter.close()

@@ -141,7 +141,7 @@ class TestChoosingADevice:
         [
             ({"board": "zcu111"}, "board is zcu111, this host needs zcu102 for the zcu102"),
             ({"columns": 192}, "columns is 192, this host needs 128 for the zcu102"),
-            ({"program_version": 1}, "program_version is 1, this host needs 2 for the zcu102"),
+            ({"program_version": 1}, "program_version is 1, this host needs 3 for the zcu102"),
         ],
     )
     def test_a_manifest_of_another_engine(self, board, tmp_path, changed, said):
@@ -218,7 +218,7 @@ class TestManifestAgainstEngine:
         ("changed", "said"),
         [
             ({"lanes": 16}, "lanes is 16, the engine's register ID says 32"),
-            ({"program_version": 1}, "program_version is 1, the engine's register ID says 2"),
+            ({"program_version": 1}, "program_version is 1, the engine's register ID says 3"),
             (
                 {"capabilities": ["clock_select"]},
                 "capabilities is clock_select, the engine's register ID says clock_select, four_bit_rows, "

@@ -6,6 +6,7 @@ import pytest
 from pass_runner import PassRunner, albert_base_artifact, compare, pass_of
 from random_artifact import make_random_artifact
 from zynqbert.fpga.cycles import simulate
+from zynqbert.fpga.expansion import gathers_of
 
 SHAPES = {
     "two-layers": dict(layers=2, hidden=96, heads=3, head_width=32, ffn=200, labels=3),
@@ -20,6 +21,8 @@ SHAPES = {
         layers=2, hidden=128, heads=2, head_width=64, ffn=131, family="albert", embedding=32, word_bits=4,
         labels=100, kind="token",
     ),
+    # Products of more steps than the native build's threads share, and than it sums at a time.
+    "long-products": dict(layers=1, hidden=64, heads=2, ffn=1100, kind="token", labels=100, extra_entries=9),
     "tokens": dict(layers=1, hidden=96, heads=3, ffn=64, labels=1, kind="token"),
 }  # fmt: skip
 
@@ -63,6 +66,18 @@ def test_chip_state_does_not_leak_between_passes(artifacts, shape):
         compare(artifacts[shape], runner, rows, results)
 
 
+@pytest.mark.parametrize("board", ["zcu102", "zcu111"])
+def test_any_number_of_threads_gives_the_same(artifacts, board):
+    rows, results = pass_of(np.random.default_rng(5), [40, 50])
+    one, two = (PassRunner(artifacts["long-products"], "native", board, threads=n) for n in (1, 2))
+    (_, expected, logits), (status, traces, got) = (runner.run(rows, results) for runner in (one, two))
+    assert status.name == "ok" and traces.keys() == expected.keys() and len(traces) > 5
+    for name, value in expected.items():
+        np.testing.assert_array_equal(traces[name], value, err_msg=name)
+    np.testing.assert_array_equal(got, logits)
+    compare(artifacts["long-products"], two, rows, results)
+
+
 @pytest.fixture(scope="module")
 def albert_base(tmp_path_factory):
     return albert_base_artifact(tmp_path_factory.mktemp("albert-base"))
@@ -85,8 +100,8 @@ def test_sanitized_build_finds_nothing(artifacts, tmp_path):
         "import sys, numpy as np; from pathlib import Path\n"
         f"sys.path.insert(0, {str(Path(__file__).parents[1] / 'support')!r})\n"
         "from pass_runner import PassRunner, sentence_rows\n"
-        f"for folder in {[str(artifacts[name]) for name in ('two-layers', 'albert-four-bit-tokens')]}:\n"
-        "    runner = PassRunner(Path(folder), 'native', sanitize=True)\n"
+        f"for folder in {[str(artifacts[name]) for name in ('two-layers', 'long-products')]}:\n"
+        "    runner = PassRunner(Path(folder), 'native', sanitize=True, threads=2)\n"
         "    status, _, _ = runner.run(sentence_rows(range(1, 41)), [0])\n"
         "    assert status.name == 'ok', status\n"
     )
@@ -113,5 +128,7 @@ def test_trips_of_every_loop_are_the_cycle_models(artifacts, shape, board, block
     runner.simulator.trips()
     status, _, _ = runner.run(rows, results)
     assert status.name == "ok"
-    timing = simulate(runner.plan.instructions, blocks, runner.plan.board, 250)
+    gathers = gathers_of([[row[field] for row in rows] for field in range(3)])
+    plan = runner.plan
+    timing = simulate(plan.instructions, blocks, plan.board, 250, directories=plan.directories, gathers=gathers)
     assert runner.simulator.trips() == timing.trips

@@ -400,6 +400,26 @@ def test_artifact_is_reproducible(tmp_path):
     assert (a / files[1]).read_bytes() != (c / files[1]).read_bytes()
 
 
+@pytest.mark.parametrize("family", ["bert", "albert"])
+def test_artifact_may_be_sparse(tmp_path, family):
+    """Exactly as many weights as asked for, of each matrix; everything that is drawn before them as if dense."""
+    shape = dict(layers=2, seed=4, family=family)
+    dense, same, half = (load_file(make_random_artifact(tmp_path / str(d), density=d, **shape) / "model.safetensors")
+                         for d in (1.0, 0.9, 0.5))  # fmt: skip
+    for name, packed in half.items():
+        if not (name.startswith("layers.") and name.endswith(".weight")):
+            continue
+        whole, some = (
+            (t[..., None] >> np.array([0, 4], np.uint8) & 15).reshape(len(t), -1) for t in (dense[name], packed)
+        )
+        assert ((some == whole) | (some == 0)).all() and ((same[name] == dense[name]).all())
+        n, k = whole.shape[0], whole.shape[1] - (whole[:, -1] == 0).all()  # the nibble that pads an odd row is 0
+        assert np.count_nonzero(some) == int(0.5 * n * k), name
+    np.testing.assert_array_equal(half["embeddings.word.q"], dense["embeddings.word.q"])
+    with pytest.raises(ValueError, match="density"):
+        make_random_artifact(tmp_path / "none", density=0)
+
+
 def test_artifact_has_the_awkward_cases(artifact):
     """Split channels, direct channels among table ones, odd K, dead channels, rows of zeros."""
     tensors = load_file(artifact / "model.safetensors")

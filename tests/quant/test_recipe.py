@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from zynqbert.quant.datasets import DATA_SETS, Example, read_table
 from zynqbert.quant.finetune import FineTuning
-from zynqbert.quant.recipe import TABLES, Data, QuantizedTraining, Quantizing, Recipe, RecipeError, load_recipe
+from zynqbert.quant.recipe import TABLES, Data, Prune, QuantizedTraining, Quantizing, Recipe, RecipeError, load_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 LEAST = 'name = "x"\n[data]\nset = "movie-reviews"\n'
@@ -30,13 +30,17 @@ def recipe(tmp_path):
 @pytest.mark.parametrize("file", sorted(RECIPES.glob("*.toml")), ids=lambda file: file.stem)
 def test_the_committed_recipes(file):
     found = load_recipe(file)
-    assert found.name == found.data.set == file.stem and found.checkpoint is None
+    assert found.name == file.stem and found.data.set == file.stem.removesuffix("-sparse")
+    if file.stem.endswith("-sparse"):
+        assert found.prune.density == 0.5 and found.checkpoint == f"build/{found.data.set}/float"
+    else:
+        assert found.prune is None and found.checkpoint is None
     assert found.finetune.base == "minilm-l6" and found.quantize.word_bits == 4
     assert f"zynqbert train recipes/{file.name}\n" in file.read_text()
 
 
 def test_every_data_set_has_a_recipe():
-    assert {file.stem for file in RECIPES.glob("*.toml")} == set(DATA_SETS)
+    assert {file.stem.removesuffix("-sparse") for file in RECIPES.glob("*.toml")} == set(DATA_SETS)
 
 
 def test_defaults(recipe):
@@ -50,6 +54,7 @@ def test_every_field_is_taken(recipe):
         '[finetune]\nbase = "here"\nepochs = 4\nbatch = 5\nlearning_rate = 0.5\n'
         '[quantize]\nword_bits = 8\nsoftmax = "normalized"\n'
         "[train]\nepochs = 6\nbatch = 8\nlearning_rate = 1\ndistillation = 0\ntemperature = 3\nfeatures = 0\n"
+        "[prune]\ndensity = 0.5\nramp = 0.3\n"
     )
     assert found == Recipe(
         data=Data(None, LABELS, "a", "b", "c", 9),
@@ -60,6 +65,7 @@ def test_every_field_is_taken(recipe):
         finetune=FineTuning("here", 4, 5, 0.5),
         quantize=Quantizing(8, "normalized"),
         train=QuantizedTraining(6, 8, 1, 0, 3, 0),
+        prune=Prune(0.5, 0.3),
     )
     assert recipe('checkpoint = "there"\n' + LEAST).checkpoint == "there"
 
@@ -96,6 +102,8 @@ WRONG = {  # by field: a type and a range that it has not
     "train.distillation": ["-0.1", "1.01", "nan", '"0.7"', "true"],
     "train.temperature": ["0", "101", "-1", "inf"],
     "train.features": ["-0.5", "1001", "nan", '"1"'],
+    "prune.density": ["0", "-0.5", "1.01", "nan", '"0.5"', "true"],
+    "prune.ramp": ["-0.1", "0.91", "nan", '"0"', "false"],
 }
 
 
@@ -142,6 +150,7 @@ def test_unknown_fields(recipe, text, field):
         ("", "data"),
         ('[data]\nset = "movie-reviews"\n', "name"),
         ('name = "x"\n[data]\n', "data.labels"),
+        (LEAST + "[prune]\nramp = 0.2\n", "prune.density"),
         *((OWN.replace(line, ""), f"data.{line.split()[0]}") for line in OWN.splitlines(keepends=True)[2:]),
     ],
 )

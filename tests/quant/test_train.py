@@ -13,6 +13,7 @@ import pytest
 import torch
 from random_artifact import make_random_artifact
 from rich.console import Console
+from safetensors.torch import load_file
 from tiny_bert import CONFIG, random_classifier, random_model, save_tokenizer
 from transformers import AutoModelForSequenceClassification, BertConfig, BertModel
 from zynqbert.quant import finetune as finetune_module
@@ -27,7 +28,8 @@ from zynqbert.quant.distillation import Teacher, distillation_loss, feature_loss
 from zynqbert.quant.fake_quant import FakeQuantModel
 from zynqbert.quant.finetune import FineTuning
 from zynqbert.quant.golden_model import GoldenModel
-from zynqbert.quant.recipe import Data, QuantizedTraining, Recipe
+from zynqbert.quant.pruning import density_report, encoder_matrices, stage_density
+from zynqbert.quant.recipe import Data, Prune, QuantizedTraining, Recipe
 from zynqbert.quant.tokens import Tokens, encode
 from zynqbert.quant.train import choose_device, train, train_quantized
 from zynqbert.quant.trainable import TrainableModel
@@ -469,3 +471,84 @@ def test_the_epoch_best_on_dev_is_kept(small, tmp_path, monkeypatch, found, best
     for epoch in (1, 2, 3):
         same = all(np.array_equal(tensors[name], tensor) for name, tensor in seen[epoch].items())
         assert same == (epoch == best)
+
+
+# pruning --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_pruned_run(finished, project, of_checkpoint, tmp_path):
+    """Calibrated at its density, trained within it, told in manifest and report; other densities are refused."""
+    recipe = dataclasses.replace(of_checkpoint, prune=Prune(0.4))
+    report = train(recipe, project / "single", tmp_path / "out", console=quiet())
+    for name in ("calibrated", "artifact"):
+        a = load_artifact(tmp_path / "out" / name)
+        matrices = encoder_matrices(a.manifest, a.tensors)
+        assert a.manifest["metrics"]["density"] == density_report(matrices, 0.4), name
+        assert all(0.35 < np.count_nonzero(q) / q.size <= 0.4 for q in matrices.values()), name
+    assert report["density"] == a.manifest["metrics"]["density"]
+    assert report["training"]["settings"]["prune"] == {"density": 0.4, "ramp": 0.0}
+    assert report["training"]["epochs"][0]["density"] == report["density"]["achieved"]
+    for other in (Prune(0.5), Prune(0.4, 0.5), None):
+        with pytest.raises(ValueError, match=r"settings\.json: begun with other settings of prune\."):
+            train(dataclasses.replace(recipe, prune=other), project / "single", tmp_path / "out", resume=True)
+
+
+def test_a_ramp_begins_with_the_dense_model(finished, project, of_checkpoint, tmp_path):
+    recipe = dataclasses.replace(of_checkpoint, prune=Prune(0.4, 0.5))
+    report = train(recipe, project / "single", tmp_path / "out", console=quiet())
+    calibrated = load_artifact(tmp_path / "out" / "calibrated")
+    assert "density" not in calibrated.manifest["metrics"]
+    assert report["density"]["wanted"] == 0.4 and max(report["density"]["matrices"].values()) <= 0.4
+
+
+@pytest.mark.parametrize("prune", [Prune(0.5), Prune(0.3, 0.5)], ids=["at once", "by stages"])
+def test_a_pruned_training_that_was_cut_goes_on_to_the_same_bytes(small, tmp_path, monkeypatch, prune):
+    model, tokens, labels = small
+    settings = dataclasses.replace(SETTINGS, epochs=4, batch=4)
+    how = dict(prune=prune, seed=0, console=quiet())
+    log, tensors = train_quantized(model, tokens, labels, Answers(), settings, out=tmp_path / "whole", **how)
+    for _ in range(3):
+        interrupt_after_an_epoch(monkeypatch, train_module)
+        with pytest.raises(KeyboardInterrupt):
+            train_quantized(model, tokens, labels, Answers(), settings, out=tmp_path / "cut", resume=True, **how)
+    _, again = train_quantized(model, tokens, labels, Answers(), settings, out=tmp_path / "cut", resume=True, **how)
+    for name, tensor in tensors.items():
+        np.testing.assert_array_equal(tensor, again[name], err_msg=name)
+    state = [(tmp_path / name / "last.safetensors") for name in ("whole", "cut")]
+    for name, value in load_file(state[0]).items():
+        assert torch.equal(value, load_file(state[1])[name]), name
+    latent = {n: v for n, v in load_file(state[0]).items() if n.startswith("weight.layers.") and n.endswith(".weight")}
+    assert len(latent) == 6 and all(v.count_nonzero() <= prune.density * v.numel() for v in latent.values())
+    assert max(density_report(encoder_matrices(model[0], tensors), 1)["matrices"].values()) <= prune.density
+    found = [entry["density"] for entry in log["epochs"]]
+    assert found[-1] <= prune.density and (found[0] <= prune.density) == (prune.ramp == 0)
+
+
+def test_every_step_has_the_density_of_its_stage(small, tmp_path, monkeypatch):
+    model, tokens, labels = small
+    met, prune = [], Prune(0.3, 0.6)
+
+    def loss(model, teacher, batch, target, settings) -> torch.Tensor:
+        held = {name: float(mask.double().mean()) for name, mask in model.masks.items()}
+        met.append(max(held.values()))
+        return model.forward(batch).square().mean()
+
+    monkeypatch.setattr(train_module, "_loss", loss)
+    settings = dataclasses.replace(SETTINGS, epochs=3, batch=4)
+    train_quantized(model, tokens, labels, Answers(), settings, prune=prune, seed=0, out=tmp_path, console=quiet())
+    assert met == pytest.approx([stage_density(i, 12, 0.3, 0.6) for i in range(12)], abs=1e-3)
+
+
+def test_the_best_epoch_is_one_of_the_wanted_density(small, tmp_path, monkeypatch):
+    """However good the denser ones before it are."""
+    model, tokens, labels = small
+    scores = iter([(0.0, 9.0), (1.0, 0.1), (0.5, 1.0), (0.7, 0.9), (0.7, 1.0)])
+    monkeypatch.setattr(
+        train_module, "_on_dev", lambda *_: dict(zip(("dev_accuracy", "dev_loss"), next(scores), strict=True))
+    )
+    log, tensors = train_quantized(
+        model, tokens, labels, Answers(), dataclasses.replace(SETTINGS, epochs=4, batch=4), prune=Prune(0.3, 0.4),
+        seed=0, out=tmp_path, console=quiet(),
+    )  # fmt: skip
+    assert log["best_epoch"] == 3
+    assert max(density_report(encoder_matrices(model[0], tensors), 1)["matrices"].values()) <= 0.3

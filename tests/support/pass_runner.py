@@ -25,13 +25,28 @@ def read_artifact(folder: Path) -> SimpleNamespace:
 
 
 class PassRunner:
-    def __init__(self, folder: Path, build: str, board: str = "zcu102", *, trace: bool = True, sanitize: bool = False):
+    def __init__(
+        self,
+        folder: Path,
+        build: str,
+        board: str = "zcu102",
+        *,
+        trace: bool = True,
+        sanitize: bool = False,
+        resident: bool = True,
+        threads: int | None = None,
+    ):
         artifact = read_artifact(folder)
-        self.plan = plan(ModelShape.of_manifest(artifact.manifest), BOARDS[board], artifact=artifact, trace=trace)
+        shape = ModelShape.of_manifest(artifact.manifest)
+        self.plan = plan(shape, BOARDS[board], artifact=artifact, trace=trace, resident=resident)
         self.image = memory_image(self.plan, artifact)
         self.program = np.frombuffer(self.plan.program, dtype=np.uint8).copy()
-        self.simulator = Simulator(build, BOARDS[board].columns, sanitize=sanitize)
+        self.simulator = Simulator(build, BOARDS[board].columns, sanitize=sanitize, threads=threads)
         self.io = np.zeros(self.plan.io.bytes, dtype=np.uint8)
+        keeping = np.frombuffer(self.plan.keeping_program, dtype=np.uint8).copy()
+        memory = [(PROGRAM, keeping), (IMAGE, self.image), (IO, self.io)]
+        status = self.simulator.run(memory, PROGRAM, IMAGE, IO, len(self.plan.keeping), 1)
+        assert status.name == "ok", status
 
     def header(self, rows: list[tuple[int, int, int, int, int]], results: list[int]) -> int:
         """Write the row block header: rows of (token, position, type, begin, end); returns the row blocks."""

@@ -51,9 +51,10 @@ def _rms(x: np.ndarray) -> np.ndarray:
 class _Builder:
     """Draws tensors, keeps them by name, and carries the activations of the calibration pass along."""
 
-    def __init__(self, seed: int, extra_entries: int, weights: Sequence[int]):
+    def __init__(self, seed: int, extra_entries: int, weights: Sequence[int], density: float):
         self.rng = np.random.default_rng(seed)
-        self.extra = extra_entries
+        self.holes = np.random.default_rng([seed, 1])  # of its own: the other draws are those of a dense artifact
+        self.extra, self.density = extra_entries, density
         self.tensors: dict[str, np.ndarray] = {}
         self.owners = {f"layers.{i}.{name}": f"layers.{j}.{name}" for i, j in enumerate(weights) for name in MATRICES}
         self.matrices: dict[str, np.ndarray] = {}  # by owner
@@ -119,8 +120,18 @@ class _Builder:
         w[0, k - min(k // 2, 500) :] = -top
         w = w if repeat is None else np.repeat(w, repeat, axis=1)
         w = w if rows is None else w[rows]
+        w = self.prune(w) if owner.startswith("layers.") else w
         self.put(f"{owner}.weight", *((pack_nibbles(w), np.uint8) if bits == 4 else (w, np.int8)))
         self.matrices[owner] = w
+        return w
+
+    def prune(self, w: np.ndarray) -> np.ndarray:
+        """Zeros at random, so that at most ⌊density·N·K⌋ weights are not 0 (exactly so many if more were drawn)."""
+        kept, left = np.flatnonzero(w), int(self.density * w.size)
+        if self.density == 1 or len(kept) <= left:
+            return w
+        w = w.copy()
+        w.flat[self.holes.permutation(kept)[left:]] = 0
         return w
 
     def linear(self, name: str, w: np.ndarray, a: np.ndarray, std, offset=0, dead: bool = False):
@@ -233,6 +244,7 @@ def make_random_artifact(
     weights: Sequence[int] | None = None,
     kind: str = "sequence",
     scores: str = "softmax",
+    density: float = 1.0,
 ) -> Path:
     """Write an artifact folder at `path` and return it. The same arguments give the same bytes.
 
@@ -241,8 +253,11 @@ def make_random_artifact(
     channel 1 of q, k, v, o, ffn2 and mapping is dead (m = 0).
     `embedding` is the width of the embeddings, for albert alone, 40 if not given. `weights` says
     whose matrices each layer uses: for bert its own, for albert those of layer 0 if not given. Layers that share
-    matrices have the same entries, all else of their own, fitted to the operands they meet.
+    matrices have the same entries, all else of their own, fitted to the operands they meet. With a `density` below 1
+    at most that share of each int4 matrix is not zero, at random places; of those drawn a seventh is 0 in any case.
     """
+    if not 0 < density <= 1:
+        raise ValueError("density is above 0 and at most 1")
     if hidden != heads * head_width or vocab <= len(WORDS) + 1:
         raise ValueError("hidden is heads × head_width, and the vocabulary holds the special words and two more")
     albert = {"bert": False, "albert": True}[family]
@@ -255,7 +270,7 @@ def make_random_artifact(
         raise ValueError("weights holds one layer each: itself, or an earlier one that uses its own")
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    build = _Builder(seed, extra_entries, weights)
+    build = _Builder(seed, extra_entries, weights, density)
     normalized = {"numerator": False, "normalized": True}[softmax]
     exp_table = build.put("softmax.exp", golden.exp_table_ref(), np.uint8)
     assert exp_table[1] == round(255 * exp(-log(510) / 255))

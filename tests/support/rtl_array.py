@@ -11,7 +11,7 @@ import vivado_catalogue
 MAX_ENTRIES = 4608
 NEVER = 1 << 40
 FIELDS = (
-    "w8", "unsigned_operand", "keys_values", "slot", "operand", "key_value", "k", "words",
+    "w8", "unsigned_operand", "keys_values", "weights", "operand", "key_value", "k", "words",
     "pop_weights_ready", "push_weights_free", "pop_data", "zero",
 )  # fmt: skip
 
@@ -68,7 +68,7 @@ class Stalls:
 
 @dataclass
 class Array:
-    """An array of `rows` by `columns` (w4) and its memories: activations [words, rows], weights [2, 4608, columns / 2],
+    """An array of `rows` by `columns` (w4) and its memories: activations [words, rows], weights [9216, columns / 2],
     key_values [3, words, rows], all bytes."""
 
     rows: int = 32
@@ -81,7 +81,7 @@ class Array:
         rng = np.random.default_rng(7)  # what was never written
         self.pairs = self.columns // 2
         self.activations = rng.integers(0, 256, (24576, self.rows), dtype=np.uint8)
-        nibbles = rng.integers(-7, 8, (2, MAX_ENTRIES, self.pairs, 2)) & 15
+        nibbles = rng.integers(-7, 8, (2 * MAX_ENTRIES, self.pairs, 2)) & 15
         self.weights = (nibbles[..., 0] | nibbles[..., 1] << 4).astype(np.uint8)
         self.key_values = rng.integers(0, 256, (3, 6144, self.rows), dtype=np.uint8)
         self.lib = rtl.compile_bench("engine_array", "array_bench", ROWS=self.rows, COLUMNS=self.columns)
@@ -90,10 +90,10 @@ class Array:
         """a [rows, K], int8 or uint8."""
         self.activations[address : address + a.shape[1]] = (a.T & 255).astype(np.uint8)
 
-    def put_weights(self, w: np.ndarray, w8: bool, slot: int = 0) -> None:
-        """w [N, K]: int4 values, two columns a byte, or int8."""
+    def put_weights(self, w: np.ndarray, w8: bool, word: int = 0) -> None:
+        """w [N, K]: int4 values, two columns a byte, or int8; from `word` on."""
         packed = w & 255 if w8 else w4_bytes(w)
-        self.weights[slot, : w.shape[1], : packed.shape[0]] = packed.T.astype(np.uint8)
+        self.weights[word : word + w.shape[1], : packed.shape[0]] = packed.T.astype(np.uint8)
 
     def put_keys_values(self, w: np.ndarray, address: int = 0) -> None:
         """w [N, K] int8: a bank for every `rows` columns."""
@@ -110,7 +110,8 @@ class Array:
             at = c.get("key_value", 0)
             raw = np.concatenate(list(self.key_values[:, at : at + k]), axis=1)[:, : self.pairs].T.astype(np.int64)
         else:
-            raw = self.weights[c.get("slot", 0), :k].T.astype(np.int64)
+            first = c.get("weights", 0)
+            raw = self.weights[first : first + k].T.astype(np.int64)
         if c.get("w8"):
             w = (raw ^ 128) - 128
         else:

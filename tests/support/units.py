@@ -7,7 +7,12 @@ import numpy as np
 from zynqbert.fpga.simulator import Simulator
 
 LANES = 32
-KINDS = {name: i for i, name in enumerate(("rows", "table", "embed", "linear", "scores", "context", "norm", "gather"))}
+KINDS = {
+    name: i
+    for i, name in enumerate(("rows", "table", "embed", "linear", "scores", "context", "norm", "gather", "heads"))
+}
+SOURCES = ("memory", "keep", "resident")
+WEIGHTS_BASE = 0x40_0000
 ABUF, RESIDUAL, KEYS, VALUES, IO = range(5)
 VECTOR_FIELDS = [
     "kind",
@@ -31,6 +36,7 @@ VECTOR_FIELDS = [
     "normalized",
     "item_slot",
     "plain",
+    "four_bit",
 ]
 
 
@@ -56,8 +62,8 @@ def norm_words(gamma, gamma_shift, beta, beta_shift, entries) -> np.ndarray:
 
 
 class Units:
-    def __init__(self, build: str, columns: int = 128):
-        self.sim = Simulator(build, columns)
+    def __init__(self, build: str, columns: int = 128, threads: int | None = None):
+        self.sim = Simulator(build, columns, threads=threads)
         self.lib, self.engine, self.columns = self.sim.lib, self.sim.engine, columns
         self.pairs = columns // 2
 
@@ -90,7 +96,9 @@ class Units:
         for i, w in enumerate(words):
             self.lib.zq_put_parameter(self.engine, slot, i, ctypes.c_uint64(int(w)))
 
-    def array(self, a, w, *, w8: bool, unsigned: bool = False, keys_values: bool = False) -> np.ndarray:
+    def array(
+        self, a, w, *, w8: bool, unsigned: bool = False, keys_values: bool = False, zero: bool = False, word: int = 0
+    ) -> np.ndarray:
         """a [32, K], w [N, K] → acc [32, N] through the array; N at most columns (w4) or columns / 2 (w8)."""
         n, k = w.shape
         self.put_operand(a)
@@ -106,9 +114,9 @@ class Units:
                 for g in range(self.pairs // LANES):
                     self._put("zq_put_key_value", g, i, values=bytes_[g * LANES : (g + 1) * LANES, i])
             else:
-                self._put("zq_put_weights", 0, i, values=bytes_[:, i])
+                self._put("zq_put_weights", word + i, values=bytes_[:, i])
         out = np.zeros((n, LANES), dtype=np.int64)
-        fields = np.array([w8, unsigned, keys_values, 0, 0, 0, k, n], dtype=np.int64)
+        fields = np.array([w8, unsigned, keys_values, word, 0, 0, k, n, zero], dtype=np.int64)
         assert self.lib.zq_array(self.engine, pointer(fields), pointer(out)) == 0
         return out.T
 
@@ -122,6 +130,41 @@ class Units:
         n = self.lib.zq_vector(self.engine, pointer(f), pointer(words), len(words), pointer(stored))
         assert n >= 0, f"vector command {kind} failed with {n}"
         return stored[:n].T
+
+    def weights_tile(self, source: str, beats: int, k: int = 0, data=None, **rest) -> list[int]:
+        """One tile through weights and expand; data: its port streams, uint8 [ports, beats, 16], with nothing behind.
+
+        Returns what expand left of the segments, masks and values.
+        """
+        place = {"resident": 0, "compressed": 1, "instruction": 0, "word": 0} | rest
+        fields = [SOURCES.index(source), WEIGHTS_BASE // 16, beats, place["resident"], k]
+        fields += [int(place[name]) for name in ("compressed", "instruction", "word")]
+        memory = np.zeros((0, 3), dtype=np.uint64)
+        if data is not None:
+            data = np.ascontiguousarray(data, dtype=np.uint8)
+            memory = np.array([[WEIGHTS_BASE, data.nbytes, data.ctypes.data]], dtype=np.uint64)
+        f, left = np.array(fields, dtype=np.int64), np.zeros(3, dtype=np.int64)
+        status = self.lib.zq_weights_tile(self.engine, pointer(memory), len(memory), pointer(f), pointer(left))
+        assert status == 0, f"status {status}"
+        return left.tolist()
+
+    def weights_status(self) -> tuple[int, int]:
+        """Code and instruction of the first fault since the last call."""
+        code, instruction = ctypes.c_int64(), ctypes.c_int64()
+        self.lib.zq_weights_status(self.engine, ctypes.byref(code), ctypes.byref(instruction))
+        return code.value, instruction.value
+
+    def get_nibbles(self, word: int, k: int) -> np.ndarray:
+        """Words word .. word + k − 1 of the weight buffer as nibbles, uint8 [columns, k]."""
+        raw = np.stack([self._get("zq_get_weights", word + i, n=self.pairs) for i in range(k)], axis=1)
+        out = np.empty((self.columns, k), dtype=np.uint8)
+        out[0::2], out[1::2] = raw & 15, raw >> 4
+        return out
+
+    def fill_weights(self, word: int, k: int, value: int) -> None:
+        """Words of the weight buffer, every byte `value`."""
+        for i in range(k):
+            self._put("zq_put_weights", word + i, values=np.full(self.pairs, value))
 
     def load_table(self, table_id: int, table: np.ndarray) -> None:
         self.put_parameters(np.asarray(table).astype(np.uint8).view(np.uint64))

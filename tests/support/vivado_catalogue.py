@@ -14,11 +14,13 @@ from pathlib import Path
 
 # Beside the tests: the stub of Vivado runs without zynqbert installed.
 ROOT = Path(__file__).resolve().parents[2] / "fpga"
-UNITS = ("fetch", "load", "vector", "store")
+UNITS = ("fetch", "load", "weights", "expand", "vector", "store")
 # Where a unit reads and writes its streams.
 HEADERS = {
     "fetch": ("fetch",),
     "load": ("load",),
+    "weights": ("weights",),
+    "expand": ("expand",),
     "array": ("mac_array",),
     "vector": ("vector_unit", "linear", "softmax", "layer_norm", "embed"),
     "store": ("store",),
@@ -76,7 +78,10 @@ def constants(columns: int) -> dict[str, int]:
 
 
 def evaluate(expression: str, names: dict[str, int]) -> int:
-    """A whole-number expression of C++."""
+    """A whole-number expression of C++, of the operators that Python has too but for `a ? b : c`."""
+    choice = re.fullmatch(r"(.+) \? (.+) : (.+)", expression)
+    if choice:
+        expression = "{1} if {0} else {2}".format(*choice.groups())
     return eval(expression.replace("/", "//"), {}, dict(names))
 
 
@@ -89,7 +94,7 @@ def struct_fields(name: str) -> list[int]:
 
 def word_types(names: dict[str, int]) -> dict[str, tuple[int, int]]:
     """`using X = lanes<...>` and scalars of the kernels: (elements, bits of one)."""
-    types = {"token": (1, 1)}
+    types = {"token": (1, 1), "beat": (2, 64)}
     text = "".join((ROOT / "kernels" / f"{n}.hpp").read_text() for n in ("types", "commands", "load"))
     for name, _, width in re.findall(r"using (\w+) = (uint|sint)<(\w+)>;", text):
         types[name] = (1, names.get(width) or int(width))
@@ -138,7 +143,7 @@ def hls_core(unit: str, columns: int, handshake: bool) -> Core:
 def _argument(core: Core, unit: str, argument: str, modes: dict, partitions: dict, types: dict, names: dict) -> None:
     name = re.search(r"(\w+)(?:\[|$)", argument)[1]
     if argument.startswith("command_streams&"):
-        for member in re.findall(r"hls::stream<(\w+)_command>", (ROOT / "kernels" / "fetch.hpp").read_text()):
+        for member in re.findall(r"hls::stream<(\w+)_command>", (ROOT / "kernels" / "fetch_state.hpp").read_text()):
             if f"{name}.{member}" in modes:
                 core.interfaces.append(
                     _stream(f"{name}_{member}", "Master", struct_bytes(struct_fields(f"{member}_command")))
@@ -150,11 +155,14 @@ def _argument(core: Core, unit: str, argument: str, modes: dict, partitions: dic
     mode = pragma["mode"]
     if mode == "axis":
         kind = re.search(r"hls::stream<(\w+)>", argument)[1]
-        bytes_ = struct_bytes(struct_fields(kind)) if kind.endswith("_command") else None
+        bytes_ = struct_bytes(struct_fields(kind)) if kind.endswith(("_command", "_status")) else None
         if bytes_ is None:
             count, bits = types[kind]
             bytes_ = count * storage_bytes(bits)
-        core.interfaces.append(_stream(name, "Master" if _writes(unit, name) else "Slave", bytes_))
+        mode = "Master" if _writes(unit, name) else "Slave"
+        count = re.search(r"\[(\w+)\]", argument)
+        banks = [name] if count is None else [f"{name}_{n}" for n in range(evaluate(count[1], names))]
+        core.interfaces += [_stream(bank, mode, bytes_) for bank in banks]
     elif mode == "m_axi":
         core.interfaces.append(
             (f"m_axi_{pragma['bundle']}", "Master", "aximm", {"DATA_WIDTH": "128", "ADDR_WIDTH": "64"})
@@ -175,7 +183,7 @@ def _stream(name: str, mode: str, bytes_: int) -> tuple[str, str, str, dict]:
 def _writes(unit: str, stream: str) -> bool:
     text = "".join((ROOT / "kernels" / f"{header}.hpp").read_text() for header in HEADERS[unit])
     text += (ROOT / "top" / f"engine_{unit}.cpp").read_text()
-    found = set(re.findall(rf"\b{stream}\.(read|write)\(", text))
+    found = set(re.findall(rf"\b{stream}(?:\[\w+\])?\.(read|write)\(", text))
     if len(found) != 1:
         raise ValueError(f"engine_{unit}: stream {stream} has {sorted(found) or 'no accesses'}")
     return found == {"write"}

@@ -219,7 +219,7 @@ def test_one_of_three_loops_of_a_label_missing(synthesised, tmp_path):
 
 
 def test_every_failure_is_told(synthesised):
-    lines = failures(*synthesised("engine_load", ii={"load_weights": 2}, missing=["load_words"], estimated=9))
+    lines = failures(*synthesised("engine_load", ii={"load_embedding_beats": 2}, missing=["load_words"], estimated=9))
     assert len(lines) == 3
 
 
@@ -250,19 +250,24 @@ def test_a_report_of_another_clock_board_or_unit_is_no_proof(synthesised):
 def test_assumptions_beside_what_the_report_says(synthesised):
     report, _, pipelines = synthesised("engine_load")
     rows = {row["name"]: row for row in assumptions(report, pipelines)}
-    assert set(rows) == {"clock_mhz", "ii", "port_bytes"} | {
-        f"depth.{loop}" for loop in DEPTHS if loop.startswith("load_")
+    assert set(rows) == {"clock_mhz", "ii"} | {
+        f"depth.{loop}" for loop in DEPTHS if loop.startswith("load_") and loop != "load_weights"
     }
     assert rows["clock_mhz"] == {
         "id": "A01", "name": "clock_mhz", "assumed": 250, "found": 321.4, "unit": "MHz", "verdict": "confirmed",
     }  # fmt: skip
     assert (rows["ii"]["found"], rows["ii"]["verdict"]) == (1, "confirmed")
-    assert (rows["port_bytes"]["found"], rows["port_bytes"]["verdict"]) == (16, "confirmed")
-    assert (rows["depth.load_weights"]["found"], rows["depth.load_weights"]["verdict"]) == (3, "confirmed")
     assert (rows["depth.load_embedding"]["found"], rows["depth.load_embedding"]["verdict"]) == (9, "contradicted")
     # one loop stands for three of the cycle model
     for loop in ("load_parameters", "load_table", "load_rows"):
         assert rows[f"depth.{loop}"]["found"] == 3
+
+
+def test_the_weights_report_speaks_of_the_ports_and_of_its_loop(synthesised):
+    report, _, pipelines = synthesised("engine_weights")
+    rows = {row["name"]: row for row in assumptions(report, pipelines)}
+    assert (rows["port_bytes"]["found"], rows["port_bytes"]["verdict"]) == (16, "confirmed")
+    assert (rows["depth.load_weights"]["found"], rows["depth.load_weights"]["verdict"]) == (6, "confirmed")
 
 
 def test_what_the_report_does_not_say_is_said(synthesised):

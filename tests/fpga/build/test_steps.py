@@ -193,14 +193,14 @@ def test_failures_of_several_units_are_told_together(bench):
 
 
 def test_the_gate_stops_the_build_and_keeps_the_report(bench):
-    bench.fake(ii={"load_weights": 2})
-    with pytest.raises(BuildFailed, match=r"^csynth of engine_load: 1 of its gates not passed$") as raised:
+    bench.fake(ii={"weights_tile": 2})
+    with pytest.raises(BuildFailed, match=r"^csynth of engine_weights: 1 of its gates not passed$") as raised:
         bench.run("ip")
-    line = "engine_load: loop load_weights of load_weights_beat_s_Pipeline_load_weights: found II 2, wanted II 1"
+    line = "engine_weights: loop weights_tile of weights_tile_beat_s_Pipeline_weights_tile: found II 2, wanted II 1"
     assert raised.value.details == [line]
     units = json.loads((bench.out / "csynth.json").read_text())["units"]
     assert {unit: content["failures"] for unit, content in units.items()} == {
-        unit: [line] if unit == "engine_load" else [] for unit in UNITS
+        unit: [line] if unit == "engine_weights" else [] for unit in UNITS
     }
     # the same sources give the same report: it is judged again, not made again
     with pytest.raises(BuildFailed, match="1 of its gates not passed"):

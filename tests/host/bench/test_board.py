@@ -15,7 +15,6 @@ from random_artifact import make_random_artifact
 from zynqbert.fpga import estimate
 from zynqbert.fpga.boards import BOARDS
 from zynqbert.fpga.constants import VALUES
-from zynqbert.fpga.cycles import simulate
 from zynqbert.host import cli
 from zynqbert.host.bench import commands, measured
 from zynqbert.host.bench import report as bench_report
@@ -78,7 +77,7 @@ class TestModelled:
         assert problems(report) == [] and sources(report) == {"modelled"}
         shape = ModelShape.of_manifest(load_artifact(artifact).manifest)
         compiled = plan(shape, BOARDS[board], artifact=load_artifact(artifact))
-        short, long = (simulate(compiled.instructions, blocks, BOARDS[board], 200).seconds * 1e3 for blocks in (1, 2))
+        short, long = (compiled.simulate(blocks, 200).seconds * 1e3 for blocks in (1, 2))
         assert report["sentences"]["kernel_ms"] == pytest.approx([short, short, long, short])
         assert report["sentences"]["tokens"] == [5, 3, 42, 4]
         found = values(report)
@@ -91,7 +90,7 @@ class TestModelled:
         report = bench_board(artifact, TEXTS[:2], board=board, device="emulated")
         shape = ModelShape.of_manifest(load_artifact(artifact).manifest)
         compiled = plan(shape, BOARDS[board], artifact=load_artifact(artifact))
-        expected = estimate.estimate(compiled.instructions, 1, BOARDS[board], 250, shape.dense_macs(5))
+        expected = estimate.estimate(compiled.simulate(1, 250), BOARDS[board], shape.dense_macs(5))
         found = values(report)
         assert found["power_pl"] == pytest.approx(expected.power_pl_w)
         assert found["power_ps"] == pytest.approx(expected.power_ps_w)

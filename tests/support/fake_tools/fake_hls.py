@@ -22,16 +22,19 @@ FAKE = json.loads(os.environ.get("ZQ_FAKE", "{}"))
 # Pipelined loops of each unit, as (function, label) with the label of the report: the tool joins those of flattened
 # loops. Written down by hand, so that what the build reads from the source has something to be held against.
 LOOPS = {
-    "engine_fetch": [("read_instruction_beat_s", "read_instruction")],
+    "engine_fetch": [("read_instruction_beat_s", "read_instruction"), ("read_directory_beat_s", "read_directory")],
     "engine_load": [
-        ("load_weights_beat_s", "load_weights"),
+        ("find_neighbours", "load_neighbours"),
         ("load_words_beat_s", "load_words"),
         ("load_embedding_beat_s", "load_embedding_beats"),
     ],
+    "engine_weights": [("weights_tile_beat_s", "weights_tile")],
+    "engine_expand": [("expand_segment", "expand_words")],
     "engine_array": [("array_mac", "array_mac"), ("array_drain", "array_drain")],
     "engine_vector": [
         ("copy_rows", "vector_copy"),
         ("copy_table", "vector_copy"),
+        ("copy_heads", "vector_copy"),
         ("vector_embed", "vector_embed"),
         ("vector_to_activation", "vector_linear"),
         ("vector_to_residual", "vector_linear"),
@@ -49,9 +52,9 @@ LOOPS = {
     "engine_store": [("store_unit_beat_s", "store_words_store_beats")],
 }
 FUNCTIONS = {"engine_vector": ["requantize_word"]}
-OUTER = {"engine_load": [("load_embedding_beat_s", "load_embedding_rows")]}  # loops that are not pipelined
+OUTER = {"engine_load": [("load_embedding_beat_s", "load_embedding_runs")]}  # loops that are not pipelined
 OWN_FILE = ("read_instruction",)  # loops that stand in their module's own file alone
-DEPTHS = {"load_weights": 3, "load_words": 3, "vector_copy": 3, "gather": 20}  # the others: 9
+DEPTHS = {"weights_tile": 6, "load_words": 3, "vector_copy": 3, "gather": 20}  # the others: 9
 RESOURCES = {"BRAM_18K": 4, "DSP": 310, "FF": 5120, "LUT": 7700, "URAM": 0}
 
 

@@ -14,6 +14,8 @@
 
 namespace {
 
+constexpr size_t kCommandBytes = 18;
+
 template <class Port>
 void put(Port& port, const uint8_t* bytes) {
   std::memcpy(&port, bytes, sizeof(Port));
@@ -132,7 +134,7 @@ extern "C" void zq_array(array_run* r) {
     if (last && cycle >= 0 && cycle > r->word_taken_at[r->words - 1] + 40) break;
     const int64_t since = cycle < 0 ? cycle + r->reset_at : cycle;
     top.commands_tvalid = commands.valid(since);
-    if (top.commands_tvalid) put(top.commands_tdata, r->command_bytes + 16 * commands.next);
+    if (top.commands_tvalid) std::memcpy(&top.commands_tdata, r->command_bytes + kCommandBytes * commands.next, kCommandBytes);
     top.weights_ready_tvalid = weight_tokens.valid(since);
     top.data_ready_tvalid = data_tokens.valid(since);
     top.weights_free_tready = since >= r->free_from && (r->free_rate >= 256 || int(random() & 255) < r->free_rate);

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which weights of an int4 matrix stay, which are held at zero, and what that saves.
+
+A matrix of density d keeps its ⌊d·N·K⌋ weights of the largest score; every matrix has the same d. The score is
+"magnitude", |w| of the float weight (Han et al., arXiv 1506.02626), or "contribution", |w| times the standard deviation
+of what it multiplies on the calibration rows (after Wanda, Sun et al., arXiv 2306.11695). What is pruned is made up for
+by the columns that GPTQ rounds after it (SparseGPT, Frantar and Alistarh, arXiv 2301.00774): gptq.py holds the mask.
+numpy only.
+"""
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+import numpy as np
+
+from .artifact_tensors import linears
+from .packing import unpack_nibbles
+
+PRUNE_BY = ("magnitude", "contribution")
+TILE = 32  # weights of a row that one bitmask covers
+_RAW_ABOVE = 24  # non-zeros of a tile above which it is stored as it is: 75 %
+
+
+def check_density(density: float) -> None:
+    """ValueError unless 0 < density ≤ 1."""
+    if isinstance(density, bool) or not isinstance(density, int | float) or not 0 < density <= 1:
+        raise ValueError(f"density {density!r} is not above 0 and at most 1")
+
+
+def allowed(density: float, size: int) -> int:
+    """⌊density·size⌋ of the decimal as it is written: of 0.29 and 100 it is 29.
+
+    >>> allowed(0.29, 100), allowed(0.5, 3), int(0.29 * 100)
+    (29, 1, 28)
+    """
+    return int(Decimal(repr(density)) * size)
+
+
+def keep_largest(score: np.ndarray, density: float, times: np.ndarray | None = None) -> np.ndarray:
+    """Mask bool [N, K]: True for the weights of the largest `score` [N, K], of equal ones those that come first.
+
+    Row i is stored `times[i]` times (1 if not given) and counts as often: at most ⌊density·Σ times·K⌋ weights are kept,
+    exactly so many unless only rows that are stored several times are left to fill the last places.
+    """
+    n, k = score.shape
+    cost = np.repeat(np.ones(n, np.int64) if times is None else np.asarray(times, np.int64), k)  # [N·K]
+    budget = allowed(density, int(cost.sum()))
+    order = np.argsort(-score.ravel(), kind="stable")
+    spent = np.cumsum(cost[order])
+    first = int(np.searchsorted(spent, budget, side="right"))  # so many fit as they come
+    left = budget - (int(spent[first - 1]) if first else 0)
+    rest = order[first:]
+    mask = np.zeros(n * k, bool)
+    mask[order[:first]] = True
+    mask[rest[cost[rest] == 1][:left]] = True
+    return mask.reshape(n, k)
+
+
+def stage_density(step: int, steps: int, density: float, ramp: float, stages: int = 10) -> float:
+    """Density at `step` of 0..steps−1: from 1 to `density` in `stages` over the first `ramp` part, then `density`.
+
+    d + (1 − d)·(1 − t)³: steep while there is much to prune (Zhu and Gupta, arXiv 1710.01878).
+    """
+    length = min(round(ramp * steps), steps - 1)  # the last step has the density asked for
+    if step >= length:
+        return density
+    t = (stages * step // length) / stages
+    return round(density + (1 - density) * (1 - t) ** 3, 6)
+
+
+# what a model has ----------------------------------------------------------------------------------------------------
+
+
+def encoder_matrices(manifest: Mapping, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Name → integers int8 [N, K] of every int4 matrix, shared ones once."""
+    places = [place for place in linears(manifest) if place.bits == 4 and place.name == place.matrix]
+    return {place.name: unpack_nibbles(tensors[f"{place.name}.weight"], place.k) for place in places}
+
+
+def densities(matrices: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Share of each matrix's weights that are not zero."""
+    return {name: np.count_nonzero(q) / q.size for name, q in matrices.items()}
+
+
+def density_report(matrices: Mapping[str, np.ndarray], wanted: float) -> dict:
+    """`density` of a manifest's metrics: what was wanted, what the integers have in all and by matrix."""
+    every, kept = sum(q.size for q in matrices.values()), sum(np.count_nonzero(q) for q in matrices.values())
+    return {
+        "wanted": wanted,
+        "achieved": round(kept / every, 6),
+        "matrices": {name: round(found, 6) for name, found in densities(matrices).items()},
+    }
+
+
+def compressed_bytes(matrices: Mapping[str, np.ndarray]) -> int:
+    """Bytes of the matrices where each tile of 32 weights of a row is a mask of 4 bytes and half a byte a non-zero.
+
+    A tile with more than 75 % of non-zeros is stored raw, 16 bytes; a row's last tile is padded with zeros. Headers and
+    alignment are not counted.
+    """
+    total = 0.0
+    for q in matrices.values():
+        padded = np.pad(q != 0, ((0, 0), (0, -q.shape[1] % TILE)))
+        kept = padded.reshape(-1, TILE).sum(axis=1)
+        total += float(np.where(kept > _RAW_ABOVE, TILE / 2, TILE / 8 + kept / 2).sum())
+    return int(np.ceil(total))
