@@ -88,3 +88,18 @@ def _stream(rows: int) -> Area:
     one, two = (counts()["modules"][f"word_fifo_{n}"] for n in (4, 8))
     lut, ff = (one[k] + (two[k] - one[k]) * (rows - 4) / 4 for k in ("lut", "ff"))
     return Area("accumulator stream", 0, lut, ff, "rows: a register of 27 bits")
+
+
+def render(boards: dict[str, int]) -> str:
+    """The table of docs/mac-array.md: LUTs and registers of each part, for the columns of each board."""
+    areas = {name: array_area(32, columns) for name, columns in boards.items()}
+    lines = [
+        "| part | scales with | " + " | ".join(f"{name}: LUT, FF" for name in boards) + " |",
+        "|---|---|" + "---|" * len(boards),
+    ]
+    for parts in zip(*areas.values(), strict=True):
+        figures = " | ".join(f"{part.lut:,.0f}, {part.ff:,.0f}" for part in parts)
+        lines.append(f"| {parts[0].name} | {parts[0].scales} | {figures} |")
+    sums = (f"{sum(p.lut for p in parts):,.0f}, {sum(p.ff for p in parts):,.0f}" for parts in areas.values())
+    lines.append("| all | | " + " | ".join(sums) + " |")
+    return "\n".join(lines) + "\n"

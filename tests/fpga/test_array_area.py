@@ -5,7 +5,7 @@ import importlib.util
 from pathlib import Path
 
 import pytest
-from zynqbert.fpga.array_area import array_area, counts
+from zynqbert.fpga.array_area import array_area, counts, render
 from zynqbert.fpga.boards import BOARDS
 from zynqbert.fpga.resources import logic, resources
 
@@ -30,8 +30,8 @@ def test_a_whole_slice_is_the_sum_of_its_modules():
     whole = counts()["slice"]
     parts = total(whole["rows"], whole["columns"])
     assert parts["dsp"] == whole["dsp"] == whole["rows"] * whole["columns"] // 2
-    assert parts["lut"] == pytest.approx(whole["lut"], rel=0.01)
-    assert parts["ff"] == pytest.approx(whole["ff"], rel=0.01)
+    assert parts["ff"] == whole["ff"]
+    assert parts["lut"] == pytest.approx(whole["lut"], rel=0.02)  # mapping to LUTs is a heuristic
 
 
 @pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
@@ -48,6 +48,12 @@ def test_the_resource_model_uses_the_counts(board):
 def test_a_cell_takes_what_its_group_shares():
     """47 bits of a drain of one LUT and one register each, and twice ten bits handed on, for three DSPs."""
     assert counts()["modules"]["mac_group"] == {"dsp": 3, "lut": 47, "ff": 47 + 2 * 10}
+
+
+def test_the_document_has_the_counts():
+    table = render({board.name.upper(): board.columns for board in BOARDS.values()})
+    text = (BENCHMARK.parents[1] / "docs" / "mac-array.md").read_text()
+    assert table in text, table
 
 
 def test_longer_delays_take_no_fewer_luts():

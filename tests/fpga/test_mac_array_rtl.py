@@ -171,6 +171,16 @@ def test_tokens_of_free_weights_wait_for_their_taker(small):
     assert result.taken[3] < 900 < result.taken[-1]  # four tokens wait, then tiles do
 
 
+@pytest.mark.parametrize("cycles", [1, 5, 23, 40, 77, 150, 333])
+def test_a_reset_in_the_midst_leaves_nothing_behind(small, cycles):
+    """Tokens, room, drain and stream are as after the first reset, whatever was under way."""
+    tiles = random_tiles(small, np.random.default_rng(9), 40)
+    result = check(small, tiles, stalls=Stalls(reset_at=cycles))
+    taken, freed, _ = modelled(small, tiles)
+    np.testing.assert_array_equal(result.taken, taken)
+    np.testing.assert_array_equal(result.freed, freed)
+
+
 # --- cycles ----------------------------------------------------------------------------------------------------------
 
 
@@ -318,6 +328,20 @@ def test_the_stream_holds_four_tiles_and_no_more(small):
     taken, _, begins = modelled(small, tiles, words_from=500)
     np.testing.assert_array_equal(result.taken, taken)
     assert begins[3] < 90 and begins[4] == 500 + 15 + 1 + 3
+
+
+@pytest.mark.proof
+def test_the_array_of_the_zcu111():
+    """192 columns: values and cycles of full tiles of both modes, of attention, and of random ones."""
+    array = Array(32, 192)
+    gemm = isa.Gemm(k=384, n=400, src_stride=384, dst_stride=400, dst=12288)
+    agree(array, tiles_of([gemm], 2, 192))
+    agree(array, [{"k": k, "words": 192, "operand": k} for k in (200, 1, 192, 5, 300)])
+    attention = isa.Attention(heads=1, head_width=64, q_stride=64, p=4096, context=8192, context_stride=64)
+    agree(array, tiles_of([attention], 4, 192))
+    tiles = random_tiles(array, np.random.default_rng(4), 40, longest=200)
+    agree(array, tiles)
+    check(array, tiles, stalls=Stalls(seed=2, commands=120, tokens=60, free=30, words=150))
 
 
 # --- RTL -------------------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ CONTROL = "tests/fpga/test_engine_control.py -k not lint"
 STRAIGHT = "tests/quant/test_straight_through.py"
 TRAINABLE = "tests/quant/test_trainable.py"
 PRUNING = "tests/quant/test_pruning.py"
-ARRAY_RTL = "tests/fpga/test_mac_array_rtl.py -k small or every_stream or late or nobody or four_tiles"
+ARRAY_RTL = "tests/fpga/test_mac_array_rtl.py -k small or every_stream or late or nobody or four_tiles or reset"
 KERNELS = "fpga/kernels/"
 RTL = "fpga/rtl/"
 

@@ -20,7 +20,7 @@ class _Run(ctypes.Structure):
     _fields_ = (
         [(name, ctypes.c_uint64) for name in ("seed", "commands", "weights", "data", "words", "limit")]
         + [(name, ctypes.c_int64) for name in ("command_rate", "token_rate", "free_rate", "word_rate")]
-        + [(name, ctypes.c_int64) for name in ("free_from", "word_from")]
+        + [(name, ctypes.c_int64) for name in ("free_from", "word_from", "reset_at")]
         + [(name, ctypes.c_void_p) for name in ("command_bytes", "command_at", "weights_at", "data_at")]
         + [(name, ctypes.c_void_p) for name in ("activations", "weight_words", "key_values")]
         + [(name, ctypes.c_uint64) for name in ("activation_count", "weight_count", "key_value_count")]
@@ -63,6 +63,7 @@ class Stalls:
     words: int = 256
     free_from: int = 0
     words_from: int = 0
+    reset_at: int = 0  # so many cycles of the same tiles run before, and end in a reset
 
 
 @dataclass
@@ -139,7 +140,7 @@ class Array:
             seed=stalls.seed, commands=len(commands), weights=len(times[1]), data=len(times[2]), words=count,
             limit=2000 + 40 * steps + int(max([0, *map(int, np.concatenate(times))])) + stalls.words_from,
             command_rate=stalls.commands, token_rate=stalls.tokens, free_rate=stalls.free, word_rate=stalls.words,
-            free_from=stalls.free_from, word_from=stalls.words_from,
+            free_from=stalls.free_from, word_from=stalls.words_from, reset_at=stalls.reset_at,
             activation_count=len(self.activations), weight_count=2 * MAX_ENTRIES, key_value_count=6144,
         )  # fmt: skip
         arrays = {

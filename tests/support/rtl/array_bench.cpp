@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // engine_array between memories of two cycles and streams that stall as they are told. Called by ctypes (rtl_array.py).
 //
-// Cycle 0 is the first out of reset. A stream's word may be offered from its own cycle on (`*_at`), and once offered
+// Cycle 0 is the first out of reset; with `reset_at` the first out of a second one, that many cycles later, before which
+// the same commands run and what they give is dropped. A stream's word may be offered from its own cycle on (`*_at`), and once offered
 // stays; where a rate (in 256ths) is below 256 it waits at random before that, and the takers of the array's streams
 // are ready at random. Faults are what AXI4-Stream forbids: a word that moves or goes while it is not taken.
 #include <cstdint>
@@ -54,6 +55,10 @@ class Giver {
     offered_ = false;
     ++next;
   }
+  void restart() {
+    offered_ = false;
+    next = 0;
+  }
   uint64_t next = 0;
 
  private:
@@ -68,7 +73,7 @@ class Giver {
 
 struct array_run {
   uint64_t seed, commands, weights, data, words, limit;  // counts: given, given, given, wanted; cycles at most
-  int64_t command_rate, token_rate, free_rate, word_rate, free_from, word_from;
+  int64_t command_rate, token_rate, free_rate, word_rate, free_from, word_from, reset_at;
   const uint8_t* command_bytes;
   const int64_t *command_at, *weights_at, *data_at;
   const uint8_t *activations, *weight_words, *key_values;
@@ -101,28 +106,39 @@ extern "C" void zq_array(array_run* r) {
   bool waiting = false, free_waiting = false;
   r->faults = r->got = r->freed = 0;
 
-  top.ap_clk = 0;
-  top.ap_rst_n = 0;
-  top.commands_tvalid = top.weights_ready_tvalid = top.data_ready_tvalid = 0;
-  top.weights_free_tready = top.accumulators_tready = 0;
-  for (int i = 0; i < 16; ++i) {
-    top.eval();
-    top.ap_clk = 1;
-    top.eval();
+  const auto reset = [&] {
     top.ap_clk = 0;
-  }
-  top.ap_rst_n = 1;
+    top.ap_rst_n = 0;
+    top.commands_tvalid = top.weights_ready_tvalid = top.data_ready_tvalid = 0;
+    top.weights_free_tready = top.accumulators_tready = 0;
+    for (int i = 0; i < 16; ++i) {
+      top.eval();
+      top.ap_clk = 1;
+      top.eval();
+      top.ap_clk = 0;
+    }
+    top.ap_rst_n = 1;
+  };
+  reset();
 
-  int64_t cycle = 0;
+  int64_t cycle = -r->reset_at;
   for (; cycle < int64_t(r->limit); ++cycle) {
+    if (cycle == 0 && r->reset_at > 0) {
+      reset();
+      for (auto* giver : {&commands, &weight_tokens, &data_tokens}) giver->restart();
+      for (uint64_t i = 0; i < r->words; ++i) r->word_at[i] = -1;
+      waiting = free_waiting = false;
+      r->faults = r->got = r->freed = 0;
+    }
     const bool last = commands.next == r->commands && r->got == r->words;
-    if (last && cycle > r->word_taken_at[r->words - 1] + 40) break;
-    top.commands_tvalid = commands.valid(cycle);
+    if (last && cycle >= 0 && cycle > r->word_taken_at[r->words - 1] + 40) break;
+    const int64_t since = cycle < 0 ? cycle + r->reset_at : cycle;
+    top.commands_tvalid = commands.valid(since);
     if (top.commands_tvalid) std::memcpy(&top.commands_tdata, r->command_bytes + kCommandBytes * commands.next, kCommandBytes);
-    top.weights_ready_tvalid = weight_tokens.valid(cycle);
-    top.data_ready_tvalid = data_tokens.valid(cycle);
-    top.weights_free_tready = cycle >= r->free_from && (r->free_rate >= 256 || int(random() & 255) < r->free_rate);
-    top.accumulators_tready = cycle >= r->word_from && (r->word_rate >= 256 || int(random() & 255) < r->word_rate);
+    top.weights_ready_tvalid = weight_tokens.valid(since);
+    top.data_ready_tvalid = data_tokens.valid(since);
+    top.weights_free_tready = since >= r->free_from && (r->free_rate >= 256 || int(random() & 255) < r->free_rate);
+    top.accumulators_tready = since >= r->word_from && (r->word_rate >= 256 || int(random() & 255) < r->word_rate);
     top.eval();
 
     if (top.accumulators_tvalid) {
