@@ -29,7 +29,7 @@ def artifacts(tmp_path_factory):
 def test_committed_files_are_what_the_script_makes(tmp_path):
     made = make_vectors.make(tmp_path / "vectors")
     assert {path.name: path.read_bytes() for path in made} == {path.name: path.read_bytes() for path in COMMITTED}
-    assert sum(path.stat().st_size for path in COMMITTED) < 300_000
+    assert sum(path.stat().st_size for path in COMMITTED) < 320_000
 
 
 @pytest.mark.parametrize("board", BOARDS.values(), ids=lambda board: board.name)

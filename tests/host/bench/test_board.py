@@ -134,7 +134,7 @@ class TestNeverTheEmulators:
         target.device.engine.run = lambda *arguments: (runs.append(arguments[3]), run(*arguments))[1]
         report = bench_board(artifact, TEXTS, board="zcu102", device=target, step=lambda: steps.append(1))
         assert len(steps) == len(TEXTS)
-        assert sum(map(bool, runs)) == 2 * len(TEXTS)
+        assert sum(map(bool, runs)) == 1 + 2 * len(TEXTS)  # the first brings weights on chip
         assert sum(report["latencies"]["kernel"]["passes"]) == len(TEXTS) < WARM_UP
 
     @pytest.mark.parametrize("given", [{"scores": "none", "labels": 1}, {"kind": "token", "labels": 3}])
