@@ -156,7 +156,7 @@ def test_a_signal_ends_the_tools_and_exits(tmp_path, number):
         assert process.poll() is None and time.monotonic() < end, process.stderr.read()
         time.sleep(0.02)
     process.send_signal(number)
-    assert process.wait(timeout=30) == 130
+    assert process.wait(timeout=90) == 130
     process.stderr.close()
     left = [pid for pid in pids.read_text().split() if Path(f"/proc/{pid}").exists()]
     states = [Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] for pid in left]
