@@ -29,13 +29,17 @@ from .instructions import (
     TO_ACTIVATION,
     TO_KEYS,
     TO_VALUES,
+    Attention,
+    Gather,
     Gemm,
     Instruction,
+    Norm,
 )
 from .tile_commands import Expansion, Load, LoadCommand, Source, StoreCommand, Vector, VectorCommand, WeightsCommand
 
 UNITS = ("load", "weights", "array", "vector", "store")
 TABLE_BEATS = 16
+AWAITED = {Norm: "a layer norm", Gather: "the result rows"}
 OPERANDS = (Vector.SCORES, Vector.CONTEXT, Vector.NORM, Vector.GATHER)  # what they make the array reads
 
 
@@ -87,7 +91,7 @@ class Timing:
     `busy`: cycles each unit works. `stall`: cycles it waits, by "unit.reason". `trips`: by loop name. `shares`: by kind
     of instruction; their cycles sum to `cycles`. `macs`: asked for by the program, rows padded to 32;
     `array_macs_executed`: what the array's multipliers did meanwhile, idle columns and the halves of w8 included.
-    `accesses`: words read and written, by memory.
+    `accesses`: words read and written, by memory. `data_waits`: stall "array.data", by what is waited for.
     """
 
     cycles: int
@@ -101,6 +105,7 @@ class Timing:
     macs: int
     array_macs_executed: int
     accesses: dict[str, int]
+    data_waits: dict[str, int]
 
     @property
     def seconds(self) -> float:
@@ -146,6 +151,7 @@ class _Pass:
         self.busy = [Counter() for _ in range(max(len(program), 1))]  # by instruction
         self.finish = [0] * max(len(program), 1)
         self.last = dict.fromkeys(UNITS, 0)
+        self.data_waits: Counter[str] = Counter()
         self.steps = 0
 
     def run(self) -> Timing:
@@ -204,6 +210,15 @@ class _Pass:
         if ready > now:
             self.stall[reason] += ready - now
         return max(now, ready)
+
+    def _awaited(self, index: int) -> str:
+        """What makes the data that the array takes for instruction `index`."""
+        if index == self.expansion.array[0].instruction:
+            return "embedding"
+        if isinstance(self.program[index], Attention):
+            return "softmax"
+        giver = next((i for i in reversed(self.program[:index]) if i.signal), None)
+        return "the last heads" if isinstance(giver, Attention) else AWAITED.get(type(giver), "the product before")
 
     def _done(self, unit: str, instruction: int, busy: int, end: int) -> None:
         self.steps += 1
@@ -276,7 +291,9 @@ class _Pass:
             now = max(times.free, self.issued[c.instruction] + m.array_start)
             weights = yield from self.weights_ready.take(int(c.pop_weights_ready))
             now = self._wait("array.weights", now, weights + m.array_start)
-            now = self._wait("array.data", now, (yield from self.data.take(c.pop_data)) + m.array_start)
+            came = self._wait("array.data", now, (yield from self.data.take(c.pop_data)) + m.array_start)
+            self.data_waits[self._awaited(c.instruction)] += came - now
+            now = came
             now = self._wait("array.credit", now, (yield from self.accumulators.room(c.words)) + m.array_start)
             steps = math.ceil(c.k * m.array_interval * m.ii)
             now = self._wait("array.drain", now, times.drain_free(steps))
@@ -406,6 +423,7 @@ class _Pass:
             macs=sum(c.macs for c in self.expansion.array),
             array_macs_executed=steps * self.board.peak_macs_per_cycle,
             accesses=self._accesses(),
+            data_waits={name: cycles for name, cycles in self.data_waits.items() if cycles},
         )
 
     def _accesses(self) -> dict[str, int]:

@@ -96,7 +96,6 @@ def shares(timing: Timing) -> dict[str, dict[str, Any]]:
 
 WAITS = {
     "weights": "for weights",
-    "data": "for data of the vector unit",
     "drain": "for the drain of the tile before",
     "credit": "for room in the accumulator stream",
 }
@@ -106,6 +105,7 @@ def array_waits(timing: Timing) -> dict[str, float]:
     """What the array does not hide: shares of the pass, by what it waits for; "ends" is before its first tile and after
     its last."""
     waits = {text: timing.stall.get(f"array.{name}", 0) / timing.cycles for name, text in WAITS.items()}
+    waits |= {f"for {name}": cycles / timing.cycles for name, cycles in timing.data_waits.items()}
     busy = timing.busy["array"] / timing.cycles
     return waits | {"at the ends of the pass": max(1 - busy - sum(waits.values()), 0.0)}
 

@@ -301,6 +301,16 @@ def test_shared_matrices_save_memory_not_traffic(bert, board):
     assert 0.99 < albert.cycles / bert.cycles < 1
 
 
+def test_waits_for_data_are_told_by_what_makes_them(bert):
+    assert sum(bert.data_waits.values()) == bert.stall["array.data"]
+    assert {"embedding", "softmax"} <= set(bert.data_waits)
+    norm = isa.Norm(width=768, entries=768, dst_stride=768, signal=True)
+    first = gemm(k=8, n=8)
+    timing = bare(first, norm, gemm(k=768, wait=1))
+    assert timing.data_waits == {"a layer norm": timing.stall["array.data"]} and timing.stall["array.data"] > 0
+    assert set(bare(norm, gemm(k=768, wait=1)).data_waits) == {"embedding"}
+
+
 def test_shares_sum_to_the_pass(bert):
     assert sum(share.cycles for share in bert.shares.values()) == bert.cycles
     for unit, busy in bert.busy.items():
