@@ -51,6 +51,17 @@ def test_pass_under_ap_int_equals_golden(artifacts, board, shape):
     compare(artifacts[shape], PassRunner(artifacts[shape], "csim", board), rows, results)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("board", ["zcu102", "zcu111"])
+@pytest.mark.parametrize("build", ["csim", "checked", "native"])
+def test_pass_with_weights_as_they_are_equals_golden(artifacts, build, board, shape):
+    """Nothing resident: full matrices come from DDR uncompressed, but for some that fill no column tile."""
+    runner = PassRunner(artifacts[shape], build, board, resident=False)
+    assert not all(matrix.compressed for matrix in runner.plan.matrices.values())
+    rows, results = pass_of(np.random.default_rng(6), [20, 13])
+    compare(artifacts[shape], runner, rows, results)
+
+
 @pytest.mark.parametrize("seed", range(1, 9))
 @pytest.mark.parametrize("shape", ["two-layers", "albert-four-bit-tokens"])
 def test_any_legal_schedule_gives_the_same(artifacts, shape, seed):
