@@ -5,6 +5,7 @@ One function a unit, named `<op>_ref`. Arrays may come in any integer dtype and 
 The bounds given in the docstrings keep every intermediate value below 2^63; a value outside its range is a ValueError.
 """
 
+from functools import cache
 from math import isqrt
 
 import numpy as np
@@ -237,15 +238,18 @@ def reciprocal_ref(total) -> tuple[np.ndarray, np.ndarray]:
     return np.where(total == 0, 0, r), p
 
 
-def softmax_ref(x, begin, end, exp_table, normalized: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(Q15, Q16, Q18) x [rows, keys] int16; begin, end [rows]; exp_table [256] → e [rows, keys] uint8, r, p [rows].
+def softmax_ref(
+    x, begin, end, exp_table, normalized: bool = False, span: int = 128
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(Q15, Q16, Q18, Q23) x [rows, keys] int16; begin, end [rows]; table [256] → e [rows, keys] uint8, r, p [rows].
 
-    Row i sees the keys begin_i .. end_i − 1, perhaps none. r and p are those Q17 takes.
+    Row i sees the keys j of begin_i .. end_i − 1 with |i − j| < span, perhaps none. r and p are those Q17 takes.
     """
     x, begin, end = _int(x), _int(begin)[:, None], _int(end)[:, None]
     _within("x", x, *INT16)
     keys = np.arange(x.shape[1])[None, :]
-    seen = (keys >= begin) & (keys < end)  # [rows, keys]
+    near = np.abs(np.arange(x.shape[0])[:, None] - keys) < span
+    seen = (keys >= begin) & (keys < end) & near  # [rows, keys]
     top = np.where(seen, x, -32768).max(axis=1, keepdims=True)  # [rows, 1], of no use where nothing is seen
     distance = np.where(seen, np.minimum(255, top - x), 0)
     e = np.where(seen, _int(exp_table)[distance], 0)
@@ -267,3 +271,82 @@ def context_ref(e, v, r, p, m, s) -> np.ndarray:
 def pooler_ref(acc, b, m, s, table) -> np.ndarray:
     """(Q11, Q19) Every channel through the tanh table: acc [results, N], table int8 [256] → int8 [results, N]."""
     return activation_ref(acc, b, m, s, table, np.ones(np.shape(acc)[1], np.int64), unsigned=False)
+
+
+@cache
+def power_table_ref() -> tuple[int, ...]:
+    """(Q21) 1,024 entries: round(2^(15 + f/1024)).
+
+    The largest k with k − ½ ≤ 2^(15 + f/1024), that is with (2k − 1)^1024 ≤ 2^(16·1024 + f).
+    """
+    table, k = [], 2**15
+    for f in range(1024):
+        while (2 * k + 1) ** 1024 <= 1 << (16 * 1024 + f):
+            k += 1
+        table.append(k)
+    return tuple(table)
+
+
+@cache
+def log_table_ref() -> tuple[int, ...]:
+    """(Q21) 1,024 entries: round(2^12·log2(1 + (i + ½)/1024)).
+
+    The largest k with 2^((2k − 1)/2^13) ≤ (2i + 2049)/2048, that is with 2^(2k − 1)·2^(11·2^13) ≤ (2i + 2049)^(2^13).
+    """
+    table, k = [], 0
+    for i in range(1024):
+        power = (2 * i + 2049) ** 2**13
+        while 1 << (2 * k + 1 + 11 * 2**13) <= power:
+            k += 1
+        table.append(k)
+    return tuple(table)
+
+
+def entropy_ref(x, m: int, s: int) -> np.ndarray:
+    """(Q21) Entropy of the softmax of each row, in steps of 2^−12 nats. x [rows, labels] int16 → [rows], 0 .. 32767.
+
+    m·2^−s (m in 32768 .. 65535, s in 1 .. 31) brings a logit's step to 2^−10 of a factor of two.
+    """
+    x = _int(x)
+    _within("x", x, *INT16)
+    y = round_shift_ref(x * m, s)
+    powers, logs = np.array(power_table_ref(), np.int64), np.array(log_table_ref(), np.int64)
+    rows = x.shape[0]
+    top, total, distances = np.full(rows, -(2**30)), np.zeros(rows, np.int64), np.zeros(rows, np.int64)  # P, S, T
+    for label in range(x.shape[1]):
+        whole, part = y[:, label] >> 10, y[:, label] & 1023
+        rise = np.clip(whole + 1 - top, 0, 40)
+        distances = (distances + (rise << 10) * total) >> rise
+        total = total >> rise
+        top = np.maximum(top, whole + 1)
+        term = (powers[part] << 12) >> np.minimum(top - 1 - whole, 40)
+        total = total + term
+        distances = distances + np.minimum((top << 10) - y[:, label], 2**16 - 1) * term
+    p = _floor_log2(total)  # 27 .. 38: the largest logit's term is 2^27 or more
+    log = ((p - 28) << 12) + logs[(total >> (p - 10)) & 1023]
+    mean = ((distances >> (p - 16)) << 2) // (total >> (p - 16))
+    return np.clip(round_shift_ref(np.maximum(log + mean, 0) * 45426, 16), 0, 32767)
+
+
+def leaves_ref(entropy, layer: int, threshold: int, predicted, last: bool) -> np.ndarray:
+    """(Q22) Which sentences leave at the off-ramp of `layer` (1 is the first): entropy, predicted [n] → bool [n].
+
+    threshold 0 lets none leave by its entropy; predicted 0 says that no layer is foretold.
+    """
+    entropy, predicted = _int(entropy), _int(predicted)
+    foretold = (predicted > 0) & (layer >= predicted)
+    return (entropy < threshold) | foretold | np.full(entropy.shape, last)
+
+
+def predicted_ref(entropy, table, shift: int) -> np.ndarray:
+    """(Q22) The layer that the exit table foretells: entropy [n], table [256] uint8, shift 0 .. 15 → [n]."""
+    return _int(table)[np.minimum(_int(entropy) >> shift, 255)]
+
+
+def adaptiv_ref(code) -> np.ndarray:
+    """(Q24) AdaptivFloat<8,3> codes uint8, any shape → ±(16 + m)·2^e in −3968 .. 3968, 0 for the codes 0 and 128."""
+    code = _int(code)
+    _within("code", code, 0, 255)
+    exponent, mantissa = (code >> 4) & 7, code & 15
+    size = np.where((exponent == 0) & (mantissa == 0), 0, (16 + mantissa) << exponent)
+    return np.where(code >= 128, -size, size)
