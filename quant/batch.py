@@ -39,9 +39,7 @@ def make_batch(sentences: Sequence[Tokens], device: torch.device | str = "cpu") 
     return Batch(*(part.to(device) for part in (ids, position, types, lengths)))
 
 
-def split_batches(
-    sentences: Sequence[Tokens], rows: int = 2048, device: torch.device | str = "cpu"
-) -> Iterator[Batch]:
+def split_batches(sentences: Sequence[Tokens], rows: int = 2048, device: torch.device | str = "cpu") -> Iterator[Batch]:
     """Batches of about `rows` rows, in order, on `device`."""
     some: list[Tokens] = []
     for sentence in sentences:

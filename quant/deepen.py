@@ -112,7 +112,9 @@ class _Deepening(Stage):
         return loss + s.features * feature_loss(out.rows, last) if s.features else loss
 
     def measure(self) -> dict:
-        found = score(read(self.student.weights, self.sentences.tokens["dev"], self.attend)[0], self.sentences.labels["dev"])
+        found = score(
+            read(self.student.weights, self.sentences.tokens["dev"], self.attend)[0], self.sentences.labels["dev"]
+        )
         return {"dev_loss": found["loss"], "dev_accuracy": found["accuracy"]}
 
 

@@ -141,7 +141,7 @@ def run_epochs(
             log["best_epoch"] = epoch + 1
         log["epochs"].append(entry)
         save_state(last, stage.parameters, optimizer, log)
-        console.print(f"{title}: " + ", ".join(f"{k} {v:.4g}" for k, v in entry.items() if isinstance(v, int | float)))
+        console.print(f"{title}: " + ", ".join(f"{k} {v:.4g}" for k, v in entry.items() if isinstance(v, float)))
     found = load_file(best)
     with torch.no_grad():
         for name, parameter in stage.parameters.items():

@@ -77,9 +77,7 @@ class HardSpans:
         self.spans: Spans = [list(of_layer) for of_layer in spans]
         self._of = [torch.tensor(of_layer, device=device) for of_layer in spans]
 
-    def attend(
-        self, i: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: Batch
-    ) -> torch.Tensor:
+    def attend(self, i: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Layer i's context (student.Attend)."""
         return hard_attention(q, k, v, batch, self._of[i])
 
@@ -97,9 +95,7 @@ class SoftSpans:
         self.longest, self.ramp = longest, ramp
         self.z = torch.full((layers, heads), float(longest), device=device).requires_grad_()
 
-    def attend(
-        self, i: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: Batch
-    ) -> torch.Tensor:
+    def attend(self, i: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Layer i's context (student.Attend)."""
         return soft_attention(q, k, v, batch, self.z[i], self.ramp)
 
@@ -113,8 +109,9 @@ class SoftSpans:
         self.z.clamp_(-self.ramp, self.longest)
 
     def gone(self) -> torch.Tensor:
-        """Bool [layers, heads]: heads that have faded out."""
-        return self.z.detach() <= -self.ramp
+        """Bool [layers, heads]: heads that have faded out, the last one of a layer excepted."""
+        z = self.z.detach()
+        return (z <= -self.ramp).scatter(1, z.argmax(dim=1, keepdim=True), False)
 
     def hard(self, off: float) -> Spans:
         """The spans that run: n = ⌊z + R/2⌋ + 1, the keys of m ≥ 1/2; POSITIONS where that is all of a text.
@@ -123,7 +120,7 @@ class SoftSpans:
         left in any case (of equal ones the first).
         """
         z = self.z.detach().cpu()
-        spans = torch.floor(z + self.ramp / 2).long() + 1  # [layers, heads]
+        spans = (torch.floor(z + self.ramp / 2).long() + 1).clamp(min=0)  # [layers, heads]
         order = z.flatten().sort(stable=True).indices
         spans.view(-1)[order[: math.ceil(off * z.numel())]] = 0
         best = z.argmax(dim=1, keepdim=True)

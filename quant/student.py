@@ -42,7 +42,9 @@ class Student:
         settings = model.config.to_dict()
         architecture = check_config(settings)
         if architecture.family != "bert":
-            raise UnsupportedModel("model_type", architecture.family, "layers that are shared cannot be told apart here")
+            raise UnsupportedModel(
+                "model_type", architecture.family, "layers that are shared cannot be told apart here"
+            )
         if check_task(settings).kind != "sequence":
             raise UnsupportedModel("architectures", settings["architectures"], "an answer for the whole text is needed")
         self.model = model
