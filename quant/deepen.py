@@ -7,7 +7,6 @@ would undo x's own mean and deviation: its γ and β are therefore fitted by lea
 gives x back on the rows of some train texts. What comes out of the last layer is then nearly what the first L made.
 """
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 

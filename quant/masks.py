@@ -3,9 +3,9 @@
 
 Of each encoder matrix [N, K] stay its ⌊density·N·K⌋ weights of the largest score. The score is "magnitude", |w| (Han et
 al., arXiv 1506.02626), or "movement", S (Sanh et al., arXiv 2005.07683): learnt through w' = w·M(S), M the mask, taken
-as if it were S itself: dL/dS = w·dL/dw', so that S gathers −w·dL/dw', the weights that move away from zero. Weights of a
-head that is gone (rows of q, k, v, columns of o) stay in no case: a matrix has fewer than its density allows where
-those that serve a head are fewer.
+as if it were S itself: dL/dS = w·dL/dw', so that S gathers −w·dL/dw' and the weights that move away from zero stay.
+Weights of a head that is gone (rows of q, k, v, columns of o) stay in no case: a matrix has fewer than its density
+allows where those that serve a head are fewer.
 """
 
 import dataclasses

@@ -29,6 +29,7 @@ from .tokens import Tokens
 from .training import Parameters, save_tensors
 
 FILE = "offramps.safetensors"
+TRAINED = ("frozen", "jointly")
 FIELD = "zynqbert_offramps"  # in config.json: {"pooler", "shared", "trained"}
 
 
@@ -213,8 +214,8 @@ def train_offramps(
     """Give the slim folder `source` off-ramps; the log, which is also `out/offramps.json`.
 
     `out` is a Hugging Face folder with FILE, `dense` the folder of the model before it was made slim. Keeps the epoch
-    with the best mean accuracy of all layers on dev. Raises ValueError where `out` holds a run already or one begun with
-    other settings, UnsupportedModel.
+    with the best mean accuracy of all layers on dev. Raises ValueError where `out` holds a run already or one begun
+    with other settings, UnsupportedModel.
     """
     run = Run(out, "offramps", {**asdict(settings), "seed": seed, **sentences.settings}, resume)
     if (log := run.log()) is not None:

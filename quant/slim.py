@@ -135,8 +135,8 @@ def slim(
     """Make the fine-tuned folder `source` slim, itself as teacher; the log, which is also `out/slim.json`.
 
     `out` is a Hugging Face folder of full size: pruned weights are exactly 0, and config.json has the spans under
-    SPANS. Keeps the settled epoch best on dev. Raises ValueError where `out` holds a run already or one begun with other
-    settings, UnsupportedModel.
+    SPANS. Keeps the settled epoch best on dev. Raises ValueError where `out` holds a run already or one begun with
+    other settings, UnsupportedModel.
     """
     run = Run(out, "slim", {**asdict(settings), "seed": seed, **sentences.settings}, resume)
     if (log := run.log()) is not None:

@@ -35,7 +35,7 @@ class Outputs(NamedTuple):
 
 
 class Student:
-    """A BERT classifier of sequences. `weights` and `parameters` are the tensors of `model` itself: a step changes all."""
+    """A BERT classifier of sequences. `weights` and `parameters` are the tensors of `model`: a step changes all."""
 
     def __init__(self, model: PreTrainedModel):
         """Raises UnsupportedModel for another family or kind."""
