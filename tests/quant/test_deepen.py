@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """A deeper model out of a shallow one: nearly the same before it is trained, and trained to follow it."""
 
+import dataclasses
 import json
 
 import pytest
 import torch
 from gems import cut_after, quiet, sentences
 from safetensors.torch import load_file
-from tiny_bert import random_classifier
+from tiny_bert import CONFIG, save_tokenizer
+from transformers import BertConfig, BertForSequenceClassification
 from zynqbert.quant import float_stage
 from zynqbert.quant.batch import make_batch
 from zynqbert.quant.checkpoint import Norm, load_checkpoint
@@ -22,8 +24,12 @@ SETTINGS = Deepen(layers=5, epochs=2, batch=8, learning_rate=1e-3)
 
 @pytest.fixture(scope="module")
 def shallow(tmp_path_factory):
+    """Of weights that its answers depend on the text with."""
     folder = tmp_path_factory.mktemp("shallow")
-    random_classifier(folder, num_labels=2, num_hidden_layers=3)
+    torch.manual_seed(0)
+    sizes = {**CONFIG, "vocab_size": 200, "num_labels": 2, "num_hidden_layers": 3, "initializer_range": 0.12}
+    BertForSequenceClassification(BertConfig(**sizes)).save_pretrained(folder)
+    save_tokenizer(folder)
     return folder
 
 
@@ -39,7 +45,7 @@ def run(shallow, out, settings=SETTINGS, **options) -> dict:
 @pytest.mark.parametrize("layers", [4, 6])
 def test_untrained_it_answers_nearly_as_the_shallow_one(shallow, layers):
     texts, student = sentences().tokens, load_student(shallow)
-    deep = deepened(student, layers, 0.05, make_batch(texts["train"]))
+    deep = deepened(student, layers, 0.02, make_batch(texts["train"]))
     one, two = logits_of(student, texts["dev"]), logits_of(deep, texts["dev"])
     spread = one.std(dim=0).mean()
     assert (one - two).abs().mean() < 0.15 * spread
@@ -77,7 +83,8 @@ def test_layers_that_cannot_be_are_refused(shallow, tmp_path, layers):
 
 def test_it_is_trained_to_follow_the_shallow_one(shallow, tmp_path):
     texts = sentences()
-    log = run(shallow, tmp_path, Deepen(layers=5, epochs=3, batch=8, learning_rate=1e-3, distillation=1, features=0.1))
+    settings = dataclasses.replace(SETTINGS, epochs=3, share=0.3, distillation=1, features=0.1)
+    log = run(shallow, tmp_path, settings)
     assert log["epochs"][-1]["train_loss"] < 0.7 * log["epochs"][0]["train_loss"]
     assert log == json.loads((tmp_path / "deepen.json").read_text())
     assert load_checkpoint(tmp_path).weights.architecture.layers == 5
@@ -107,7 +114,7 @@ def test_other_settings_and_a_begun_run_are_refused(shallow, tmp_path, monkeypat
         cut_after(patch, float_stage, 10)
         run(shallow, tmp_path)
     with pytest.raises(ValueError, match=r"begun with other settings of share: \[0\.1\], not \[0\.2\]"):
-        run(shallow, tmp_path, Deepen(layers=5, epochs=2, batch=8, learning_rate=1e-3, share=0.2), resume=True)
+        run(shallow, tmp_path, dataclasses.replace(SETTINGS, share=0.2), resume=True)
     with pytest.raises(ValueError, match=r"begun with other settings of seed: \[0\], not \[1\]"):
         run(shallow, tmp_path, seed=1, resume=True)
     with pytest.raises(ValueError, match=r"holds a run already; remedy: --resume"):
