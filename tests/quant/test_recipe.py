@@ -63,7 +63,8 @@ def test_every_field_is_taken(recipe):
         "[deepen]\nlayers = 8\nshare = 0.2\nepochs = 4\nbatch = 5\nlearning_rate = 0.1\n"
         "distillation = 1\ntemperature = 1\nfeatures = 2\n"
         '[slim]\ndensity = 0.25\nmethod = "movement"\nramp = 0.5\nscore_rate = 0.02\nspan_ramp = 6\nspan_rate = 2\n'
-        "span_penalty = 7\nspan_from = 0.4\nanswers = 0\nheads_off = 0.75\nepochs = 5\nsettle = 2\nbatch = 6\nlearning_rate = 0.2\ndropout = 0\nnoise = 0.2\n"
+        "span_penalty = 7\nspan_from = 0.4\nanswers = 0\nheads_off = 0.75\n"
+        "epochs = 5\nsettle = 2\nbatch = 6\nlearning_rate = 0.2\ndropout = 0\nnoise = 0.2\n"
         "distillation = 0.5\ntemperature = 4\nfeatures = 0.5\n"
         '[offramps]\npooler = true\nshared = true\ntrain = "frozen"\nepochs = 7\nbatch = 3\nlearning_rate = 0.3\n'
         "backbone_rate = 0.4\ndropout = 0.3\nnoise = 0\ndistillation = 0.8\ntemperature = 5\n"
