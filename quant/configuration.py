@@ -10,10 +10,6 @@ MAX_EPS = 1e-5  # the integer layer norm has none
 MAX_EXIT_LAYERS = 63  # of a program that leaves early
 SPANS, OFFRAMPS = "zynqbert_spans", "zynqbert_offramps"  # in config.json
 OFFRAMPS_FILE = "offramps.safetensors"  # beside it
-    "zynqbert_spans",
-    "zynqbert_offramps",
-    "offramps.safetensors",
-)  # in config.json; beside it
 
 # What transformers takes for a field that is not there.
 _BOTH = {
