@@ -129,6 +129,7 @@ _NAMES: Check = (
 _EPOCHS, _BATCH, _RATE = _whole(1, 1000), _whole(1, 4096), _real(0, 1)
 _STEPS = {"epochs": _EPOCHS, "batch": _BATCH, "learning_rate": _RATE}
 _DISTILLED = {"distillation": _real(0, 1, closed=True), "temperature": _real(0, 100)}
+_VARIED = {"dropout": _real(0, 0.9, closed=True), "noise": _real(0, 0.9, closed=True)}
 _FOLLOWED = {**_DISTILLED, "features": _real(0, 1000, closed=True)}
 
 CHECKS: dict[type, dict[str, Check]] = {
@@ -151,8 +152,11 @@ CHECKS: dict[type, dict[str, Check]] = {
         "span_ramp": _real(0, POSITIONS),
         "span_rate": _real(0, POSITIONS),
         "span_penalty": _real(0, 1e6, closed=True),
+        "span_from": _real(0, 0.9, closed=True),
+        "answers": _real(0, 1000, closed=True),
         "heads_off": _real(0, 1, closed=True),
         "settle": _EPOCHS,
+        **_VARIED,
         **_STEPS,
         **_FOLLOWED,
     },
@@ -161,6 +165,7 @@ CHECKS: dict[type, dict[str, Check]] = {
         "shared": _choice(True, False),
         "train": _choice(*TRAINED),
         "backbone_rate": _RATE,
+        **_VARIED,
         **_STEPS,
         **_DISTILLED,
     },

@@ -15,6 +15,7 @@ import torch
 from .batch import Batch
 from .configuration import POSITIONS
 
+SPANS = "zynqbert_spans"  # in config.json: [[span of each head] of each layer]
 Spans = list[list[int]]  # [layers][heads]
 
 
@@ -116,14 +117,14 @@ class SoftSpans:
     def hard(self, off: float) -> Spans:
         """The spans that run: n = ⌊z + R/2⌋ + 1, the keys of m ≥ 1/2; POSITIONS where that is all of a text.
 
-        Of all heads at least the share `off` gets 0, those of the smallest z, but the head of a layer's largest z is
-        left in any case (of equal ones the first).
+        Of all heads at least the share `off` gets 0, those of the smallest z. The head of a layer's largest z (of equal
+        ones the first) is none of them, and has a span of at least 1.
         """
         z = self.z.detach().cpu()
         spans = (torch.floor(z + self.ramp / 2).long() + 1).clamp(min=0)  # [layers, heads]
-        order = z.flatten().sort(stable=True).indices
-        spans.view(-1)[order[: math.ceil(off * z.numel())]] = 0
         best = z.argmax(dim=1, keepdim=True)
+        order = z.scatter(1, best, torch.inf).flatten().sort(stable=True).indices
+        spans.view(-1)[order[: min(math.ceil(off * z.numel()), z.numel() - len(z))]] = 0
         spans.scatter_(1, best, spans.gather(1, best).clamp(min=1))
         spans[spans >= self.longest] = POSITIONS
         return spans.tolist()
