@@ -25,6 +25,7 @@ CONTROL = "tests/fpga/test_engine_control.py -k not lint"
 STRAIGHT = "tests/quant/test_straight_through.py"
 TRAINABLE = "tests/quant/test_trainable.py"
 PRUNING = "tests/quant/test_pruning.py"
+GOLDEN_EARLY = "tests/quant/test_golden_model.py"
 ARRAY_RTL = "tests/fpga/test_mac_array_rtl.py -k small or every_stream or late or nobody or four_tiles or reset"
 KERNELS = "fpga/kernels/"
 RTL = "fpga/rtl/"
@@ -148,6 +149,20 @@ DEFECTS = (
     Defect("a denser epoch is the best", "quant/train.py", "if done else _WORST", "if done or True else _WORST", "tests/quant/test_train.py -k best_epoch_is_one"),
     Defect("calibrated dense, trained sparse", "quant/train.py", "recipe.prune is not None and recipe.prune.ramp == 0", "False", "tests/quant/test_train.py -k a_pruned_run"),
     Defect("a trained row stays for another artifact", "quant/sparsity.py", '.get("artifact") != _digest(artifact)', '.get("artifact") is None', "tests/quant/test_sparsity.py -k anew"),
+    # Leaving early, spans and heads that vanished, in integers.
+    Defect("early exit: a sentence leaves twice", "quant/golden_model.py", "now = ~left & golden", "now = golden", GOLDEN_EARLY + " -k equations_say and early-rising"),
+    Defect("early exit: half a sentence lives on", "quant/golden_model.py", "blocks[begin // LANES : -(-end // LANES)]", "blocks[begin // LANES]", GOLDEN_EARLY + " -k equations_say and early-rising"),
+    Defect("early exit: those that left choose the clock", "quant/golden_model.py", "in self.foretold[self.layer == 0])", "in self.foretold)", GOLDEN_EARLY + " -k equations_say and early-rising"),
+    Defect("early exit: one span for all heads", "quant/golden_model.py", "self.spans[i][head])", "self.spans[i][0])", GOLDEN_EARLY + " -k its_span"),
+    Defect("early exit: a span one key too far", "quant/band.py", ".abs() >= torch", ".abs() > torch", "tests/quant/test_fake_quant.py -k early"),
+    Defect("early exit: no band in the gradient", "quant/straight_through.py", "if ctx.spans is not None:", "if False:", STRAIGHT + " -k attention"),
+    Defect("early exit: ramps with the last norm's clip", "quant/trainable.py", """norm = f"layers.{name.split('.')[1]}.ffn_norm\"""", "norm = before", TRAINABLE + " -k writes"),
+    Defect("early exit: ramps are not trained", "quant/train.py", "torch.stack(losses).mean()", "losses[-1]", "tests/quant/test_train.py -k every_ramp"),
+    Defect("early exit: heads of span 0 stay", "quant/checkpoint.py", "(torch.tensor(spans) > 0)", "(torch.tensor(spans) >= 0)", "tests/quant/test_checkpoint.py -k span_0"),
+    Defect("early exit: zeros of a pruned model come back", "quant/linears.py", "prune.times)) & (w != 0)", "prune.times))", PRUNING + " -k zeros_of"),
+    Defect("early exit: what is left is pruned again", "quant/pruning.py", "or left == heads:", "or True:", PRUNING + " -k lost_heads"),
+    Defect("early exit: a span of 0 in an artifact", "quant/artifact_manifest.py", "is_int(span, 1, 128)", "is_int(span, 0, 128)", "tests/quant/test_artifact.py -k leaving_early"),
+    Defect("early exit: exit rows twice as wide", "quant/scales.py", ".bit_length() - 8", ".bit_length() - 7", "tests/quant/test_scales.py -k exit_rows"),
     # Faults, and whether board, bitstream and artifact fit.
     Defect("no reset after a hang", "host/recovery.py", "    driver.reset()\n    try:", "    try:", FAULTS),
     Defect("resident weights lost by a reset", "host/engine.py", "self._kept_after != self.driver.resets", "self._kept_after < 0", RESIDENT + " -k after_a_hang"),
