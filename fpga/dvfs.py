@@ -24,11 +24,11 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from .boards import Board
-from .clock_settings import STEPS, find_settings
+from .clock_settings import SPEED_GRADE_2, find_settings
 from .clocking import pause_joules, retune_seconds, select_seconds
 from .cycles import Timing
 from .energy import Energy, Work, energy, standing, waiting, work_of
-from .registers import CLOCK_INPUT_MHZ, WIZARD_OUTPUTS_MHZ
+from .registers import WIZARD_OUTPUTS_MHZ
 
 TABLE = 256  # entries of the clock table
 OUTPUTS = len(WIZARD_OUTPUTS_MHZ)
@@ -251,13 +251,14 @@ def best_outputs(
 
 
 def _given(wanted: Sequence[float], top: float) -> tuple[float, ...]:
-    """What the wizard gives for output 0 at `top` and the others at `wanted` MHz or just above: it rounds down, and a
-    clock below what meets a target is of no use."""
-    padded = [*wanted, *[min(wanted)] * (OUTPUTS - 1 - len(wanted))]
-    settings = find_settings([top, *padded])
-    vco = CLOCK_INPUT_MHZ * settings.multiply_eighths / STEPS / settings.prescale
-    above = (vco / math.floor(vco / mhz + 1e-9) for mhz in padded)
-    return find_settings([top, *sorted((min(mhz, top) for mhz in above), reverse=True)]).mhz()
+    """What the wizard gives for output 0 at `top` and the others at `wanted` MHz or little more: it divides one
+    oscillator by whole numbers, and a clock below what meets a target is of no use."""
+    low, high = SPEED_GRADE_2.vco
+    oscillators = [top * divide for divide in range(math.ceil(low / top), math.floor(high / top) + 1)]
+    above = [[min(top, vco / math.floor(vco / mhz + 1e-9)) for mhz in wanted] for vco in oscillators]
+    nearest = min(above, key=lambda given: sum(f / mhz for f, mhz in zip(given, wanted, strict=True)))
+    asked = sorted(nearest, reverse=True)
+    return find_settings([top, *asked, *[asked[-1]] * (OUTPUTS - 1 - len(asked))]).mhz()
 
 
 @dataclass(frozen=True)
