@@ -52,11 +52,11 @@ def linear(w: torch.Tensor, a: torch.Tensor, amax: int) -> torch.Tensor:
 
 def embed(tables: Mapping[str, tuple], batch: Batch) -> torch.Tensor:
     """(Q6) tables: field → (q [n, hidden], m [n], s [n]) → x [rows, hidden]."""
-    x = None
+    x = 0.0
     for field, index in zip(FIELDS, (batch.ids, batch.position, batch.type), strict=True):
         q, m, s = (torch.as_tensor(part, device=index.device)[index] for part in tables[field])
         term = round_shift(wide(q) * wide(m)[:, None], s[:, None])
-        x = term if x is None else clamp16(x + term)
+        x = clamp16(x + term)
     return x
 
 

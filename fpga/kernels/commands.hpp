@@ -95,7 +95,7 @@ struct vector_command {
   uint<1> tee = 0;  // every word produced also goes to store
   uint<2> row_block = 0;
   uint<11> words = 0;    // columns, keys, channels or entries, by kind
-  uint<11> width = 0;    // kNorm, kGather: channels
+  uint<11> width = 0;    // kNorm, kGather: channels; kEmbed: beats of a row
   uint<11> channel = 0;  // kLinear: first channel of the tile; kScores, kContext: first of the head's factors
   uint<3> destination = 0;
   uint<15> address = 0;  // activation memory
@@ -109,6 +109,7 @@ struct vector_command {
   uint<1> item_slot = 0;  // attention: slot of P and of the reciprocals
   uint<1> plain = 0;      // kNorm: y = x
   uint<1> four_bit = 0;   // kEmbed
+  uint<1> adaptive = 0;   // kEmbed
 };
 
 struct store_command {

@@ -34,6 +34,7 @@ zq::vector_command vector_command_of(const int64_t* f) {
   c.item_slot = zq::uint<1>(f[19]);
   c.plain = zq::uint<1>(f[20]);
   c.four_bit = zq::uint<1>(f[21]);
+  c.adaptive = zq::uint<1>(f[22]);
   return c;
 }
 
@@ -62,6 +63,9 @@ void zq_get_key_value(void* e, int group, int address, int64_t* v) {
 void zq_put_weights(void* e, int word, const int64_t* v) { put(memories(e).weights[word], v, zq::kPairs); }
 void zq_get_weights(void* e, int word, int64_t* v) { get(memories(e).weights[word], v, zq::kPairs); }
 void zq_put_parameter(void* e, int slot, int i, uint64_t v) { memories(e).parameters[slot][i] = v; }
+void zq_put_embedding(void* e, int slot, int lane, int word, const int64_t* v) {
+  put(memories(e).embedding[slot][lane][word], v, 16);
+}
 void zq_put_residual(void* e, int rb, int channel, const int64_t* v) {
   put(memories(e).vector.residual[rb][channel], v, zq::kLanes);
 }
@@ -185,7 +189,7 @@ void zq_weights_status(void* e, int64_t* code, int64_t* instruction) {
 
 // The commands that fetch makes of a program, unit 0 load, 1 weights, 2 expand, 3 array, 4 vector, 5 store: their
 // fields in rows of kFields. Returns how many there are; regions as in zq_run.
-constexpr int kFields = 12;
+constexpr int kFields = 13;
 
 int zq_fetch(const uint64_t* regions, int count, uint64_t program, uint64_t image, uint32_t instructions,
              uint32_t row_blocks, int unit, int64_t* out, int capacity) {
@@ -230,7 +234,7 @@ int zq_fetch(const uint64_t* regions, int count, uint64_t program, uint64_t imag
       const zq::vector_command c = s.vector.read();
       row({c.kind.to_int(), c.words.to_int(), c.slot.to_int(), c.row_block.to_int(), c.width.to_int(),
            c.first_tile.to_int(), c.normalized.to_int(), c.tee.to_int(), c.pop_parameters.to_int(),
-           c.push_parameters_free.to_int(), c.push_data.to_int(), c.plain.to_int()});
+           c.push_parameters_free.to_int(), c.push_data.to_int(), c.adaptive.to_int(), c.plain.to_int()});
     }
   if (unit == 5)
     while (!s.store.empty()) {

@@ -297,6 +297,7 @@ def test_limits_and_opcodes_are_the_kernels():
     assert values["kLanes"] == isa.LANES
     assert values["kRowBlocks"] == isa.MAX_ROW_BLOCKS
     assert values["kMaxWidth"] == isa.MAX_WIDTH
+    assert values["kMaskChannels"] == isa.MASK_CHANNELS
     assert values["kMaxHeads"] == isa.MAX_HEADS
     assert values["kMaxLabels"] == isa.MAX_LABELS
     assert values["kMaxEntries"] == isa.MAX_ENTRIES

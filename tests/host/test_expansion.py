@@ -18,7 +18,7 @@ from zynqbert.fpga.tile_commands import Load, Source, Vector
 from zynqbert.host.compiler import plan
 from zynqbert.host.model_shape import ModelShape
 
-FIELDS = 12
+FIELDS = 13
 PROGRAM = 0x1000
 IMAGE = 0x800_0000
 LOADS, SOURCES = list(Load), list(Source)
@@ -55,6 +55,7 @@ COMPARED = (
         "pop_parameters",
         "push_parameters_free",
         "push_data",
+        "adaptive",
         "plain",
     ),
     ("words", "wide", "end"),
