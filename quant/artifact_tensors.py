@@ -24,6 +24,17 @@ class Place(NamedTuple):
     amax: int  # largest |operand|
 
 
+def context_width(manifest: Mapping, i: int) -> int:
+    """Channels of q, k, v and of the context of layer i: those of the heads that are left."""
+    a = manifest["architecture"]
+    return a["layer_heads"][i] * a["head_width"]
+
+
+def ramps(manifest: Mapping) -> range:
+    """The layers that have an off-ramp behind them, but for the last, whose ramp is the model's own head."""
+    return range(manifest["architecture"]["layers"] - 1 if manifest["exits"] else 0)
+
+
 def linears(manifest: Mapping) -> Iterator[Place]:
     """Every place of a linear layer, in the order of the model; those that share a matrix come once each."""
     a, entries, task = manifest["architecture"], manifest["entries"], manifest["task"]
@@ -32,12 +43,19 @@ def linears(manifest: Mapping) -> Iterator[Place]:
         yield Place("mapping", "mapping", hidden, before, 8, 127)
         before = entries["mapping"][0]
     for i, owner in enumerate(a["weights"]):
-        attention, ffn = entries["attention_norm"][i], entries["ffn"][i]
-        sizes = {name: (hidden, before, 127) for name in "qkv"}
-        sizes |= {"o": (hidden, hidden, 127), "ffn1": (ffn, attention, 127), "ffn2": (hidden, ffn, 255)}
+        attention, ffn, context = entries["attention_norm"][i], entries["ffn"][i], context_width(manifest, i)
+        sizes = {name: (context, before, 127) for name in "qkv"}
+        sizes |= {"o": (hidden, context, 127), "ffn1": (ffn, attention, 127), "ffn2": (hidden, ffn, 255)}
         for name, (n, k, amax) in sizes.items():
             yield Place(f"layers.{i}.{name}", f"layers.{owner}.{name}", n, k, 4, amax)
         before = entries["ffn_norm"][i]
+    for i in ramps(manifest):
+        before = entries["ffn_norm"][i]
+        if manifest["exits"]["pooler"]:
+            yield Place(f"exits.{i}.pooler", f"exits.{i}.pooler", hidden, before, 8, 127)
+            before = hidden
+        yield Place(f"exits.{i}", f"exits.{i}", labels, before, 8, 127)
+    before = entries["ffn_norm"][-1]
     if task["kind"] == "sequence":
         yield Place("pooler", "pooler", hidden, before, 8, 127)
         before = hidden
@@ -67,7 +85,7 @@ def operands(manifest: Mapping) -> Iterator[tuple[str, int, int]]:
 def expected_tensors(manifest: Mapping) -> Spec:
     """Name → dtype, shape, from a checked manifest."""
     a = manifest["architecture"]
-    hidden, embedding = a["hidden"], a["embedding"]
+    embedding = a["embedding"]
     spec: Spec = {"softmax.exp": ("uint8", (256,))}
     if manifest["task"]["kind"] == "sequence":
         spec["pooler.tanh"] = ("int8", (256,))
@@ -87,8 +105,9 @@ def expected_tensors(manifest: Mapping) -> Spec:
         spec[f"{name}.m"] = spec[f"{name}.s"] = ("uint8", (n,))
     for i in range(a["layers"]):
         at = f"layers.{i}"
-        spec[f"{at}.attention.score_m"] = spec[f"{at}.attention.score_s"] = ("uint8", (a["heads"],))
-        spec[f"{at}.attention.context_m"] = spec[f"{at}.attention.context_s"] = ("uint8", (hidden,))
+        spec[f"{at}.attention.score_m"] = spec[f"{at}.attention.score_s"] = ("uint8", (a["layer_heads"][i],))
+        context = ("uint8", (context_width(manifest, i),))
+        spec[f"{at}.attention.context_m"] = spec[f"{at}.attention.context_s"] = context
         spec[f"{at}.o.residual"] = spec[f"{at}.ffn2.residual"] = ("int32", (2,))
         spec[f"{at}.ffn1.table"] = ("uint8", (manifest["entries"]["ffn"][i],))
         spec[f"{at}.gelu"] = ("uint8", (256,))
