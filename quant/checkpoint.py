@@ -6,7 +6,7 @@ Code from a model's repository never runs, and weights are read from safetensors
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -87,11 +87,20 @@ class Layer:
 
 
 @dataclass
+class Ramp:
+    """The off-ramp behind a layer, on its [CLS] rows."""
+
+    pooler: Linear | None
+    classifier: Linear
+
+
+@dataclass
 class ModelWeights:
     """All float tensors: word [vocab, embedding], position [positions, embedding], type [types, embedding], the rest.
 
     `mapping` (albert) leads from the embedding's width to the hidden one. `layers` has one for every place; where
     layers share their tensors, the same object stands in each. `pooler` is None where every token has an answer.
+    `ramps` are the off-ramps behind all layers but the last, or none.
     """
 
     architecture: Architecture
@@ -103,6 +112,7 @@ class ModelWeights:
     layers: list[Layer]
     pooler: Linear | None
     classifier: Linear
+    ramps: list[Ramp] = field(default_factory=list)
 
     def linears(self) -> Iterator[tuple[str, Linear]]:
         """Every linear layer once, by its name in the artifact; shared ones by their first place."""
@@ -115,6 +125,10 @@ class ModelWeights:
         if self.pooler is not None:
             yield "pooler", self.pooler
         yield "classifier", self.classifier
+        for i, ramp in enumerate(self.ramps):
+            if ramp.pooler is not None:
+                yield f"exits.{i}.pooler", ramp.pooler
+            yield f"exits.{i}", ramp.classifier
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,8 @@ class Architecture:
 
     `family` is "bert" or "albert", `embedding` the width of the embeddings (= hidden for bert), `ffn` the intermediate
     width, `positions` those kept, `eps` that of the layer norms, `activation` "gelu" or "gelu_new" (its tanh form).
-    `weights[i]` is the layer, i or an earlier one, whose matrices layer i uses.
+    `weights[i]` is the layer, i or an earlier one, whose matrices layer i uses. `layer_heads[i]` are the heads that
+    layer i has left, `spans[i]` how far each of them sees (Q23); None: all of them everything.
     """
 
     family: str
@@ -74,6 +75,8 @@ class Architecture:
     eps: float
     activation: str
     weights: tuple[int, ...]
+    layer_heads: tuple[int, ...]
+    spans: tuple[tuple[int, ...], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,7 @@ def check_config(settings: dict) -> Architecture:
         eps=float(eps),
         activation=_ACTIVATIONS[settings["hidden_act"]],
         weights=tuple(weights),
+        layer_heads=(heads,) * len(weights),
     )
 
 

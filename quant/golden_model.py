@@ -193,10 +193,10 @@ class GoldenModel:
 
         With an operating point `exits` sentences leave early (Q22) and the answer is Answers; ValueError without
         off-ramps. `threshold` is θ at every ramp; `foretold` none, the exit table [256] that the first ramp reads, or
-        an object of `threshold` (then θ) and `table`; `clock` none, or the clock table. The trace has `exits.i.` gathered,
-        pooler, logits of every ramp that was met, and `layers.i.live`, bool [row blocks]: those whose rows the engine
-        computes in layer i. The layers that no sentence reaches are missing; rows of a dead row block have what they
-        would have had.
+        an object of `threshold` (then θ) and `table`; `clock` none, or the clock table. The trace has `exits.i.` with
+        gathered, pooler and logits of every ramp that was met, and `layers.i.live`, bool [row blocks]: those whose rows
+        the engine computes in layer i. The layers that no sentence reaches are missing; rows of a dead row block have
+        what they would have had.
         """
         trace = {} if trace is None else trace
         t = self.tensors
