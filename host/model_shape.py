@@ -40,6 +40,7 @@ class ModelShape:
     mapping: int | None
     layers: tuple[LayerShape, ...]
     weights: tuple[int, ...]
+    word_format: str = "integer"
 
     @staticmethod
     def of_manifest(manifest: Mapping[str, Any], name: str = "artifact") -> "ModelShape":
@@ -64,6 +65,7 @@ class ModelShape:
             mapping=entries["mapping"][0] if a["family"] == "albert" else None,
             layers=tuple(LayerShape(*sizes) for sizes in layers),
             weights=tuple(a["weights"]),
+            word_format=a["word_format"],
         )
 
     @staticmethod

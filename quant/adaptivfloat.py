@@ -29,6 +29,11 @@ class WordTable(NamedTuple):
     codes: np.ndarray
     step: float
 
+    @property
+    def peak(self) -> float:
+        """The largest |value|."""
+        return self.step * float(SIZES[self.codes & 127].max())
+
 
 def exponent_bias(peak: float) -> int:
     """The bias of a table whose largest |value| is `peak`: 2^(7 + bias) ≤ peak < 2^(8 + bias); of zeros 0.

@@ -50,6 +50,7 @@ def quantize(
             "types": a.types,
             "activation": a.activation,
             "word_bits": options.word_bits,
+            "word_format": options.word_format,
             "weights": list(a.weights),
         },
         "task": {

@@ -24,6 +24,11 @@ SHAPES = {
     # Products of more steps than the native build's threads share, and than it sums at a time.
     "long-products": dict(layers=1, hidden=64, heads=2, ffn=1100, kind="token", labels=100, extra_entries=9),
     "tokens": dict(layers=1, hidden=96, heads=3, ffn=64, labels=1, kind="token"),
+    # Words of AdaptivFloat: rows of two beats of mask, and rows that are all codes.
+    "adaptive-words": dict(layers=1, hidden=192, heads=3, head_width=64, ffn=64, word_density=0.4),
+    "albert-adaptive-words": dict(
+        layers=1, hidden=64, heads=2, ffn=70, family="albert", embedding=130, word_density=1.0,
+    ),
 }  # fmt: skip
 
 
