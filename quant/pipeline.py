@@ -101,7 +101,8 @@ def encoder_sizes(architecture: Architecture, tensors: dict) -> dict:
     Matrices that layers share count once; biases, scales and layer norms are not counted on either side.
     """
     a = architecture
-    in_float = 4 * len(set(a.weights)) * (4 * a.hidden * a.hidden + 2 * a.hidden * a.ffn)
+    attention = [4 * a.hidden * a.layer_heads[i] * a.head_width for i in sorted(set(a.weights))]
+    in_float = 4 * sum(weights + 2 * a.hidden * a.ffn for weights in attention)
     stored = sum(t.nbytes for name, t in tensors.items() if name.startswith("layers.") and name.endswith(".weight"))
     return {"float_bytes": in_float, "stored_bytes": stored, "ratio": in_float / stored}
 

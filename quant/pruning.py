@@ -36,6 +36,17 @@ def allowed(density: float, size: int) -> int:
     return int(Decimal(repr(density)) * size)
 
 
+def matrix_density(density: float, heads: int, left: int, kind: str) -> float:
+    """Density of a matrix of this kind in a layer that has `left` of its `heads`.
+
+    It may keep as many weights as with all its heads: the heads that vanished took zeros with them, not what is left.
+
+    >>> matrix_density(0.5, 12, 8, "q"), matrix_density(0.5, 12, 5, "o"), matrix_density(0.5, 12, 8, "ffn1")
+    (0.75, 1.0, 0.5)
+    """
+    return min(1.0, density * heads / left) if kind in ("q", "k", "v", "o") and left < heads else density
+
+
 def keep_largest(score: np.ndarray, density: float, times: np.ndarray | None = None) -> np.ndarray:
     """Mask bool [N, K]: True for the weights of the largest `score` [N, K], of equal ones those that come first.
 
