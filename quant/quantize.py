@@ -55,7 +55,6 @@ def quantize(
             "word_format": options.word_format,
             "weights": list(a.weights),
             "layer_heads": list(a.layer_heads),
-            "word_format": "integer",
         },
         "task": {
             "kind": task.kind,
