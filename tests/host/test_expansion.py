@@ -114,6 +114,13 @@ def test_commands_of_fetch_are_the_expansion(model, kind, board, row_blocks, tra
     np.testing.assert_array_equal(fetched(compiled, row_blocks, unit), expected(compiled, row_blocks, unit))
 
 
+@pytest.mark.parametrize("unit", range(len(UNITS)), ids=UNITS)
+@pytest.mark.parametrize("board", BOARDS)
+def test_adaptive_words_too(board, unit):
+    compiled = plan(replace(ModelShape.named("minilm-l6"), word_format="adaptivfloat"), BOARDS[board], trace=True)
+    np.testing.assert_array_equal(fetched(compiled, 2, unit), expected(compiled, 2, unit))
+
+
 def test_there_is_something_to_compare():
     compiled = plan(ModelShape.named("albert-base"), BOARDS["zcu102"])
     assert any(getattr(i, "destination", None) == TO_RESIDUAL for i in compiled.instructions)
