@@ -27,6 +27,7 @@ from .instructions import (
     BEAT_BYTES,
     INSTRUCTION_BYTES,
     LANES,
+    MASK_CHANNELS,
     RECORD_WORDS,
     TO_ACTIVATION,
     TO_EXIT,
@@ -450,6 +451,8 @@ class _Pass:
             Vector.NORM: ("norm_apply", c.words),
             Vector.GATHER: ("gather", c.words),
         }[c.kind]
+        if c.adaptive:  # the loop runs for each beat of the mask
+            now += (-(-c.words // MASK_CHANNELS) - 1) * (self.model.depths[name] - 1 + self.model.loop_overhead)
         return now + self._loop(name, trips) + _slower(store, trips)
 
     def _store(self) -> Waiting:

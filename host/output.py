@@ -222,6 +222,9 @@ def _print_memory(memory: Mapping[str, Any]) -> None:
     print(f"\nWeights on chip: {used} of {capacity} words of {size} bytes ({used * size / 1e6:.2f} MB)")
     for line in placement_lines(memory["matrices"]):
         print(f"  {line}")
+    print(
+        f"  word embeddings: {memory['word_table_bytes'] / 1e6:.2f} MB in DDR, {memory['word_row_bytes']} bytes a word"
+    )
     now, before = memory["bytes_read_a_sentence"], memory["bytes_read_a_sentence_streamed"]
     once, ms = memory["bytes_read_once"], memory["load_ms"]
     print(f"  read a sentence: {now / 1e6:.2f} MB, {before / 1e6:.2f} MB with nothing on chip (modelled)")

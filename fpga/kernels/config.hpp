@@ -57,6 +57,7 @@ constexpr int kKeyGroups = 2;
 static_assert(kKeyGroups <= kGroups && kRowBlocks <= 2 * kKeyGroups, "two keys' tiles cover a pass");
 static_assert(kMaxHeadWidth / kLanes <= kGroups, "one head's values fit the column groups");
 constexpr int kEmbeddingBeats = kMaxWidth / 16;
+constexpr int kMaskChannels = 128;  // of an adaptive embedding row, that a beat of its mask tells of
 constexpr int kScoreStepTop = 255;
 
 // Depths of the streams between the units, set where the block design joins them. The accumulators hold four tiles, so

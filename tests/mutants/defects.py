@@ -11,6 +11,8 @@ VECTOR = "tests/fpga/test_vector_unit.py -k native"
 PASS = "tests/host/test_whole_pass.py -k native-zcu102"
 SCHEDULE = "tests/host/test_whole_pass.py -k any_legal_schedule"
 FETCH = "tests/fpga/test_fetch.py"
+EMBED = "tests/fpga/test_embed.py -k native"
+ADAPTIVE = "tests/quant/test_adaptivfloat.py"
 WEIGHTS = "tests/fpga/test_weights.py -k native-128"
 DRIVER = "tests/host/test_driver.py"
 ENGINE = "tests/host/test_engine.py"
@@ -99,6 +101,25 @@ DEFECTS = (
     Defect("keys of a row block in the wrong group", KERNELS + "linear.hpp", "key_value[rb % kKeyGroups][key_base", "key_value[(rb + 1) % kKeyGroups][key_base", VECTOR),
     Defect("weight ports swapped", KERNELS + "expand.hpp", "word[16 * p + j]", "word[16 * (p ^ 1) + j]", WEIGHTS),
     Defect("4-bit embedding nibbles swapped", KERNELS + "embed.hpp", "n % 2 == 0 ? byte_t", "n % 2 == 1 ? byte_t", PASS + "-four-bit"),
+    # AdaptivFloat words (Q24).
+    Defect("adaptive: the same code for every bit", KERNELS + "embed.hpp", "if (stored_code) next[t] = row_byte(next[t] + uint<1>(1));", "", EMBED),
+    Defect("adaptive: a code for channels without a bit too", KERNELS + "embed.hpp", "if (stored_code) next[t]", "if (adaptive && next[t] < codes_end) next[t]", EMBED),
+    Defect("adaptive: bits of a mask from the wrong end", KERNELS + "embed.hpp", ">> (n % 8)", ">> (7 - n % 8)", EMBED),
+    Defect("adaptive: the first beat of the mask for all channels", KERNELS + "embed.hpp", "embedding[slot][t][begin / kMaskChannels]", "embedding[slot][t][0]", EMBED),
+    Defect("adaptive: codes beyond the row", KERNELS + "embed.hpp", "adaptive && bit && next[t] < codes_end", "adaptive && bit", EMBED + " and corrupt"),
+    Defect("adaptive: code 0 is 16", KERNELS + "embed.hpp", "absolute == 0 ? uint<12>(0) :", "code == 128 ? uint<12>(0) :", EMBED),
+    Defect("adaptive: sign lost", KERNELS + "embed.hpp", "code > 127 ? table_value(table_value(0) - size)", "code > 255 ? table_value(table_value(0) - size)", EMBED),
+    Defect("adaptive: dropped by fetch", KERNELS + "fetch_gemm.hpp", "v.adaptive = uint<1>(i.flag(20) ? 1 : 0);", "v.adaptive = uint<1>(0);", PASS + "-adaptive"),
+    Defect("adaptive: rows longer than the buffer accepted", KERNELS + "fetch.hpp", "kEmbeddingWords * 16);", "kEmbeddingWords * 32);", FETCH),
+    Defect("adaptive: a row without a scale accepted", KERNELS + "fetch.hpp", "within(bytes, (mask + 1) * 16,", "within(bytes, mask * 16,", FETCH),
+    Defect("adaptive: loops of the mask not timed", "fpga/cycles.py", "if c.adaptive:", "if c.adaptive and c.words < 0:", "tests/fpga/test_cycles.py -k adaptive"),
+    Defect("adaptive: mask packed from the other end", "host/memory_image.py", 'bitorder="little"', 'bitorder="big"', "tests/host/test_compiler.py -k adaptive"),
+    Defect("adaptive: as many codes as the first row", "host/layouts.py", "np.count_nonzero(codes, axis=1).max()", "np.count_nonzero(codes, axis=1)[0]", "tests/host/test_compiler.py -k adaptive"),
+    Defect("adaptive: ties to the smaller size", "quant/adaptivfloat.py", 'side="right"', 'side="left"', ADAPTIVE),
+    Defect("adaptive: bias of an octave too few", "quant/adaptivfloat.py", "math.frexp(peak)[1] - 1 - TOP_EXPONENT", "math.frexp(peak)[1] - 2 - TOP_EXPONENT", ADAPTIVE),
+    Defect("adaptive: the smallest values kept", "quant/adaptivfloat.py", "np.argsort(-np.abs(rows)", "np.argsort(np.abs(rows)", ADAPTIVE),
+    Defect("adaptive: factor rounded", "quant/adaptivfloat.py", "return max(least, step / float(decode_factor(m, s)))", "return least", ADAPTIVE),
+    Defect("adaptive: code 128 accepted", "quant/artifact_tensors.py", 't["embeddings.word.q"] != 128', 't["embeddings.word.q"] != 256', "tests/quant/test_artifact.py -k adaptivfloat"),
     Defect("position row for the word", KERNELS + "load.hpp", "const uint64_t row = state.field[c.field.to_int()]", "const uint64_t row = state.field[0]", PASS),
     Defect("first table adds to what was there", KERNELS + "embed.hpp", "first ? sint<34>(term) :", "first && n < 0 ? sint<34>(term) :", "tests/host/test_whole_pass.py -k chip_state"),
     Defect("store halves swapped", KERNELS + "store.hpp", "out.half[h] = bits;", "out.half[1 - h] = bits;", PASS),
