@@ -13,7 +13,7 @@ KINDS = {
 }
 SOURCES = ("memory", "keep", "resident")
 WEIGHTS_BASE = 0x40_0000
-ABUF, RESIDUAL, KEYS, VALUES, IO = range(5)
+ABUF, RESIDUAL, KEYS, VALUES, IO, EXIT = range(6)
 VECTOR_FIELDS = [
     "kind",
     "slot",
@@ -37,6 +37,16 @@ VECTOR_FIELDS = [
     "item_slot",
     "plain",
     "four_bit",
+    "span",
+    "key_block",
+    "last_tile",
+    "predict",
+    "clock",
+    "last",
+    "row_shift",
+    "layer",
+    "threshold",
+    "entropy_m",
 ]
 
 
@@ -121,13 +131,16 @@ class Units:
         return out.T
 
     def vector(self, kind: str, acc: np.ndarray | None = None, **fields) -> np.ndarray:
-        """One vector command; acc [32, words] → what it teed, [32, stored words]."""
-        values = dict.fromkeys(VECTOR_FIELDS, 0) | {"kind": KINDS[kind], "tee": 1} | fields
+        """One vector command; acc [32, words] → what it teed, [32, stored words]. A verdict stays in `verdict`."""
+        values = dict.fromkeys(VECTOR_FIELDS, 0) | {"kind": KINDS[kind], "tee": 1, "span": 128} | fields
         f = np.array([int(values.pop(name)) for name in VECTOR_FIELDS], dtype=np.int64)
         assert not values, f"unknown fields {values}"
         words = np.zeros((0, LANES), dtype=np.int64) if acc is None else np.ascontiguousarray(acc.T, dtype=np.int64)
         stored = np.zeros((4096, LANES), dtype=np.int64)
-        n = self.lib.zq_vector(self.engine, pointer(f), pointer(words), len(words), pointer(stored))
+        self.verdict = np.full(3, -1, dtype=np.int64)
+        n = self.lib.zq_vector(
+            self.engine, pointer(f), pointer(words), len(words), pointer(stored), pointer(self.verdict)
+        )
         assert n >= 0, f"vector command {kind} failed with {n}"
         return stored[:n].T
 
