@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows and ratios of `zynqbert bench edgebert` from traces and costs: pure arithmetic on what others counted and modelled.
+"""Rows and ratios of `zynqbert bench edgebert`: pure arithmetic on traces, which are counted, and costs, modelled.
 
     (a) dense model, all layers, top clock      (b) early exit, latency-blind, top clock
     (c) early exit to a latency target          (d) the whole recipe to a latency target

@@ -52,9 +52,7 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def kept(
-    folder: Path, name: str, settings: Mapping[str, Any], count: int, run: Callable[[int, Trace], None]
-) -> Trace:
+def kept(folder: Path, name: str, settings: Mapping[str, Any], count: int, run: Callable[[int, Trace], None]) -> Trace:
     """The trace of `count` sentences with these settings: from its file in `folder`, what is missing by `run`.
 
     `run(first, trace)` adds the sentences from number `first` on, and calls `trace.add` alone; the file is written

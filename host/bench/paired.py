@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Accuracies of models on the same sentences: counted, with 95 % intervals, and their differences sentence by sentence."""
+"""Accuracies of models on the same sentences: counted, with 95 % intervals, and the points lost between two models."""
 
 from collections.abc import Sequence
 from typing import Any
