@@ -44,7 +44,8 @@ def exit_layers(title: str, series: Mapping[str, Mapping[int, int]], depth: int)
     width = axes.width / depth * 0.8 / len(shares)
     bars = [
         f'<rect x="{axes.x(layer) + (number - len(shares) / 2) * width:.1f}" y="{axes.y(100 * share):.1f}" '
-        f'width="{max(width - 0.5, 0.5):.1f}" height="{axes.bottom - axes.y(100 * share):.1f}" fill="{SERIES[number]}"/>'
+        f'width="{max(width - 0.5, 0.5):.1f}" height="{axes.bottom - axes.y(100 * share):.1f}" '
+        f'fill="{SERIES[number]}"/>'
         for number, of in enumerate(shares.values())
         for layer, share in of.items()
     ]

@@ -52,14 +52,24 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def kept(folder: Path, name: str, settings: Mapping[str, Any], count: int, run: Callable[[int, Trace], None]) -> Trace:
+def kept(
+    folder: Path,
+    name: str,
+    settings: Mapping[str, Any],
+    count: int,
+    run: Callable[[int, Trace], None],
+    step: Callable[[], None] = lambda: None,
+) -> Trace:
     """The trace of `count` sentences with these settings: from its file in `folder`, what is missing by `run`.
 
     `run(first, trace)` adds the sentences from number `first` on, and calls `trace.add` alone; the file is written
-    every EVERY sentences, and when `run` ends or fails. Raises ValueError for a file that is none of ours.
+    every EVERY sentences, and when `run` ends or fails. `step` is called for each sentence, there or run. Raises
+    ValueError for a file that is none of ours.
     """
     path = folder / f"{name}-{digest(settings)}.json"
     trace = read(path, settings, count) if path.exists() else Trace()
+    for _ in range(len(trace)):
+        step()
     if len(trace) == count:
         return trace
     folder.mkdir(parents=True, exist_ok=True)
@@ -67,9 +77,8 @@ def kept(folder: Path, name: str, settings: Mapping[str, Any], count: int, run: 
     def write() -> None:
         write_whole(path, json.dumps({"settings": dict(settings), "trace": asdict(trace)}))
 
-    keeping = _Keeping(trace, write)
     try:
-        run(len(trace), keeping)
+        run(len(trace), _Keeping(trace, write, step))
     finally:
         write()
     if len(trace) != count:
@@ -80,12 +89,13 @@ def kept(folder: Path, name: str, settings: Mapping[str, Any], count: int, run: 
 class _Keeping(Trace):
     """A trace that is written as it grows."""
 
-    def __init__(self, trace: Trace, write: Callable[[], None]):
+    def __init__(self, trace: Trace, write: Callable[[], None], step: Callable[[], None]):
         self.__dict__.update(trace.__dict__)  # the same lists
-        self._write = write
+        self._write, self._step = write, step
 
     def add(self, *sentence) -> None:
         super().add(*sentence)
+        self._step()
         if len(self) % EVERY == 0:
             self._write()
 
