@@ -119,6 +119,7 @@ def bench_edgebert(
         },
         "boards": reports,
         "operating_points": operating_points(given),
+        "dev_curves": dev_curves(given),
         "steps": [step_of(given, model, boards) for model in after],
         "published": [{**row, "source": "published"} for row in PUBLISHED],
         "notes": notes_of(given),
@@ -366,6 +367,13 @@ def operating_points(given: Given) -> list[dict[str, Any]]:
             }
         )
     return found
+
+
+def dev_curves(given: Given) -> dict[str, list[list[float]]]:
+    """Average layer and accuracy in percent on dev, as the artifact of the off-ramps tells them, by name."""
+    points = given.leaving.exits["points"].values()
+    found = [[p["mean_layer"], 100 * p["accuracy"]] for p in points if {"mean_layer", "accuracy"} <= p.keys()]
+    return {"by entropy alone, operating points, dev split": found} if found else {}
 
 
 def step_of(given: Given, model: Model, boards: Sequence[str]) -> dict[str, Any]:
