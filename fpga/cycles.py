@@ -2,8 +2,8 @@
 """Cycle model: how long a program takes on a board. Every figure is modelled (docs/assumptions.md), none measured.
 
 The units run the very tile commands that fetch would send them (expansion.py), each in order, and meet through counted
-tokens and the accumulator stream, as in docs/program.md. A unit is a generator that yields while what it waits for has
-not been produced; times travel with the tokens, so the order in which the generators run does not matter.
+tokens and the accumulator stream, as in docs/program.md. A unit, and fetch, is a generator that yields while what it
+waits for has not been produced; times travel with the tokens, so the order in which the generators run does not matter.
 
 A loop of n trips takes depth + II·(n − 1) cycles. Its trips are counted under the kernels' own loop names
 (kernels/loops.hpp); a test holds them against what the simulated kernels count.
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .assumptions import DEPTHS, assumed
@@ -26,7 +26,9 @@ from .instructions import (
     BEAT_BYTES,
     INSTRUCTION_BYTES,
     LANES,
+    RECORD_WORDS,
     TO_ACTIVATION,
+    TO_EXIT,
     TO_KEYS,
     TO_VALUES,
     Attention,
@@ -35,7 +37,17 @@ from .instructions import (
     Instruction,
     Norm,
 )
-from .tile_commands import Expansion, Load, LoadCommand, Source, StoreCommand, Vector, VectorCommand, WeightsCommand
+from .tile_commands import (
+    ArrayCommand,
+    Expansion,
+    Load,
+    LoadCommand,
+    Source,
+    StoreCommand,
+    Vector,
+    VectorCommand,
+    WeightsCommand,
+)
 
 UNITS = ("load", "weights", "array", "vector", "store")
 TABLE_BEATS = 16
@@ -91,7 +103,8 @@ class Timing:
     `busy`: cycles each unit works. `stall`: cycles it waits, by "unit.reason". `trips`: by loop name. `shares`: by kind
     of instruction; their cycles sum to `cycles`. `macs`: asked for by the program, rows padded to 32;
     `array_macs_executed`: what the array's multipliers did meanwhile, idle columns and the halves of w8 included.
-    `accesses`: words read and written, by memory. `data_waits`: stall "array.data", by what is waited for.
+    `accesses`: words read and written, by memory. `data_waits`: stall "array.data", by what is waited for. `verdicts`:
+    the cycle at which fetch has the verdict of each EXIT, in order.
     """
 
     cycles: int
@@ -106,6 +119,7 @@ class Timing:
     array_macs_executed: int
     accesses: dict[str, int]
     data_waits: dict[str, int]
+    verdicts: tuple[int, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -121,13 +135,15 @@ def simulate(
     model: Model | None = None,
     directories: Mapping[int, Directory] | None = None,
     gathers: Mapping[tuple[int, int], tuple[int, int]] | None = None,
+    verdicts: Sequence[int] | None = None,
+    spans: Mapping[int, Sequence[int]] | None = None,
 ) -> Timing:
     """Time of one pass of `row_blocks` (1 .. 4) row blocks through `program` on `board` at `clock_mhz`.
 
-    `directories` and `gathers` as in expansion.expand. Raises CycleModelDeadlock where the program's tokens do not
-    balance, ValueError where a tile is wider than the array.
+    `directories`, `gathers`, `verdicts` and `spans` as in expansion.expand. Raises CycleModelDeadlock where the
+    program's tokens do not balance, ValueError where a tile is wider than the array.
     """
-    expansion = expand(tuple(program), row_blocks, board.columns, directories, gathers)
+    expansion = expand(tuple(program), row_blocks, board.columns, directories, gathers, verdicts, spans)
     for c in expansion.array:
         columns = board.columns // 2 if c.w8 else board.columns
         if c.words > columns:
@@ -143,9 +159,13 @@ class _Pass:
         self.weights_ready, self.weights_free = Tokens(), Tokens()
         self.parameters_ready, self.parameters_free = Tokens(), Tokens()
         self.data, self.stored = Tokens(), Tokens()
+        self.verdicts = Tokens()
+        self.answered: list[int] = []  # when fetch has each verdict
         self.accumulators = Accumulators(model.accumulator_tiles * board.columns)
         self.teed: list[tuple[int, int]] = []  # first and last cycle of each command that also feeds store
-        self.issued = self._issue_times()
+        self.issued: dict[
+            int | None, int
+        ] = {}  # when fetch begins to send an instruction's commands, None: those of END
         self.trips: Counter[str] = Counter()
         self.stall: Counter[str] = Counter()
         self.busy = [Counter() for _ in range(max(len(program), 1))]  # by instruction
@@ -156,6 +176,7 @@ class _Pass:
 
     def run(self) -> Timing:
         units = {
+            "fetch": self._fetch(),
             "load": self._load(),
             "weights": self._weights(),
             "array": self._array(),
@@ -183,27 +204,45 @@ class _Pass:
         self.trips[name] += trips
         return self.model.depths[name] + self.model.ii * (trips - 1) if trips else 0
 
-    def _issue_times(self) -> list[int]:
-        """When fetch begins to send the commands of each instruction: it reads one, sends them, reads the next; those
-        of a GEMM once it has read the one after it, those of an attention's GEMMs with the attention's."""
+    def _fetch(self) -> Waiting:
+        """Fetch reads an instruction, sends its commands, reads the next; those of a GEMM once it has read the one
+        after it, those of an attention's GEMMs with the attention's. After an EXIT it waits for the verdict."""
         e = self.expansion
         sent = [Counter(c.instruction for c in stream) for stream in (e.load, e.weights, e.array, e.vector, e.store)]
         latency = self._cycles(self.model.axi_read_latency_ns * 1e-9)
-        now, issued, waiting = self.model.start_done_cycles, [], []
+        now, waiting, index = self.model.start_done_cycles, [], 0
         count = max(len(self.program), 1)
-        for index in range(count):
+        over = False
+        while index < count and not over:
             now += latency + INSTRUCTION_BYTES // BEAT_BYTES
             held = index + 1 < count and isinstance(self.program[index], Gemm)
             waiting.append(index)
-            if held and self.program[index].grouped:
-                continue
-            for sending in waiting[: len(waiting) - held]:
-                if sending in e.directory_tiles:
-                    now += latency + e.directory_tiles[sending]
-                issued.append(now)
-                now += self.model.fetch_command_cycles * max(counts[sending] for counts in sent)
-            waiting = waiting[len(waiting) - held :]
-        return issued
+            if not (held and self.program[index].grouped):
+                for sending in waiting[: len(waiting) - held]:
+                    if sending in e.directory_tiles:
+                        now += latency + e.directory_tiles[sending]
+                    self._issue(sending, now)
+                    now += self.model.fetch_command_cycles * max(counts[sending] for counts in sent)
+                waiting = waiting[len(waiting) - held :]
+            if index in e.exits:
+                now = max(now, (yield from self.verdicts.take(1)))
+                self.answered.append(now)
+                over = index == e.exits[-1] and e.ended
+            index += 1
+        self._issue(None, now if over else self.issued[count - 1])
+        return now
+
+    def _issue(self, index: int | None, now: int) -> None:
+        self.issued[index] = now
+        self.steps += 1
+
+    def _sent(self, c: LoadCommand | WeightsCommand | ArrayCommand | VectorCommand | StoreCommand) -> Waiting:
+        """The cycle from which a command is there."""
+        last = getattr(c, "end", False) or getattr(c, "kind", None) is Load.DRAIN
+        index = None if last or getattr(c, "source", None) is Source.DRAIN else c.instruction
+        while index not in self.issued:
+            yield
+        return self.issued[index]
 
     def _wait(self, reason: str, now: int, ready: int) -> int:
         """The later of two cycles; what lies between counts as a stall."""
@@ -232,7 +271,7 @@ class _Pass:
     def _load(self) -> Waiting:
         now = 0
         for c in self.expansion.load:
-            now = max(now, self.issued[c.instruction]) + self.model.command_overhead
+            now = max(now, (yield from self._sent(c))) + self.model.command_overhead
             now = self._wait("load.slot", now, (yield from self.parameters_free.take(c.pop_parameters_free)))
             cycles = self._load_cycles(c)
             now += cycles
@@ -263,7 +302,7 @@ class _Pass:
         """Weights and, right behind it, expand: they hold each other back, so that they are timed as one."""
         now = 0
         for c in self.expansion.weights:
-            now = max(now, self.issued[c.instruction]) + self.model.command_overhead
+            now = max(now, (yield from self._sent(c))) + self.model.command_overhead
             now = self._wait("weights.slot", now, (yield from self.weights_free.take(c.pop_weights_free)))
             cycles = self._weights_cycles(c)
             now += cycles
@@ -288,7 +327,7 @@ class _Pass:
         times = ArrayTimes(m.array_depth, m.array_shortest, m.array_overhead, m.drain_overlap)
         for c in self.expansion.array:
             # Whatever a tile waits for, array_start cycles go by from its coming to the first operand.
-            now = max(times.free, self.issued[c.instruction] + m.array_start)
+            now = max(times.free, (yield from self._sent(c)) + m.array_start)
             weights = yield from self.weights_ready.take(int(c.pop_weights_ready))
             now = self._wait("array.weights", now, weights + m.array_start)
             came = self._wait("array.data", now, (yield from self.data.take(c.pop_data)) + m.array_start)
@@ -310,14 +349,16 @@ class _Pass:
         now = 0
         stores = iter(self.expansion.store)
         for c in self.expansion.vector:
-            now = max(now, self.issued[c.instruction]) + self.model.command_overhead
+            now = max(now, (yield from self._sent(c))) + self.model.command_overhead
             ready = yield from self.parameters_ready.take(int(c.pop_parameters))
             now = self._wait("vector.parameters", now, ready)
             store = next(stores) if c.tee else None
             if store is not None and self.teed:  # one traced command at a time
                 now = self._wait("vector.store", now, (yield from self.stored.take(1)))
             start, waited = now, 0
-            if c.accumulators:
+            if c.destination == TO_EXIT:
+                start, now, waited = yield from self._vector_exit(c, store, stores, now)
+            elif c.accumulators:
                 now, waited = yield from self._vector_accumulators(c, store, now)
             else:
                 now = self._vector_alone(c, store, now)
@@ -330,6 +371,28 @@ class _Pass:
                 self.data.put(now + self.model.token_latency)
             self._done("vector", c.instruction, now - start - waited, now)
         return now
+
+    def _vector_exit(
+        self, c: VectorCommand, store: StoreCommand, stores: Iterator[StoreCommand], now: int
+    ) -> Generator[None, None, tuple[int, int, int]]:
+        """Logits of an off-ramp, lane by lane, and after the last ones entropies, verdict and record.
+
+        The cycle from which its (last) words go to store, its end, and the cycles it waited.
+        """
+        m, start = self.model, now
+        last, waited = yield from self.accumulators.receive(now, c.words, max(LANES * m.ii, _beats(store)))
+        self.trips["exit_logits"] += c.words * LANES
+        now = last + (LANES - 1) * m.ii + m.depths["exit_logits"]
+        if not c.last_tile:
+            return start, now, waited
+        self.teed.append((start, now))
+        self._done("vector", c.instruction, now - start - waited, now)
+        record = next(stores)
+        now += m.loop_overhead + self._loop("exit_entropy", LANES)
+        self.verdicts.put(now + m.token_latency)
+        written = yield from self.stored.take(1)
+        begin = self._wait("vector.store", now + m.loop_overhead, written)
+        return begin, begin + self._loop("exit_record", RECORD_WORDS) + _slower(record, RECORD_WORDS), 0
 
     def _vector_accumulators(
         self, c: VectorCommand, store: StoreCommand | None, now: int
@@ -379,7 +442,7 @@ class _Pass:
     def _store(self) -> Waiting:
         now = 0
         for index, c in enumerate(self.expansion.store):
-            now = max(now, self.issued[c.instruction]) + self.model.command_overhead
+            now = max(now, (yield from self._sent(c))) + self.model.command_overhead
             if c.end:
                 now += self._cycles(self.model.axi_write_latency_ns * 1e-9)
                 self._done("store", c.instruction, 0, now)
@@ -424,6 +487,7 @@ class _Pass:
             array_macs_executed=steps * self.board.peak_macs_per_cycle,
             accesses=self._accesses(),
             data_waits={name: cycles for name, cycles in self.data_waits.items() if cycles},
+            verdicts=tuple(self.answered),
         )
 
     def _accesses(self) -> dict[str, int]:

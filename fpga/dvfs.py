@@ -24,7 +24,8 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from .boards import Board
-from .clocking import select_seconds
+from .clock_settings import SPEED_GRADE_2, find_settings
+from .clocking import pause_joules, retune_seconds, select_seconds
 from .cycles import Timing
 from .energy import Energy, Work, energy, standing, waiting, work_of
 from .registers import WIZARD_OUTPUTS_MHZ
@@ -32,6 +33,8 @@ from .registers import WIZARD_OUTPUTS_MHZ
 TABLE = 256  # entries of the clock table
 OUTPUTS = len(WIZARD_OUTPUTS_MHZ)
 SEARCH_MHZ = 0.5  # how near least_mhz comes
+SLOWEST_MHZ = 10.0  # that a retune asks for; the wizard reaches 6.25
+HEAVIEST = 6  # sentences of a mix that ask for outputs of their own
 
 Verdicts = tuple[int, ...]
 
@@ -92,7 +95,7 @@ def paper_mhz(cycles: float, target_s: float, elapsed_s: float) -> float:
 
 
 class Passes:
-    """Modelled passes of one plan, each simulated once. `zero_share` of the array's cell-steps are gated (energy.py)."""
+    """Modelled passes of one plan, each simulated once; `zero_share` of the array's cell-steps are gated."""
 
     def __init__(self, plan: Plan, zero_share: float = 0.0):
         self.plan, self.zero_share = plan, zero_share
@@ -182,8 +185,8 @@ class Passes:
         return high
 
     def balance_mhz(self, row_blocks: int, layers: int, top_mhz: float) -> float:
-        """The clock at which the array takes as long as the weights do from DDR: below it no cycle is lost to DDR, above
-        it time hardly falls. The top clock where DDR never binds.
+        """The clock at which the array takes as long as the weights do from DDR: below it no cycle is lost to DDR,
+        above it time hardly falls. The top clock where DDR never binds.
 
         Cycles at a clock too slow for DDR to bind, over the time at the top clock.
         """
@@ -202,8 +205,60 @@ def clock_table(
     top = outputs[0][0]
     if target_s is None or len(outputs) == 1:
         return bytes([top]) * TABLE
-    found = [passes.choose(row_blocks, leaving_at(n, row_blocks), outputs, target_s).output for n in range(1, layers + 1)]
+    ways = (leaving_at(layer, row_blocks) for layer in range(1, layers + 1))
+    found = [passes.choose(row_blocks, way, outputs, target_s).output for way in ways]
     return bytes([found[-1], *found, *[found[-1]] * (TABLE - 1 - layers)])
+
+
+def best_outputs(
+    passes: Passes,
+    mix: Mapping[tuple[int, int], float],
+    target_s: float,
+    present: Sequence[float],
+    current: int = 0,
+    gated: bool = True,
+) -> tuple[float, ...] | None:
+    """What the wizard had better give for a batch: four outputs in MHz, the first the clock that runs now (output
+    `current` of `present`); None where that saves less than a retune costs.
+
+    `mix`: how many sentences are awaited by row blocks and layer foretold. Asked for are the clocks that just meet the
+    target and those at which array and DDR balance, of the heaviest of the mix; taken, one by one, are those that save
+    most, as the wizard can give them.
+    """
+    top = present[current]
+    wanted = set()
+    for blocks, layer in sorted(mix, key=lambda key: -mix[key])[:HEAVIEST]:
+        wanted.add(passes.least_mhz(blocks, leaving_at(layer, blocks), top, target_s))
+        wanted.add(passes.balance_mhz(blocks, layer, top))
+    candidates = [mhz for mhz in wanted if SLOWEST_MHZ <= mhz < top]
+
+    def total(outputs: Sequence[float], first: int = 0) -> float:
+        steps = ladder(outputs, first)
+        ways = ((blocks, leaving_at(layer, blocks), weight) for (blocks, layer), weight in mix.items())
+        return sum(w * passes.choose(n, way, steps, target_s, gated).period.joules for n, way, w in ways)
+
+    chosen: list[float] = []
+    best = given = total(present, current)
+    outputs = None
+    for _ in range(OUTPUTS - 1):
+        tried = {mhz: _given([*chosen, mhz], top) for mhz in candidates if mhz not in chosen}
+        found = min(tried, key=lambda mhz: total(tried[mhz]), default=None)
+        if found is None or total(tried[found]) >= best:
+            break
+        chosen.append(found)
+        best, outputs = total(tried[found]), tried[found]
+    return outputs if given - best > pause_joules(passes.board, retune_seconds()) else None
+
+
+def _given(wanted: Sequence[float], top: float) -> tuple[float, ...]:
+    """What the wizard gives for output 0 at `top` and the others at `wanted` MHz or little more: it divides one
+    oscillator by whole numbers, and a clock below what meets a target is of no use."""
+    low, high = SPEED_GRADE_2.vco
+    oscillators = [top * divide for divide in range(math.ceil(low / top), math.floor(high / top) + 1)]
+    above = [[min(top, vco / math.floor(vco / mhz + 1e-9)) for mhz in wanted] for vco in oscillators]
+    nearest = min(above, key=lambda given: sum(f / mhz for f, mhz in zip(given, wanted, strict=True)))
+    asked = sorted(nearest, reverse=True)
+    return find_settings([top, *asked, *[asked[-1]] * (OUTPUTS - 1 - len(asked))]).mhz()
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Energy of a pass, or of a part of one, by what takes it. Every figure is modelled; the model is that of power.py.
 
-    energy = (static + PS) · seconds + DDR · bytes + clock tree · cycles + Σ units (idle · cycles + working · busy cycles)
+    energy = (static + PS) · seconds + DDR · bytes + clocks · cycles + Σ units (idle · cycles + working · busy cycles)
 
 It is linear in what is counted (`Work`), so that parts of a pass add up and subtract: what runs until an off-ramp's
 verdict at one clock, the rest at another, a pause in which the engine's clock stands. Each coefficient is what power.py

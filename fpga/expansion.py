@@ -98,7 +98,9 @@ def expand(
     streams = (tuple(s) for s in (e.load, e.weights, e.expansions, e.array, e.vector, e.store))
     fetched = (expander.index + 1) * INSTRUCTION_BYTES if program else 0
     fetched += sum(e.directory_tiles.values()) * BEAT_BYTES
-    return Expansion(*streams, fetched_bytes=fetched, directory_tiles=e.directory_tiles, exits=tuple(e.exits))
+    return Expansion(
+        *streams, fetched_bytes=fetched, directory_tiles=e.directory_tiles, exits=tuple(e.exits), ended=not e.live
+    )
 
 
 def gathers_of(fields: Sequence[Sequence[int]]) -> dict[tuple[int, int], tuple[int, int]]:

@@ -28,6 +28,7 @@ FULL_SPAN = MAX_ROWS  # of a head that sees every key of a row's range
 SPAN_BYTES = MAX_HEADS  # of an attention's spans in the memory image
 MAX_LAYERS = 63  # that an off-ramp can name
 RECORD_WORDS = 5  # that it leaves behind its logits
+CLOCK_TABLE_BYTES = 256  # that the host writes to the io buffer
 WEIGHT_WORDS = 2 * MAX_ENTRIES  # of the weight buffer, a word a K step
 WEIGHT_TILES = 8  # tiles in it at a time
 

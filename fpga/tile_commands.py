@@ -183,3 +183,4 @@ class Expansion:
     fetched_bytes: int  # of the program itself, of directories and of spans
     directory_tiles: Mapping[int, int]  # by instruction: beats that fetch reads for it, of directories and of spans
     exits: tuple[int, ...] = ()  # instructions whose verdicts fetch waits for, in order
+    ended: bool = False  # by the last of them, with instructions left

@@ -33,6 +33,10 @@ def memory_image(plan: Plan, artifact: Artifact) -> np.ndarray:
     put("softmax.exp", t["softmax.exp"])
     if plan.shape.kind == "sequence":
         put("pooler.tanh", t["pooler.tanh"])
+    if plan.exits is not None and plan.exits.table is not None:
+        put("exits.table", np.array(plan.exits.table, np.uint8))
+    for offset, spans in plan.spans.items():
+        image[offset : offset + len(spans)] = spans
     for field in ("word", "position", "type"):
         put(f"embeddings.{field}", pack_embedding(*(t[f"embeddings.{field}.{part}"] for part in "qms")))
     put("embeddings.norm", pack_norm(t, "embeddings.norm"))
@@ -40,7 +44,7 @@ def memory_image(plan: Plan, artifact: Artifact) -> np.ndarray:
         put("mapping", pack_entries(t["mapping.entries"]))
     for i in range(len(plan.shape.layers)):
         put(f"layers.{i}.gelu", t[f"layers.{i}.gelu"])
-        put(f"layers.{i}.attention", pack_attention(t, f"layers.{i}.attention", plan.shape.heads))
+        put(f"layers.{i}.attention", pack_attention(t, f"layers.{i}.attention", plan.shape.layer_heads[i]))
         for norm in ("attention_norm", "ffn_norm"):
             put(f"layers.{i}.{norm}", pack_norm(t, f"layers.{i}.{norm}"))
     for gemm, name, owner in linear_layers(plan):
@@ -50,15 +54,17 @@ def memory_image(plan: Plan, artifact: Artifact) -> np.ndarray:
         (check_w8 if gemm.w8 else check_w4)(name, weight, bias, amax)
         if name == owner:
             put(f"{name}.weight", _stored(plan, name, gemm, weight))
-        table = t.get(f"{name}.table") if name != "pooler" else np.ones(gemm.n, np.uint8)
+        table = t.get(f"{name}.table") if name.rpartition(".")[2] != "pooler" else np.ones(gemm.n, np.uint8)
         put(f"{name}.parameters", pack_linear_parameters(bias, t[f"{name}.m"], t[f"{name}.s"], table))
     return image
 
 
 def linear_layers(plan: Plan) -> list[tuple[isa.Gemm, str, str]]:
-    """Every GEMM of the plan with the name of its linear layer and of the one whose matrix it uses, in order."""
+    """Every GEMM of the plan with the name of its linear layer and of the one whose matrix it uses, in order; the
+    products of off-ramps as the GEMMs that they are."""
     names = {region.offset: name.rpartition(".")[0] for name, region in plan.regions.items()}
-    return [(i, names[i.parameters], names[i.weights]) for i in plan.instructions if isinstance(i, isa.Gemm)]
+    products = (i.product() if isinstance(i, isa.Exit) else i for i in plan.instructions)
+    return [(i, names[i.parameters], names[i.weights]) for i in products if isinstance(i, isa.Gemm)]
 
 
 def _stored(plan: Plan, name: str, gemm: isa.Gemm, weight: np.ndarray) -> np.ndarray:

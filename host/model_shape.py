@@ -16,11 +16,22 @@ class LayerShape:
 
 
 @dataclass(frozen=True)
+class Ramps:
+    """The off-ramps of a model, behind every layer but the last: `entropy` (m_e, s_e) of Q21, `row_shift` r of Q22."""
+
+    pooler: bool
+    entropy: tuple[int, int]
+    row_shift: int
+
+
+@dataclass(frozen=True)
 class ModelShape:
     """Sizes of a BERT or ALBERT model; `embedding_norm`, `mapping` and `layers` count operand entries (Q9, Q11, Q20).
 
     `kind`: "sequence", one answer a sentence, or "token", one a row. `mapping`: None where the embeddings have the
-    hidden width. `weights`: for each layer, the layer whose matrices it uses, itself or an earlier one.
+    hidden width. `weights`: for each layer, the layer whose matrices it uses, itself or an earlier one. `layer_heads`:
+    the heads left of each layer, all of them if not given; `spans`: of each of those (Q23), None where all see all;
+    `exits`: the off-ramps, None where there are none.
     """
 
     name: str
@@ -40,12 +51,24 @@ class ModelShape:
     mapping: int | None
     layers: tuple[LayerShape, ...]
     weights: tuple[int, ...]
+    layer_heads: tuple[int, ...] = ()
+    spans: tuple[tuple[int, ...], ...] | None = None
+    exits: Ramps | None = None
+
+    def __post_init__(self) -> None:
+        if not self.layer_heads:
+            object.__setattr__(self, "layer_heads", (self.heads,) * len(self.layers))
+
+    def context_width(self, layer: int) -> int:
+        """Channels of the queries, keys, values and context of a layer."""
+        return self.layer_heads[layer] * self.head_width
 
     @staticmethod
     def of_manifest(manifest: Mapping[str, Any], name: str = "artifact") -> "ModelShape":
         """The shape that an artifact's checked manifest (docs/artifact.md) describes."""
         a, task, entries = manifest["architecture"], manifest["task"], manifest["entries"]
         layers = zip(entries["attention_norm"], entries["ffn"], entries["ffn_norm"], strict=True)
+        spans, exits = manifest.get("spans"), manifest.get("exits")
         return ModelShape(
             name=name,
             kind=task["kind"],
@@ -64,6 +87,9 @@ class ModelShape:
             mapping=entries["mapping"][0] if a["family"] == "albert" else None,
             layers=tuple(LayerShape(*sizes) for sizes in layers),
             weights=tuple(a["weights"]),
+            layer_heads=tuple(a.get("layer_heads", ())),
+            spans=None if spans is None else tuple(tuple(of_layer) for of_layer in spans),
+            exits=None if exits is None else Ramps(exits["pooler"], tuple(exits["entropy"]), exits["row_shift"]),
         )
 
     @staticmethod
@@ -95,13 +121,15 @@ class ModelShape:
         )
 
     def dense_macs(self, rows: int) -> int:
-        """Multiply-accumulates of the unpadded, unsplit model over `rows` tokens of one sentence, head included."""
+        """Multiply-accumulates of the unpadded, unsplit model over `rows` tokens of one sentence, head included: all
+        layers, whatever the spans."""
         mapping = 0 if self.mapping is None else rows * self.embedding * self.hidden
-        linear = rows * (4 * self.hidden * self.hidden + 2 * self.hidden * self.ffn)
-        attention = 2 * rows * rows * self.hidden
+        heads = sum(self.layer_heads) * self.head_width
+        linear = rows * (4 * self.hidden * heads + len(self.layers) * 2 * self.hidden * self.ffn)
+        attention = 2 * rows * rows * heads
         token = rows * self.hidden * self.labels
         head = token if self.kind == "token" else self.hidden * (self.hidden + self.labels)
-        return mapping + len(self.layers) * (linear + attention) + head
+        return mapping + linear + attention + head
 
 
 # layers, hidden, heads, ffn, width of ALBERT's embeddings, vocabulary

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Off-ramps of the vector unit against the golden functions: logits, entropies (Q21), who leaves and what is told (Q22)."""
+"""Off-ramps of the vector unit against the golden functions: logits, entropies (Q21), who leaves, what is told (Q22)."""
 
 import re
 
@@ -100,7 +100,7 @@ def test_one_label_has_no_entropy(units):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_who_leaves(units, seed):
-    """Ramps of six layers, one after the other, as the golden functions decide, with absent lanes and a foretold layer."""
+    """Ramps of six layers as the golden functions decide, with absent lanes and a layer foretold or not."""
     rng = np.random.default_rng(seed)
     count = int(rng.integers(2, 9))
     cuts = np.sort(rng.choice(np.arange(1, 128), 2 * count - 1, replace=False))

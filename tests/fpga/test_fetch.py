@@ -79,7 +79,7 @@ def test_gemm_field_out_of_range(simulator, bad):
     [
         isa.Norm(width=0, entries=4), isa.Norm(width=8, entries=7), isa.Norm(width=1025, entries=1025),
         isa.Norm(width=8, entries=1281), isa.Norm(width=8, entries=8, s=0), isa.Norm(width=8, entries=8, m=256),
-        isa.Norm(width=8, entries=8, dst=24570), isa.Table(table=3), isa.Table(image=8), isa.Rows(io=4),
+        isa.Norm(width=8, entries=8, dst=24570), isa.Table(table=5), isa.Table(image=8), isa.Rows(io=4),
         isa.Embed(row_bytes=16, width=16), isa.Embed(row_bytes=32, width=16, field=3),
         isa.Gather(width=8, entries=1300),
         isa.Attention(heads=1, head_width=48), isa.Attention(heads=33, head_width=32),
