@@ -162,6 +162,7 @@ def edgebert(
     from ..output import progress_of_many
     from . import edgebert_report
     from .edgebert import bench_edgebert
+    from .edgebert_charts import standalone
 
     out.mkdir(parents=True, exist_ok=True)
     examples, named = labelled(sentences, offline)
@@ -179,7 +180,7 @@ def edgebert(
             progress=started,
         )
     for name, (_, drawing, _) in edgebert_report.drawings(report).items():
-        write_whole(out / name, drawing + "\n")
+        write_whole(out / name, standalone(drawing))
     written = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
     write_whole(out / "edgebert.json", written + "\n")
     write_whole(out / "edgebert.html", edgebert_report.page(report))

@@ -160,13 +160,15 @@ def prepare(
     return Given(whole, recipe, leaving, name, examples, tokens, out, first_board, progress)
 
 
-def default_targets(passes: Passes, leaving: Passes, tokens: Sequence[int]) -> list[float]:
+def default_targets(passes: Passes, leaving: Passes, depth: int, tokens: Sequence[int]) -> list[float]:
     """Four targets from the models' own latencies at the top clock, to two digits: between that of one layer of a
-    sentence of median length and that of all layers of the longest one; the last is met by every sentence.
+    sentence of median length and that of all layers of the longest one, dense or with its `depth` off-ramps; the last
+    is met by every sentence.
     """
     blocks = [costs.row_blocks(count) for count in tokens]
     one = costs.at_one_clock(leaving, [percentile(blocks, 50)], [1]).ms[0]
-    whole = costs.at_one_clock(passes, [max(blocks)], None).ms[0]
+    longest = [max(blocks)]
+    whole = max(costs.at_one_clock(*of).ms[0] for of in ((passes, longest, None), (leaving, longest, [depth])))
     found = [two_digits_up(one + (whole - one) * share) for share in (0.25, 0.5, 0.75, 1.0)]
     return sorted(set(found))
 
@@ -210,7 +212,7 @@ def of_board(given: Given, board: Board, targets: list[float] | None) -> dict[st
     dense, leaving = Modelled.of(given.dense, board, given.point), Modelled.of(given.leaving, board, given.point)
     recipe = leaving if given.recipe is given.leaving else Modelled.of(given.recipe, board, given.point)
     blocks = [costs.row_blocks(count) for count in given.tokens]
-    targets = targets or default_targets(dense.full, leaving.entropy, given.tokens)
+    targets = targets or default_targets(dense.full, leaving.foretold, given.leaving.layers, given.tokens)
     of = "dense" if given.leaving is given.dense else "recipe"
     whole = given.trace(given.dense, given.first_board)
     blind = given.trace(given.leaving, given.first_board, given.point)
@@ -252,7 +254,7 @@ def of_board(given: Given, board: Board, targets: list[float] | None) -> dict[st
         "rows": rows,
         "ratios": ratios_of(rows),
         "by_target": by_target(given, recipe.foretold, last["d"], targets),
-        "asides": asides(given, dense, recipe, blocks, last["d"], headline, board),
+        "asides": asides(given, dense, recipe, blocks, last["d"], runs, headline, board),
     }
 
 
@@ -288,9 +290,18 @@ def by_target(given: Given, passes: Passes, trace: Trace, targets: Sequence[floa
 
 
 def asides(
-    given: Given, dense: Modelled, recipe: Modelled, blocks: Sequence[int], trace: Trace, headline: float, board: Board
+    given: Given,
+    dense: Modelled,
+    recipe: Modelled,
+    blocks: Sequence[int],
+    trace: Trace,
+    runs: Sequence[Ran],
+    headline: float,
+    board: Board,
 ) -> list[dict[str, Any]]:
-    """Comparisons apart from the ratios, which change none of them: trimming, packing, racing and slowing, voltage."""
+    """Comparisons apart from the ratios, which change none of them: trimming, packing, the whole period of the target,
+    racing and slowing, voltage."""
+    compared = [run for run in runs if run.target_ms in (None, headline)]
     asked, long = given.asked(trace), [costs.FULL_BLOCKS] * len(blocks)
 
     def mean(found) -> float:
@@ -328,6 +339,12 @@ def asides(
                 ("whole recipe, early exit, one sentence a pass", slim),
                 (f"whole recipe, early exit, {a_pass}", packed[1]["mj"]),
             ),
+        ),
+        aside(
+            "whole period",
+            f"Energy over the whole period of {headline:g} ms and not only until the answer: the clock stops after it, "
+            "static power and processing system go on.",
+            tuple((f"({run.letter}) {run.name}", costs.over_period(board, run.costs, headline)) for run in compared),
         ),
         aside(
             "racing or slowing",

@@ -36,9 +36,9 @@ def legend(entries: Sequence[tuple[str, str]], y: float, columns: int = 2) -> tu
     return "".join(parts), y + -(-len(entries) // columns) * ROW + 4
 
 
-def exit_layers(title: str, series: Mapping[str, Mapping[int, int]], depth: int) -> str:
+def exit_layers(title: str, series: Mapping[str, Mapping[str, int]], depth: int) -> str:
     """Shares of sentences by the layer at which they left; `series`: counts by layer, of each row by name."""
-    shares = {name: {layer: n / sum(of.values()) for layer, n in of.items()} for name, of in series.items()}
+    shares = {name: {int(layer): n / sum(of.values()) for layer, n in of.items()} for name, of in series.items()}
     most = max(max(of.values()) for of in shares.values())
     axes = Axes((0.5, depth + 0.5), (0, 100 * most * 1.08), "layer at which sentences left", "% of sentences")
     width = axes.width / depth * 0.8 / len(shares)
@@ -125,3 +125,9 @@ def energy_parts(title: str, rows: Sequence[tuple[str, Mapping[str, float]]]) ->
 def parts_of(row: Mapping[str, Any]) -> dict[str, float]:
     """The parts of a row's energy in mJ."""
     return {name: figure["value"] for name, figure in row["energy_parts"].items()}
+
+
+def standalone(drawing: str) -> str:
+    """A drawing as a file of its own: with a typeface, and on white, whatever the page behind it is."""
+    typed = drawing.replace("<svg ", '<svg font-family="system-ui, DejaVu Sans, sans-serif" ', 1)
+    return typed.replace("</desc>", '</desc><rect width="100%" height="100%" fill="white"/>', 1) + "\n"

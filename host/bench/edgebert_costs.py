@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from ...fpga import instructions as isa
+from ...fpga.boards import Board
 from ...fpga.dvfs import Passes, ladder, leaving_at, sentence_costs
-from ...fpga.energy import Energy, Work, energy
+from ...fpga.energy import Energy, Work, energy, standing
 from ...fpga.registers import WIZARD_OUTPUTS_MHZ
 from .edgebert_table import Costs
 
@@ -68,6 +69,13 @@ def to_target(passes: Passes, asked: Asked, target_ms: float, depth: int) -> Cos
     parts = {name: [cost.parts_mj[name] for cost in found] for name in found[0].parts_mj}
     clocks = [cost.rest_mhz for cost in found]
     return Costs([cost.ms for cost in found], parts, clocks, [cost.target_met for cost in found])
+
+
+def over_period(board: Board, found: Costs, target_ms: float) -> float:
+    """Mean mJ a sentence until the target's period is over, the engine's clock stopped from the answer on; until the
+    answer where that comes later."""
+    idle = (standing(max(target_ms - ms, 0.0) * 1e-3) for ms in found.ms)
+    return fmean(mj + 1e3 * energy(board, left).joules for mj, left in zip(found.mj, idle, strict=True))
 
 
 @dataclass(frozen=True)

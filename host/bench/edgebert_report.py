@@ -60,7 +60,7 @@ def text(report: Mapping[str, Any]) -> str:
     lines = [f"{title_of(report)}: {subtitle_of(report)}"]
     for board, found in report["boards"].items():
         lines += ["", f"{board}, clocks up to {found['top_mhz']:g} MHz; energy a sentence, modelled"]
-        lines += [line for row in found["rows"] for line in _row_lines(row)]
+        lines += [line for row in told_rows(report, found) for line in _row_lines(row)]
         lines += ["", f"{board}: ratios of energies, modelled, beside the paper's (published, voltage scaled)"]
         lines += [f"  {line}" for line in ratio_lines(found)]
         lines += ["", f"{board}: apart from the ratios"]
@@ -80,11 +80,18 @@ def text(report: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", *(f"note: {note}" for note in report["notes"])])
 
 
+def told_rows(report: Mapping[str, Any], found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The rows of a board; (d) once, at the headline's target, where it is (c): the dense model has no off-ramps."""
+    if report["settings"]["off_ramps_of"] == "dense":
+        return found["rows"]
+    return [row for row in found["rows"] if row["row"] != "d" or row["target_ms"] == found["headline_target_ms"]]
+
+
 def _row_lines(row: Mapping[str, Any]) -> Iterator[str]:
     yield f"  ({row['row']}) {row['name']}"
     names = ("energy", "energy_ratio", "latency_mean", "latency_max")
     energy, ratio, mean, longest = (four_digits(row[name]["value"]) for name in names)
-    yield f"      {energy} mJ, {ratio} times less than (a); {mean} ms on average, {longest} ms at most: modelled"
+    yield f"      {energy} mJ, a/{row['row']} {ratio}; {mean} ms on average, {longest} ms at most: modelled"
     accuracy, lost = accuracy_text(row["accuracy"]), points_of(row["lost"])
     yield f"      accuracy {accuracy}, points lost {lost}, layer {row['exit_layer']['value']:.2f} on average: measured"
     if row["target"] is not None:
@@ -226,14 +233,14 @@ def _tables(report: Mapping[str, Any]) -> Iterator[str]:
                     "modelled",
                     f"{board}.{row['key']}",
                 )
-                for row in found["rows"]
+                for row in told_rows(report, found)
             ),
         )
         yield _table(
             f"{board}: energy of (a) over that of each row",
             (
                 (f"({row['row']}) {row['name']}", met_text(row), f"{row['energy_ratio']['value']:.2f}", "modelled", "")
-                for row in found["rows"]
+                for row in told_rows(report, found)
             ),
         )
         for aside in found["asides"]:

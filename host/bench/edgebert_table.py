@@ -52,7 +52,6 @@ class Ran:
     trace: Trace
     costs: Costs
     target_ms: float | None = None
-    note: str = ""
 
     @property
     def key(self) -> str:
@@ -80,13 +79,12 @@ def row(ran: Ran, labels: Sequence[int], before: Sequence[bool], base_mj: float)
         "row": ran.letter,
         "key": ran.key,
         "name": ran.name,
-        "note": ran.note,
         "model": ran.model,
         "target_ms": ran.target_ms,
         "accuracy": accuracy_of(right),
         "lost": lost(before, right),
         "exit_layer": figure(statistics.fmean(ran.trace.layers), "layers", MEASURED),
-        "exit_layers": dict(sorted(Counter(ran.trace.layers).items())),
+        "exit_layers": {str(layer): n for layer, n in sorted(Counter(ran.trace.layers).items())},
         "energy": figure(energy, "mJ", MODELLED),
         "energy_ratio": figure(base_mj / energy, "times", MODELLED),
         "energy_parts": {
