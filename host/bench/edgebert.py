@@ -96,6 +96,8 @@ def bench_edgebert(
     targets = checked_targets(targets_ms)
     given = prepare(artifact, dense, examples, out, boards[0], point, progress)
     after = [Model.load("--steps", folder) for folder in steps]
+    for model in after:
+        check_step(given, model)
     reports = {board: of_board(given, board_named(board), targets) for board in boards}
     return {
         "format": FORMAT,
@@ -396,7 +398,6 @@ def dev_curves(given: Given) -> dict[str, list[list[float]]]:
 def step_of(given: Given, model: Model, boards: Sequence[str]) -> dict[str, Any]:
     """One step of the recipe: what its model is, its accuracy, and its cost with all layers and, if it has off-ramps,
     with early exit at the point of the run."""
-    check_pair_of_step(given, model)
     point = given.point if model.exits is not None and given.point in model.exits["points"] else None
     trace = given.trace(model, given.first_board, point)
     blocks = [costs.row_blocks(count) for count in given.tokens]
@@ -420,7 +421,7 @@ def step_of(given: Given, model: Model, boards: Sequence[str]) -> dict[str, Any]
     }
 
 
-def check_pair_of_step(given: Given, model: Model) -> None:
+def check_step(given: Given, model: Model) -> None:
     """A step's model reads the same tokens. Raises InputError."""
     if model.artifact.tokenizer_path.read_bytes() != given.dense.artifact.tokenizer_path.read_bytes():
         raise InputError(
