@@ -386,7 +386,7 @@ def test_whatever_gets_slower_the_pass_gets_longer(slower, bert, board):
 
 def test_more_rows_more_layers_and_traces_take_longer(board):
     layer, mini = LayerShape(384, 1536, 384), ModelShape.named("minilm-l6")
-    shapes = [replace(mini, layers=(layer,) * n, weights=tuple(range(n)), layer_heads=()) for n in (1, 2)]
+    shapes = [replace(mini, layers=(layer,) * n, weights=tuple(range(n))) for n in (1, 2)]
     one, two = (plan(shape, board) for shape in shapes)
     passes = [one.simulate(blocks, 250).cycles for blocks in (1, 2, 3, 4)]
     assert passes == sorted(set(passes))

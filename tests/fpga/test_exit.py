@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Off-ramps of the vector unit against the golden functions: logits, entropies (Q21), who leaves, what is told (Q22)."""
+"""Off-ramps of the vector unit against the golden functions: logits, entropies (Q21), who leaves and is told (Q22)."""
 
 import re
 
