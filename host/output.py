@@ -137,6 +137,23 @@ def print_training(report: dict[str, Any], out: Path) -> None:
     print(f"{out / 'artifact'}: the trained model; {out / 'train.json'}: settings, losses and these figures")
 
 
+def print_stages(report: dict[str, Any], out: Path) -> None:
+    """What the stages of a training in float (quant/edgebert.py) came to on dev."""
+    table = Table(box=box.SIMPLE_HEAD, title="stages in float, dev split, measured")
+    table.add_column("stage")
+    columns = {"dev_accuracy": "accuracy", "density": "density", "heads_off": "heads off", "mean_span": "mean span"}
+    for title in columns.values():
+        table.add_column(title, justify="right")
+    for stage, found in report["stages"].items():
+        shown = [f"{found[k]:{'.1f' if k == 'mean_span' else '.1%'}}" if k in found else "" for k in columns]
+        table.add_row(stage, *shown)
+    Console().print(table)
+    for stage, found in report["stages"].items():
+        if "layers" in found:
+            print(f"{stage}, accuracy after each layer: " + " ".join(f"{share:.1%}" for share in found["layers"]))
+    print(f"{report['folder']}: the model; {out / 'train.json'}: settings and these figures")
+
+
 # What the user chose or the array's shape gives; every other figure of an estimate is modelled.
 GIVEN = ("model", "board", "sequence", "clock_mhz", "peak_macs_per_cycle")
 

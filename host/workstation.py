@@ -89,13 +89,16 @@ def train(
     with needing_packages("train"):
         from ..quant.recipe import load_recipe
         from ..quant.train import train as follow
-    from .output import print_training
+    from .output import print_stages, print_training
 
     given = load_recipe(recipe, seed)
     out = out or Path("build") / given.name
     with needing_packages("train"):
         report = follow(given, recipe.parent, out, resume=resume)
-    print_training(report, out)
+    if "stages" in report:
+        print_stages(report, out)
+    else:
+        print_training(report, out)
 
 
 def ablation(

@@ -8,8 +8,13 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from .configuration import MAX_LAYERS, POSITIONS
 from .datasets import DATA_SETS, SPLITS, DataSet, Example, read_table
+from .deepen import Deepen
 from .finetune import FineTuning
+from .masks import METHODS
+from .offramps import TRAINED, OffRamps
+from .slim import Slim
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -76,7 +81,10 @@ class Prune:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A model from pretrained weights (or a fine-tuned `checkpoint`) to a trained artifact."""
+    """A model from pretrained weights (or a fine-tuned `checkpoint`) to a trained artifact.
+
+    `deepen`, `slim` and `offramps` are the stages of docs/edgebert.md, each of which may be left out.
+    """
 
     data: Data
     name: str
@@ -88,6 +96,9 @@ class Recipe:
     quantize: Quantizing = field(default_factory=Quantizing)
     train: QuantizedTraining = field(default_factory=QuantizedTraining)
     prune: Prune | None = None
+    deepen: Deepen | None = None
+    slim: Slim | None = None
+    offramps: OffRamps | None = None
 
 
 Check = tuple[Callable[[Any], bool], str]
@@ -116,6 +127,9 @@ _NAMES: Check = (
     "a list of two or more different names",
 )
 _EPOCHS, _BATCH, _RATE = _whole(1, 1000), _whole(1, 4096), _real(0, 1)
+_STEPS = {"epochs": _EPOCHS, "batch": _BATCH, "learning_rate": _RATE}
+_DISTILLED = {"distillation": _real(0, 1, closed=True), "temperature": _real(0, 100)}
+_FOLLOWED = {**_DISTILLED, "features": _real(0, 1000, closed=True)}
 
 CHECKS: dict[type, dict[str, Check]] = {
     Data: {
@@ -124,17 +138,32 @@ CHECKS: dict[type, dict[str, Check]] = {
         **{split: _TEXT for split in SPLITS},
         "max_length": _whole(3, 128),
     },
-    FineTuning: {"base": _TEXT, "epochs": _EPOCHS, "batch": _BATCH, "learning_rate": _RATE},
+    FineTuning: {"base": _TEXT, **_STEPS},
     Quantizing: {"word_bits": _choice(4, 8), "softmax": _choice("numerator", "normalized")},
-    QuantizedTraining: {
-        "epochs": _EPOCHS,
-        "batch": _BATCH,
-        "learning_rate": _RATE,
-        "distillation": _real(0, 1, closed=True),
-        "temperature": _real(0, 100),
-        "features": _real(0, 1000, closed=True),
-    },
+    QuantizedTraining: {**_STEPS, **_FOLLOWED},
     Prune: {"density": _real(0, 1), "ramp": _real(0, 0.9, closed=True)},
+    Deepen: {"layers": _whole(2, MAX_LAYERS), "share": _real(0, 1), **_STEPS, **_FOLLOWED},
+    Slim: {
+        "density": _real(0, 1),
+        "method": _choice(*METHODS),
+        "ramp": _real(0, 0.9, closed=True),
+        "score_rate": _RATE,
+        "span_ramp": _real(0, POSITIONS),
+        "span_rate": _real(0, POSITIONS),
+        "span_penalty": _real(0, 1e6, closed=True),
+        "heads_off": _real(0, 1, closed=True),
+        "settle": _EPOCHS,
+        **_STEPS,
+        **_FOLLOWED,
+    },
+    OffRamps: {
+        "pooler": _choice(True, False),
+        "shared": _choice(True, False),
+        "train": _choice(*TRAINED),
+        "backbone_rate": _RATE,
+        **_STEPS,
+        **_DISTILLED,
+    },
     Recipe: {
         "name": (
             lambda x: isinstance(x, str) and re.fullmatch(r"\w[\w.-]*", x) is not None,
@@ -146,7 +175,16 @@ CHECKS: dict[type, dict[str, Check]] = {
         "checkpoint": _TEXT,
     },
 }
-TABLES = {"data": Data, "finetune": FineTuning, "quantize": Quantizing, "train": QuantizedTraining, "prune": Prune}
+TABLES = {
+    "data": Data,
+    "finetune": FineTuning,
+    "deepen": Deepen,
+    "slim": Slim,
+    "offramps": OffRamps,
+    "quantize": Quantizing,
+    "train": QuantizedTraining,
+    "prune": Prune,
+}
 
 
 def load_recipe(path: str | Path, seed: int | None = None) -> Recipe:
@@ -167,6 +205,9 @@ def load_recipe(path: str | Path, seed: int | None = None) -> Recipe:
     _check_data(path, recipe.data)
     if recipe.checkpoint is not None and "finetune" in parts:
         raise RecipeError(path, "checkpoint", "stands beside [finetune]", "drop one: a checkpoint is fine-tuned")
+    if recipe.slim is not None and recipe.slim.settle >= recipe.slim.epochs:
+        wanted = f"{recipe.slim.settle} is not below slim.epochs, {recipe.slim.epochs}"
+        raise RecipeError(path, "slim.settle", wanted, "leave epochs before, in which masks and spans are learnt")
     return recipe
 
 

@@ -24,6 +24,7 @@ from .batch import Batch, make_batch
 from .checkpoint import load_checkpoint
 from .datasets import Example
 from .distillation import Teacher, distillation_loss, feature_loss
+from .edgebert import float_stages
 from .evaluate import paired_accuracy, quantized_logits
 from .finetune import fine_tune, predict, score
 from .pipeline import quantize_checkpoint
@@ -70,6 +71,8 @@ def train(recipe: Recipe, folder: Path, out: Path, *, resume: bool = False, cons
     device = choose_device(recipe.device)
     names, data = recipe.data.load(folder)
     _keep_settings(out / "settings.json", recipe, names, data)
+    if any((recipe.deepen, recipe.slim, recipe.offramps)):
+        return float_stages(recipe, names, data, out, device=device, console=console)
     source = recipe.checkpoint
     if source is None:
         settings = dict(max_length=recipe.data.max_length, seed=recipe.seed, device=device)
@@ -122,7 +125,8 @@ def train(recipe: Recipe, folder: Path, out: Path, *, resume: bool = False, cons
 def _keep_settings(path: Path, recipe: Recipe, names: Sequence[str], data: dict[str, list[Example]]) -> None:
     """Write what decides the run, or hold it against what the run was begun with. Raises ValueError naming fields."""
     kept: dict = {"seed": recipe.seed, "checkpoint": recipe.checkpoint, "data.labels": list(names)}
-    for table in ("data", "finetune", "quantize", "train", *(["prune"] if recipe.prune else [])):
+    optional = [table for table in ("prune", "deepen", "slim", "offramps") if getattr(recipe, table) is not None]
+    for table in ("data", "finetune", "quantize", "train", *optional):
         fields = asdict(getattr(recipe, table))
         kept |= {f"{table}.{name}": value for name, value in fields.items() if (table, name) != ("data", "labels")}
     for split, examples in data.items():

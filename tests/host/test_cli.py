@@ -664,6 +664,22 @@ class TestDemo:
         assert done.stderr == "zynqbert: no board here, the zcu102 is emulated\n"
 
 
+def test_stages_in_float_are_shown_as_a_table(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "110")
+    slim = {"dev_accuracy": 0.8612, "density": 0.45, "heads_off": 0.625, "mean_span": 11.26}
+    ramps = {"dev_accuracy": 0.8601, "layers": [0.71, 0.8234, 0.8601]}
+    report = {"stages": {"teacher": {"dev_accuracy": 0.866}, "slim": slim, "offramps": ramps}, "folder": "build/x/off"}
+    output.print_stages(report, Path("build/x"))
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    for wanted in (
+        ["teacher", "86.6%"],
+        ["slim", "86.1%", "45.0%", "62.5%", "11.3"],
+        ["offramps,", "accuracy", "after", "each", "layer:", "71.0%", "82.3%", "86.0%"],
+    ):
+        assert wanted in rows
+    assert rows[-1][:3] == ["build/x/off:", "the", "model;"]
+
+
 def test_a_training_is_shown_as_a_table(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "110")
     report = json.loads((Path(__file__).parents[2] / "artifacts" / "movie-reviews.train.json").read_text())
