@@ -10,30 +10,35 @@ Voltage is fixed, so that a cycle of work costs the same at every clock. Over th
 processing system included, the two ways of a sentence differ by the cycles in which units wait:
 
     race: the top clock to the end, then the clock stands until T
-    slow: the slowest of the wizard's outputs that meets T, then the clock stands until T
+    slow: a slower one of the wizard's outputs that meets T, then the clock stands until T
 
-A plan is anything with a `board` and `simulate(row_blocks, clock_mhz, verdicts=)` as host.compiler.Plan has them. The
-row blocks in which a sentence is left are a bit each; `verdicts` are those after each off-ramp, 0 the last.
+Slow is taken where it saves more than MARGIN of the period's energy, and then no slower than that needs: what the model
+cannot tell apart had better be done sooner, since the next sentence may wait.
+
+A plan is anything with a `board`, its `exit_layers` and `simulate(row_blocks, clock_mhz, verdicts=)` as
+host.compiler.Plan has them. The row blocks in which a sentence is left are a bit each; `verdicts` are those after each
+off-ramp, 0 the last.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from .boards import Board
 from .clock_settings import SPEED_GRADE_2, find_settings
 from .clocking import pause_joules, retune_seconds, select_seconds
 from .cycles import Timing
-from .energy import Energy, Work, energy, standing, waiting, work_of
+from .energy import Energy, Work, energy, standing, waiting, work_of, work_until
 from .registers import WIZARD_OUTPUTS_MHZ
 
 TABLE = 256  # entries of the clock table
 OUTPUTS = len(WIZARD_OUTPUTS_MHZ)
 SEARCH_MHZ = 0.5  # how near least_mhz comes
 SLOWEST_MHZ = 10.0  # that a retune asks for; the wizard reaches 6.25
+MARGIN = 0.01  # of a period's energy, far within what the model's constants are known to
 HEAVIEST = 6  # sentences of a mix that ask for outputs of their own
 
 Verdicts = tuple[int, ...]
@@ -43,9 +48,10 @@ class Plan(Protocol):
     """What is needed of a compiled model."""
 
     board: Board
+    exit_layers: Sequence[int]
 
     def simulate(self, row_blocks: int, clock_mhz: float, *, verdicts: Sequence[int] | None = None) -> Timing:
-        """Modelled time of a pass; Timing.verdicts: the cycle at which fetch has each verdict."""
+        """Modelled time of a pass; Timing.marks: what it counts until fetch has each verdict."""
 
 
 @dataclass(frozen=True)
@@ -103,18 +109,25 @@ class Passes:
         self._timings: dict[tuple[int, Verdicts | None, float], Timing] = {}
         self._courses: dict[tuple[int, Verdicts | None, float, float], Course] = {}
 
-    def timing(self, row_blocks: int, verdicts: Verdicts | None, mhz: float) -> Timing:
-        """The whole pass at one clock; `verdicts` None where the plan has no off-ramps."""
+    def timing(self, row_blocks: int, mhz: float, verdicts: Verdicts | None = None) -> Timing:
+        """A pass at one clock; without `verdicts` no sentence leaves before the last layer."""
         key = row_blocks, verdicts, mhz
         if key not in self._timings:
-            more = {} if verdicts is None else {"verdicts": verdicts}
-            self._timings[key] = self.plan.simulate(row_blocks, mhz, **more)
+            self._timings[key] = self.plan.simulate(row_blocks, mhz, verdicts=verdicts)
         return self._timings[key]
 
-    def first(self, row_blocks: int, mhz: float) -> Work:
-        """What counts until fetch has the first verdict."""
-        timing = self.timing(row_blocks, (0,), mhz)
-        return work_of(replace(timing, cycles=timing.verdicts[0]), self.zero_share)
+    def until(self, layer: int, row_blocks: int, mhz: float) -> Work:
+        """What counts until fetch has the verdict of the off-ramp behind `layer`, every row block alive till then."""
+        return work_until(self.timing(row_blocks, mhz).marks[layer - 1], mhz, self.zero_share)
+
+    def work(self, row_blocks: int, mhz: float, verdicts: Verdicts | None = None) -> Work:
+        """What a pass at one clock counts. While all row blocks live it is the beginning of the one through all layers;
+        from the last verdict to the end it takes the same cycles wherever that is."""
+        if verdicts is None or verdicts != leaving_at(len(verdicts), row_blocks):
+            return work_of(self.timing(row_blocks, mhz, verdicts), self.zero_share)
+        whole = self.timing(row_blocks, mhz)
+        end = whole.cycles - whole.marks[-1].cycles
+        return self.until(len(verdicts), row_blocks, mhz) + waiting(end / (mhz * 1e6), mhz)
 
     def course(self, row_blocks: int, verdicts: Verdicts | None, first_mhz: float, rest_mhz: float) -> Course:
         """The pass with its first layer at one clock and the rest at another, the change between them counted.
@@ -125,10 +138,10 @@ class Passes:
             rest_mhz = first_mhz
         key = row_blocks, verdicts, first_mhz, rest_mhz
         if key not in self._courses:
-            work = work_of(self.timing(row_blocks, verdicts, rest_mhz), self.zero_share)
+            work = self.work(row_blocks, rest_mhz, verdicts)
             if rest_mhz != first_mhz:
-                rest = work - self.first(row_blocks, rest_mhz)
-                work = self.first(row_blocks, first_mhz) + standing(select_seconds()) + rest
+                rest = work - self.until(1, row_blocks, rest_mhz)
+                work = self.until(1, row_blocks, first_mhz) + standing(select_seconds()) + rest
             self._courses[key] = Course(first_mhz, rest_mhz, work["seconds"], work)
         return self._courses[key]
 
@@ -149,28 +162,23 @@ class Passes:
         target_s: float | None,
         gated: bool = True,
     ) -> Choice:
-        """The better of race and slow, by the energy of the period `target_s`; `outputs` as `ladder` gives them.
+        """The better way of a pass by the energy of the period `target_s`; `outputs` as `ladder` gives them.
 
-        Without a target, and where even the top clock misses it: the top clock to the end. Of equals race.
+        Of the outputs that meet the target the fastest whose energy is within MARGIN of the least. Without a target,
+        and where even the top clock misses it: the top clock to the end.
         """
-        (top, top_mhz), *_ = outputs
-        race = self.course(row_blocks, verdicts, top_mhz, top_mhz)
-        if target_s is None or race.seconds > target_s:
-            met = None if target_s is None else False
-            return Choice(race, top, "race", target_s, met, self.energy(race))
-        best = Choice(race, top, "race", target_s, True, self.energy(race, target_s, gated))
-        number, course = self._slowest(row_blocks, verdicts, outputs, target_s)
-        if course.rest_mhz != race.rest_mhz:
-            slow = Choice(course, number, "slow", target_s, True, self.energy(course, target_s, gated))
-            best = min(best, slow, key=lambda choice: choice.period.joules)
-        return best
-
-    def _slowest(
-        self, row_blocks: int, verdicts: Verdicts, outputs: Sequence[tuple[int, float]], target_s: float
-    ) -> tuple[int, Course]:
-        """The slowest output that meets a target that the first one meets, and the course on it."""
-        courses = ((number, self.course(row_blocks, verdicts, outputs[0][1], mhz)) for number, mhz in outputs)
-        return [found for found in courses if found[1].seconds <= target_s][-1]
+        top_mhz = outputs[0][1]
+        courses = [(number, self.course(row_blocks, verdicts, top_mhz, mhz)) for number, mhz in outputs]
+        meeting = [found for found in courses if target_s is not None and found[1].seconds <= target_s]
+        if not meeting or meeting[0] is not courses[0]:
+            output, race = courses[0]
+            return Choice(race, output, "race", target_s, None if target_s is None else False, self.energy(race))
+        ways = [
+            Choice(course, output, "slow" if n else "race", target_s, True, self.energy(course, target_s, gated))
+            for n, (output, course) in enumerate(meeting)
+        ]
+        least = min(way.period.joules for way in ways)
+        return next(way for way in ways if way.period.joules <= least * (1 + MARGIN))
 
     def least_mhz(self, row_blocks: int, verdicts: Verdicts, first_mhz: float, target_s: float) -> float:
         """The slowest clock of the rest that meets the target, to SEARCH_MHZ from above; infinite if none up to
@@ -184,20 +192,17 @@ class Passes:
             low, high = (low, middle) if meets(middle) else (middle, high)
         return high
 
-    def balance_mhz(self, row_blocks: int, layers: int, top_mhz: float) -> float:
-        """The clock at which the array takes as long as the weights do from DDR: below it no cycle is lost to DDR,
-        above it time hardly falls. The top clock where DDR never binds.
+    def balance_mhz(self, row_blocks: int, layer: int, top_mhz: float) -> float:
+        """For a pass that ends with `layer` the clock at which array and weights from DDR take equally long: below
+        it no cycle is lost to DDR, above it time hardly falls. The top clock where DDR never binds.
 
         Cycles at a clock too slow for DDR to bind, over the time at the top clock.
         """
-        whole = leaving_at(layers, row_blocks)
-        slow = self.timing(row_blocks, whole, min(WIZARD_OUTPUTS_MHZ))
-        return min(slow.cycles / self.timing(row_blocks, whole, top_mhz).seconds * 1e-6, top_mhz)
+        slow = self.until(layer, row_blocks, min(WIZARD_OUTPUTS_MHZ))
+        return min(slow["cycles"] / self.until(layer, row_blocks, top_mhz)["seconds"] * 1e-6, top_mhz)
 
 
-def clock_table(
-    passes: Passes, row_blocks: int, layers: int, outputs: Sequence[tuple[int, float]], target_s: float | None
-) -> bytes:
+def clock_table(passes: Passes, row_blocks: int, outputs: Sequence[tuple[int, float]], target_s: float | None) -> bytes:
     """The engine's clock table: for each layer foretold the wizard's output that clocks the rest.
 
     No layer foretold (0), and what is beyond the last, as the whole depth. Without a target the output that runs.
@@ -205,6 +210,7 @@ def clock_table(
     top = outputs[0][0]
     if target_s is None or len(outputs) == 1:
         return bytes([top]) * TABLE
+    layers = len(passes.plan.exit_layers)
     ways = (leaving_at(layer, row_blocks) for layer in range(1, layers + 1))
     found = [passes.choose(row_blocks, way, outputs, target_s).output for way in ways]
     return bytes([found[-1], *found, *[found[-1]] * (TABLE - 1 - layers)])
@@ -291,15 +297,14 @@ def sentence_costs(
     exit_layers: Iterable[int],
     target_ms: float | None = None,
     *,
-    layers: int,
     foretold: Iterable[int] | None = None,
     outputs: Sequence[float] = WIZARD_OUTPUTS_MHZ,
     current: int = 0,
     zero_share: float = 0.0,
     passes: Passes | None = None,
 ) -> list[SentenceCost]:
-    """Modelled cost of each sentence, alone in a pass of `row_blocks` row blocks, that leaves at `exit_layers` of
-    `layers` (both one a sentence; a layer's verdict included).
+    """Modelled cost of each sentence, alone in a pass of `row_blocks` row blocks, that leaves at the layer of
+    `exit_layers` (both one a sentence, 1 the first layer). The plan has off-ramps.
 
     `foretold`: the layer that the first ramp foretold for each, by which the engine chooses the clock; as if the layer
     of leaving had been foretold if not given, 0 for none. `outputs`: what the wizard gives, `current` clocks the first
@@ -310,6 +315,7 @@ def sentence_costs(
     target_s = None if target_ms is None else target_ms * 1e-3
     exit_layers = list(exit_layers)
     foretold = list(exit_layers) if foretold is None else list(foretold)
+    layers = len(plan.exit_layers)
     tables: dict[int, bytes] = {}
     known: dict[tuple[int, int, int], SentenceCost] = {}
     found = []
@@ -319,7 +325,7 @@ def sentence_costs(
             if not 1 <= layer <= layers:
                 raise ValueError(f"exit layer {layer} is none of 1 .. {layers}")
             if blocks not in tables:
-                tables[blocks] = clock_table(passes, blocks, layers, steps, target_s)
+                tables[blocks] = clock_table(passes, blocks, steps, target_s)
             output = tables[blocks][told]
             course = passes.course(blocks, leaving_at(layer, blocks), steps[0][1], outputs[output])
             known[key] = _cost(passes, course, output, key, target_s)

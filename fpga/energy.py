@@ -19,7 +19,7 @@ from types import MappingProxyType
 
 from .boards import Board
 from .constants import VALUES
-from .cycles import UNITS, Timing
+from .cycles import UNITS, Mark, Timing
 from .power import activity_of, factor, watts
 from .resources import resources
 
@@ -61,21 +61,19 @@ class Work:
 
 def work_of(timing: Timing, zero_share: float = 0.0) -> Work:
     """What a whole pass counts; `zero_share` of the array's cell-steps are gated. Raises ValueError outside 0 .. 1."""
+    moved = timing.ddr_bytes_read + timing.ddr_bytes_written
+    whole = Mark(timing.cycles, timing.busy, timing.accesses, moved)
+    return work_until(whole, timing.clock_mhz, zero_share)
+
+
+def work_until(mark: Mark, clock_mhz: float, zero_share: float = 0.0) -> Work:
+    """What counts until fetch has a verdict (Timing.marks), likewise."""
     if not 0 <= zero_share <= 1:
         raise ValueError(f"share of zero products is {zero_share:g}, not 0 to 1")
-    cycles = timing.cycles
-    busy = {f"{unit} busy": min(worked, cycles) for unit, worked in timing.busy.items()}
-    accesses = {f"{name} accesses": min(count, cycles) for name, count in timing.accesses.items()}
-    return Work(
-        {
-            SECONDS: timing.seconds,
-            CYCLES: cycles,
-            BYTES: timing.ddr_bytes_read + timing.ddr_bytes_written,
-            ZERO_STEPS: zero_share * busy["array busy"],
-            **busy,
-            **accesses,
-        }
-    )
+    busy = {f"{unit} busy": min(worked, mark.cycles) for unit, worked in mark.busy.items()}
+    accesses = {f"{name} accesses": min(count, mark.cycles) for name, count in mark.accesses.items()}
+    counts = {CYCLES: mark.cycles, BYTES: mark.ddr_bytes, ZERO_STEPS: zero_share * busy["array busy"]}
+    return Work({SECONDS: mark.cycles / (clock_mhz * 1e6), **counts, **busy, **accesses})
 
 
 def standing(seconds: float) -> Work:

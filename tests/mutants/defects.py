@@ -22,6 +22,7 @@ DESIGN = "tests/fpga/test_block_design.py"
 BENCH = "tests/fpga/test_testbench.py"
 POWER = "tests/fpga/test_power.py"
 CONTROL = "tests/fpga/test_engine_control.py -k not lint"
+CHOICE = "tests/fpga/test_engine_control.py -k Choice"
 STRAIGHT = "tests/quant/test_straight_through.py"
 TRAINABLE = "tests/quant/test_trainable.py"
 PRUNING = "tests/quant/test_pruning.py"
@@ -226,7 +227,17 @@ DEFECTS = (
     Defect("done set in a read is lost", "fpga/rtl/engine_control.v", "done <= run_done | (done & ~control_read);", "done <= (run_done | done) & ~control_read;", CONTROL),
     Defect("ready counted twice", "fpga/rtl/engine_control.v", "(run_done ? ~taken : ready_now ^ ready_seen)", "(ready_now ^ ready_seen)", CONTROL),
     Defect("start lost in a reset", "fpga/rtl/engine_control.v", "start_seen <= start_now;", "if (engine_resetn) start_seen <= start_now;", CONTROL),
-    Defect("clock changed while a program runs", "fpga/rtl/engine_control.v", "if (!clock_as_wanted && !running) begin", "if (!clock_as_wanted) begin", CONTROL),
+    Defect("clock changed while a program runs", "fpga/rtl/engine_control.v", "if (!clock_as_wanted && (!running || chosen)) begin", "if (!clock_as_wanted) begin", CONTROL),
+    Defect("program's clock waits for its end", "fpga/rtl/engine_control.v", "if (!clock_as_wanted && (!running || chosen)) begin", "if (!clock_as_wanted && !running) begin", CHOICE),
+    Defect("program's clock stays after its run", "fpga/rtl/engine_control.v", "reset_written || !running || run_done) begin", "reset_written) begin", CHOICE),
+    Defect("program's clock taken after its run", "fpga/rtl/engine_control.v", "reset_written || !running || run_done) begin", "reset_written || run_done) begin", CHOICE),
+    Defect("program's clock survives a reset", "fpga/rtl/engine_control.v", "if (!fixed_resetn || reset_written || !running || run_done) begin", "if (!fixed_resetn || run_done) begin", CHOICE),
+    Defect("program's clock not limited", "fpga/rtl/engine_control.v", "chosen_output <= choice_held < limit ? limit : choice_held;", "chosen_output <= choice_held;", CHOICE),
+    Defect("program's clock limited by the host's alone", "fpga/rtl/engine_control.v", "lowest_output < host_output ? lowest_output : host_output", "host_output", CHOICE),
+    Defect("a choice's word moves on its way", "fpga/rtl/engine_control.v", "      if (choice_waits & choice_free) begin", "      if (choice_waits) begin", CHOICE),
+    Defect("a choice that comes too soon is lost", "fpga/rtl/engine_control.v", "clock_output_ap_vld | (choice_waits & ~choice_free)", "clock_output_ap_vld", CHOICE),
+    Defect("a choice with done is made", "fpga/rtl/engine_control.v", "if (!engine_resetn || ended & ap_idle) begin", "if (!engine_resetn) begin", CHOICE),
+    Defect("emulated limit is CLOCK's alone", "host/emulated/registers.py", "min(self._get(\"CLOCK_LIMIT\"), host)", "host", "tests/host/emulated/test_device.py -k Choice"),
     Defect("gate without its crossing", "fpga/rtl/clock_select.v", "  crossing gate_enable (.clk(chosen_clk), .d(enable), .q(gate_open));", "  assign gate_open = enable;", "tests/fpga/test_clock_select.py -k not lint"),
     Defect("memory of one cycle", "fpga/rtl/memory.v", "read_q <= word;", "read_q <= words[read_address];", "tests/fpga/test_memory_rtl.py -k not lint"),
     # Tokens of row blocks, and the norm behind its residual.
