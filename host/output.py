@@ -269,3 +269,19 @@ def progress(what: str, total: int | None = None, *, beside_output: bool = False
     ) as bar:
         task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)
+
+
+@contextmanager
+def progress_of_many() -> Iterator[Callable[[str, int], Callable[[], None]]]:
+    """Bars on stderr, one below the other, shown only on a terminal; yields what begins one.
+
+    `begin(what, total)` gives the function to call once a step.
+    """
+    console = Console(stderr=True)
+    with Progress(*progress_columns(), console=console, disable=not console.is_terminal, redirect_stdout=False) as bars:
+
+        def begin(what: str, total: int) -> Callable[[], None]:
+            task = bars.add_task(what, total=total)
+            return lambda: bars.advance(task)
+
+        yield begin
