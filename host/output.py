@@ -222,6 +222,9 @@ def _print_memory(memory: Mapping[str, Any]) -> None:
     print(f"\nWeights on chip: {used} of {capacity} words of {size} bytes ({used * size / 1e6:.2f} MB)")
     for line in placement_lines(memory["matrices"]):
         print(f"  {line}")
+    print(
+        f"  word embeddings: {memory['word_table_bytes'] / 1e6:.2f} MB in DDR, {memory['word_row_bytes']} bytes a word"
+    )
     now, before = memory["bytes_read_a_sentence"], memory["bytes_read_a_sentence_streamed"]
     once, ms = memory["bytes_read_once"], memory["load_ms"]
     print(f"  read a sentence: {now / 1e6:.2f} MB, {before / 1e6:.2f} MB with nothing on chip (modelled)")
@@ -266,3 +269,19 @@ def progress(what: str, total: int | None = None, *, beside_output: bool = False
     ) as bar:
         task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)
+
+
+@contextmanager
+def progress_of_many() -> Iterator[Callable[[str, int], Callable[[], None]]]:
+    """Bars on stderr, one below the other, shown only on a terminal; yields what begins one.
+
+    `begin(what, total)` gives the function to call once a step.
+    """
+    console = Console(stderr=True)
+    with Progress(*progress_columns(), console=console, disable=not console.is_terminal, redirect_stdout=False) as bars:
+
+        def begin(what: str, total: int) -> Callable[[], None]:
+            task = bars.add_task(what, total=total)
+            return lambda: bars.advance(task)
+
+        yield begin

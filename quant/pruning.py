@@ -22,10 +22,10 @@ TILE = 32  # weights of a row that one bitmask covers
 _RAW_ABOVE = 24  # non-zeros of a tile above which it is stored as it is: 75 %
 
 
-def check_density(density: float) -> None:
-    """ValueError unless 0 < density ≤ 1."""
+def check_density(density: float, name: str = "density") -> None:
+    """ValueError, with the option's `name`, unless 0 < density ≤ 1."""
     if isinstance(density, bool) or not isinstance(density, int | float) or not 0 < density <= 1:
-        raise ValueError(f"density {density!r} is not above 0 and at most 1")
+        raise ValueError(f"{name} {density!r} is not above 0 and at most 1")
 
 
 def allowed(density: float, size: int) -> int:

@@ -55,6 +55,8 @@ class Quantizing:
 
     word_bits: int = 4
     softmax: str = "numerator"
+    word_format: str = "integer"
+    word_density: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,12 @@ CHECKS: dict[type, dict[str, Check]] = {
         "max_length": _whole(3, 128),
     },
     FineTuning: {"base": _TEXT, **_STEPS},
-    Quantizing: {"word_bits": _choice(4, 8), "softmax": _choice("numerator", "normalized")},
+    Quantizing: {
+        "word_bits": _choice(4, 8),
+        "softmax": _choice("numerator", "normalized"),
+        "word_format": _choice("integer", "adaptivfloat"),
+        "word_density": _real(0, 1),
+    },
     QuantizedTraining: {**_STEPS, **_FOLLOWED},
     Prune: {"density": _real(0, 1), "ramp": _real(0, 0.9, closed=True)},
     Deepen: {"layers": _whole(2, MAX_LAYERS), "share": _real(0, 1), **_STEPS, **_FOLLOWED},
@@ -208,6 +215,7 @@ def load_recipe(path: str | Path, seed: int | None = None) -> Recipe:
     parts = {name: _take(path, f"{name}.", kind, tables[name]) for name, kind in TABLES.items() if name in tables}
     recipe = _take(path, "", Recipe, content if seed is None else content | {"seed": seed}, parts)
     _check_data(path, recipe.data)
+    _check_words(path, recipe.quantize)
     if recipe.checkpoint is not None and "finetune" in parts:
         raise RecipeError(path, "checkpoint", "stands beside [finetune]", "drop one: a checkpoint is fine-tuned")
     if recipe.slim is not None and recipe.slim.settle >= recipe.slim.epochs:
@@ -224,6 +232,15 @@ def _check_data(path: Path, data: Data) -> None:
         for name in ("labels", *SPLITS):
             if not getattr(data, name):
                 raise RecipeError(path, f"data.{name}", "missing", "give data.set, or labels, train, dev and test")
+
+
+def _check_words(path: Path, quantize: Quantizing) -> None:
+    if quantize.word_format == "adaptivfloat" and quantize.word_bits != 8:
+        fault = f"{quantize.word_bits}, where AdaptivFloat codes have 8"
+        raise RecipeError(path, "quantize.word_bits", fault, "add word_bits = 8 to [quantize]")
+    if quantize.word_format != "adaptivfloat" and quantize.word_density < 1:
+        fault = f"{quantize.word_density:g} is below 1, which only adaptivfloat rows can be"
+        raise RecipeError(path, "quantize.word_density", fault, 'add word_format = "adaptivfloat" and word_bits = 8')
 
 
 def _take(path: Path, at: str, kind: type, table: Any, given: dict | None = None) -> Any:

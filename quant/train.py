@@ -141,7 +141,7 @@ def _calibrated(recipe: Recipe, source: str, data: dict, out: Path, console: Con
     if not out.is_dir():
         console.print("calibrating")
         texts = [e.texts for e in data["train"][:CALIBRATION]]
-        options = dict(word_bits=recipe.quantize.word_bits, softmax=recipe.quantize.softmax)
+        options = asdict(recipe.quantize)
         if recipe.prune is not None and recipe.prune.ramp == 0:
             options["density"] = recipe.prune.density
         quantize_checkpoint(source, texts, out, **options)  # up to 128 tokens, however short the training texts

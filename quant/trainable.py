@@ -20,6 +20,7 @@ from .packing import check_linear, pack_nibbles, unpack_nibbles
 from .pruning import keep_largest, matrix_density
 from .scales import FACTOR_MAX, FACTOR_MIN
 from .tables import GELU_MIN
+from .words import word_rows
 
 LIMIT = {4: 7, 8: 127}
 _SPREAD_CODE, _SPREAD_RESIDUAL, _SPREAD_LOGIT = 32.0, 2000.0, 5000.0  # usual size of what a bias is added to, in steps
@@ -56,9 +57,8 @@ class TrainableModel:
         self.random = torch.Generator().manual_seed(seed)
         self.parameters: dict[str, torch.nn.Parameter] = {}
         self.t = {name: torch.as_tensor(np.array(t), device=device) for name, t in tensors.items()}
-        if a["word_bits"] == 4:
-            word = 16 * unpack_nibbles(tensors["embeddings.word.q"], a["embedding"])
-            self.t["embeddings.word.q"] = torch.as_tensor(word, device=device)
+        for part, rows in zip("qms", word_rows(a, tensors), strict=True):
+            self.t[f"embeddings.word.{part}"] = torch.as_tensor(np.array(rows), device=device)
         tables = [name for name in self.t if name.endswith((".gelu", ".tanh"))]
         self.rises = {name: ste.slope(self.t[name].cpu()).to(device) for name in tables}
         self.places = {place.name: place for place in linears(manifest)}

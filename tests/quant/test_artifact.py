@@ -730,3 +730,55 @@ def test_eight_bit_words_load(tmp_path):
     assert broken.dtype == np.int8
     edit_tensor(path, "embeddings.word.q", put(11, 31, -128))
     refused(path, "model.safetensors", "embeddings.word.q[11, 31]")
+
+
+@pytest.fixture(scope="module")
+def original_adaptive(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("adaptive")
+    return make_random_artifact(folder, hidden=64, heads=2, ffn=41, vocab=30, word_density=0.4, extra_entries=1)
+
+
+@pytest.fixture
+def adaptive(original_adaptive, tmp_path):
+    return shutil.copytree(original_adaptive, tmp_path / "adaptive")
+
+
+def test_adaptivfloat_words_load(adaptive):
+    read = load_artifact(adaptive)
+    assert read.manifest["architecture"]["word_format"] == "adaptivfloat"
+    assert read.tensors["embeddings.word.q"].dtype == np.uint8 and "embeddings.word.m" not in read.tensors
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "field"),
+    [
+        ("architecture/word_format", "float", "architecture.word_format"),
+        ("architecture/word_format", ..., "architecture.word_format: missing"),
+        ("architecture/word_format", "integer", "tensors.embeddings.word.m: missing"),
+        ("architecture/word_bits", 4, "architecture.word_bits: 4 is not 8, as AdaptivFloat codes have"),
+        ("architecture/embedding", 32, "architecture.embedding"),
+        ("tensors/embeddings.word.factor", ..., "tensors.embeddings.word.factor: missing"),
+        ("tensors/embeddings.word.m", {}, "tensors.embeddings.word.m: unknown field"),
+    ],
+)
+def test_a_manifest_field_of_adaptivfloat_words_that_is_wrong(adaptive, path, value, field):
+    edit_manifest(adaptive, path, value)
+    refused(adaptive, "manifest.json", field)
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "value", "field"),
+    [
+        ("embeddings.word.q", (3, 5), 128, "embeddings.word.q[3, 5]: 128 is not a code of Q24"),
+        ("embeddings.word.factor", 0, 100, "embeddings.word.factor[0]: 100"),
+        ("embeddings.word.factor", 0, 256, "embeddings.word.factor[0]: 256"),
+        ("embeddings.word.factor", 1, 0, "embeddings.word.factor[1]: 0"),
+        ("embeddings.word.factor", 1, 32, "embeddings.word.factor[1]: 32"),
+    ],
+)
+def test_a_value_of_adaptivfloat_words_out_of_range(adaptive, name, at, value, field):
+    def edit(tensor: np.ndarray) -> None:
+        tensor[at] = value
+
+    edit_tensor(adaptive, name, edit)
+    refused(adaptive, "model.safetensors", field)

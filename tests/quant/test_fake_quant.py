@@ -15,6 +15,7 @@ from zynqbert.quant.tokens import Tokens
 MODELS = {
     "bert": dict(layers=2),
     "bert, 4-bit words, normalized": dict(word_bits=4, softmax="normalized", hidden=128, heads=2, head_width=64),
+    "bert, AdaptivFloat words": dict(word_density=0.4, hidden=64, heads=2),
     "bert, shared in pairs": dict(layers=4, weights=[0, 0, 2, 2], seed=1),
     "bert, a label a token": dict(layers=2, kind="token", labels=5),
     "early": dict(

@@ -36,6 +36,7 @@ OPTIONS = Options(norm_entries=4, gelu_entries=6)
 # matrices that fit several layers behind a stream that no outlier channels dominate.
 MADE = {
     "8 bit": ({}, OPTIONS, 0.0),
+    "AdaptivFloat words": ({}, dataclasses.replace(OPTIONS, word_format="adaptivfloat"), 0.02),
     "4 bit, normalized": ({}, dataclasses.replace(OPTIONS, word_bits=4, softmax="normalized"), 0.15),
     "regression": (dict(problem_type="regression", num_labels=1, hidden_act="gelu_new"), OPTIONS, 0.2),
     "tokens": (dict(kind="token"), OPTIONS, 0.1),
@@ -193,7 +194,17 @@ def test_without_extra_entries(checkpoint, calibration):
     assert len(names) == steps(checkpoint.weights) == len(set(names))
 
 
-@pytest.mark.parametrize("options", [Options(softmax="sparse"), Options(word_bits=2)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        Options(softmax="sparse"),
+        Options(word_bits=2),
+        Options(word_format="float"),
+        Options(word_format="adaptivfloat", word_bits=4),
+        Options(word_format="adaptivfloat", word_density=0.0),
+        Options(word_density=0.5),
+    ],
+)
 def test_an_option_that_is_none(checkpoint, calibration, options):
     with pytest.raises(ValueError, match=r"is n(one|either)"):
         quantize(checkpoint.weights, calibration, task=checkpoint.task, max_length=8, options=options)

@@ -20,6 +20,7 @@ from zynqbert.quant.trainable import TrainableModel
 CONFIGURATIONS = {
     "bert": dict(layers=2, word_bits=8),
     "bert, normalized": dict(hidden=128, heads=2, head_width=64, labels=5, word_bits=4, softmax="normalized", seed=1),
+    "bert, AdaptivFloat words": dict(hidden=64, heads=2, word_density=0.5, seed=4),
     "albert": dict(family="albert", layers=3, embedding=41, word_bits=4, labels=3, seed=2),
     "early": dict(
         layers=3, labels=3, layer_heads=[3, 1, 2], spans=[[128, 1, 6], [9], [2, 128]], exits=True, seed=4, word_bits=4
