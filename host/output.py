@@ -138,7 +138,7 @@ def print_training(report: dict[str, Any], out: Path) -> None:
 
 
 def print_stages(report: dict[str, Any], out: Path) -> None:
-    """What the stages of a training in float (quant/edgebert.py) came to on dev."""
+    """What the stages of a training in float (quant/edgebert.py) came to on dev, and what the steps after them did."""
     table = Table(box=box.SIMPLE_HEAD, title="stages in float, dev split, measured")
     table.add_column("stage")
     columns = {"dev_accuracy": "accuracy", "density": "density", "heads_off": "heads off", "mean_span": "mean span"}
@@ -151,6 +151,10 @@ def print_stages(report: dict[str, Any], out: Path) -> None:
     for stage, found in report["stages"].items():
         if "layers" in found:
             print(f"{stage}, accuracy after each layer: " + " ".join(f"{share:.1%}" for share in found["layers"]))
+    for split, rows in report.get("steps", {}).items():
+        from ..quant.stage_table import table as steps  # of the workstation, which alone trains
+
+        Console().print(steps(rows, split))
     print(f"{report['folder']}: the model; {out / 'train.json'}: settings and these figures")
 
 

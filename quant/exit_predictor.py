@@ -18,6 +18,7 @@ from torch.nn.functional import log_softmax
 
 from .golden import predicted_ref
 from .thresholds import (
+    LOSSES,
     STEPS_PER_NAT,
     Ramps,
     candidates,
@@ -46,6 +47,15 @@ class Predicting:
     learning_rate: float = 1e-2
     thresholds: int = 20
     seeds: int = 3
+
+
+@dataclass(frozen=True)
+class Exits(Predicting):
+    """[exits] of a recipe: the permitted `losses` in points, each an operating point, and the one of them (or none)
+    whose predictor becomes a project for hardware too, `firmware`."""
+
+    losses: tuple[float, ...] = LOSSES
+    firmware: float | None = None
 
 
 def network(layers: int) -> nn.Sequential:

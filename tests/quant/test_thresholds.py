@@ -62,7 +62,7 @@ def test_a_larger_threshold_never_lets_leave_later():
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("loss", [0.0, 0.5, 1.0, 2.0, 7.5])
 def test_the_largest_threshold_is_that_of_a_search_through_all(seed, loss):
-    """Accuracy is no monotone function of the threshold: what lies above the chosen one loses more, below it may too."""
+    """Accuracy is no monotone function of the threshold: above the chosen one all lose more, below it some may."""
     ramps = random_ramps(seed=seed)
     right_full = int(ramps.right[:, -1].sum())
     rows = np.arange(200)
