@@ -189,7 +189,7 @@ DEPTHS: dict[str, tuple[int, str]] = {
     "load_neighbours": (4, "row 2, comparison, masks"),
     "load_embedding": (4, "beat, lanes, embedding buffer"),
     "vector_copy": (3, "read, split, write"),
-    "vector_embed": (13, "read 2, nibble 1, product 2, shift 2, add and clamp 2, square 3, write 1"),
+    "vector_embed": (16, "place 1, read 2, code 2, product 3, shift 2, add and clamp 2, square 3, write 1"),
     "vector_linear": (14, "read 2, bias 1, product 3, shift 2, clamp 1, table 2 or residual 3, write 1"),
     "vector_turn": (13, "as vector_linear, then the plane"),
     "vector_scores": (10, "product 3, shift 2, clamp 1, maximum 2, write 2"),
@@ -200,6 +200,9 @@ DEPTHS: dict[str, tuple[int, str]] = {
     "norm_statistics": (44, "squares 6, leading one 4, shift 3, table 2, Newton step 18, root table, write 11"),
     "norm_apply": (30, "read 2, product 4, subtract 1, product 5, shift 3, product 3, shift 2, product 3, entries 7"),
     "gather": (14, "read 2, choose of 128 rows 3, product 3, shift 2, entries 2, write 2"),
+    "exit_logits": (26, "read 2, bias 1, product 3, shift 2, product 3, shift 2, table 2, sums 9, write 2"),
+    "exit_entropy": (54, "leading one 2, table 2, division of 33 bits 37, product 3, shift 2, tables 4, write 4"),
+    "exit_record": (3, "choice, word"),
     "store_words": (3, "word to beat"),
 }  # fmt: skip
 

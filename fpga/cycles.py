@@ -2,8 +2,8 @@
 """Cycle model: how long a program takes on a board. Every figure is modelled (docs/assumptions.md), none measured.
 
 The units run the very tile commands that fetch would send them (expansion.py), each in order, and meet through counted
-tokens and the accumulator stream, as in docs/program.md. A unit is a generator that yields while what it waits for has
-not been produced; times travel with the tokens, so the order in which the generators run does not matter.
+tokens and the accumulator stream, as in docs/program.md. A unit, and fetch, is a generator that yields while what it
+waits for has not been produced; times travel with the tokens, so the order in which the generators run does not matter.
 
 A loop of n trips takes depth + II·(n − 1) cycles. Its trips are counted under the kernels' own loop names
 (kernels/loops.hpp); a test holds them against what the simulated kernels count.
@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from .assumptions import DEPTHS, assumed
 from .boards import Board
@@ -26,7 +27,10 @@ from .instructions import (
     BEAT_BYTES,
     INSTRUCTION_BYTES,
     LANES,
+    MASK_CHANNELS,
+    RECORD_WORDS,
     TO_ACTIVATION,
+    TO_EXIT,
     TO_KEYS,
     TO_VALUES,
     Attention,
@@ -35,9 +39,20 @@ from .instructions import (
     Instruction,
     Norm,
 )
-from .tile_commands import Expansion, Load, LoadCommand, Source, StoreCommand, Vector, VectorCommand, WeightsCommand
+from .tile_commands import (
+    ArrayCommand,
+    Expansion,
+    Load,
+    LoadCommand,
+    Source,
+    StoreCommand,
+    Vector,
+    VectorCommand,
+    WeightsCommand,
+)
 
 UNITS = ("load", "weights", "array", "vector", "store")
+MEMORIES = ("weights", "activations", "keys and values", "accumulators", "resident")
 TABLE_BEATS = 16
 AWAITED = {Norm: "a layer norm", Gather: "the result rows"}
 OPERANDS = (Vector.SCORES, Vector.CONTEXT, Vector.NORM, Vector.GATHER)  # what they make the array reads
@@ -85,13 +100,24 @@ class Share:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """What a pass has counted until fetch has a verdict: the cycle, and of all up to that EXIT the same as Timing."""
+
+    cycles: int
+    busy: dict[str, int]
+    accesses: dict[str, int]
+    ddr_bytes: int
+
+
+@dataclass(frozen=True)
 class Timing:
     """What a pass costs, modelled.
 
     `busy`: cycles each unit works. `stall`: cycles it waits, by "unit.reason". `trips`: by loop name. `shares`: by kind
     of instruction; their cycles sum to `cycles`. `macs`: asked for by the program, rows padded to 32;
     `array_macs_executed`: what the array's multipliers did meanwhile, idle columns and the halves of w8 included.
-    `accesses`: words read and written, by memory. `data_waits`: stall "array.data", by what is waited for.
+    `accesses`: words read and written, by memory. `data_waits`: stall "array.data", by what is waited for. `verdicts`:
+    the cycle at which fetch has the verdict of each EXIT, in order; `marks`: what is counted until then.
     """
 
     cycles: int
@@ -106,6 +132,8 @@ class Timing:
     array_macs_executed: int
     accesses: dict[str, int]
     data_waits: dict[str, int]
+    verdicts: tuple[int, ...] = ()
+    marks: tuple[Mark, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -121,13 +149,15 @@ def simulate(
     model: Model | None = None,
     directories: Mapping[int, Directory] | None = None,
     gathers: Mapping[tuple[int, int], tuple[int, int]] | None = None,
+    verdicts: Sequence[int] | None = None,
+    spans: Mapping[int, Sequence[int]] | None = None,
 ) -> Timing:
     """Time of one pass of `row_blocks` (1 .. 4) row blocks through `program` on `board` at `clock_mhz`.
 
-    `directories` and `gathers` as in expansion.expand. Raises CycleModelDeadlock where the program's tokens do not
-    balance, ValueError where a tile is wider than the array.
+    `directories`, `gathers`, `verdicts` and `spans` as in expansion.expand. Raises CycleModelDeadlock where the
+    program's tokens do not balance, ValueError where a tile is wider than the array.
     """
-    expansion = expand(tuple(program), row_blocks, board.columns, directories, gathers)
+    expansion = expand(tuple(program), row_blocks, board.columns, directories, gathers, verdicts, spans)
     for c in expansion.array:
         columns = board.columns // 2 if c.w8 else board.columns
         if c.words > columns:
@@ -143,9 +173,13 @@ class _Pass:
         self.weights_ready, self.weights_free = Tokens(), Tokens()
         self.parameters_ready, self.parameters_free = Tokens(), Tokens()
         self.data, self.stored = Tokens(), Tokens()
+        self.verdicts = Tokens()
+        self.answered: list[int] = []  # when fetch has each verdict
         self.accumulators = Accumulators(model.accumulator_tiles * board.columns)
         self.teed: list[tuple[int, int]] = []  # first and last cycle of each command that also feeds store
-        self.issued = self._issue_times()
+        self.issued: dict[
+            int | None, int
+        ] = {}  # when fetch begins to send an instruction's commands, None: those of END
         self.trips: Counter[str] = Counter()
         self.stall: Counter[str] = Counter()
         self.busy = [Counter() for _ in range(max(len(program), 1))]  # by instruction
@@ -156,6 +190,7 @@ class _Pass:
 
     def run(self) -> Timing:
         units = {
+            "fetch": self._fetch(),
             "load": self._load(),
             "weights": self._weights(),
             "array": self._array(),
@@ -183,27 +218,45 @@ class _Pass:
         self.trips[name] += trips
         return self.model.depths[name] + self.model.ii * (trips - 1) if trips else 0
 
-    def _issue_times(self) -> list[int]:
-        """When fetch begins to send the commands of each instruction: it reads one, sends them, reads the next; those
-        of a GEMM once it has read the one after it, those of an attention's GEMMs with the attention's."""
+    def _fetch(self) -> Waiting:
+        """Fetch reads an instruction, sends its commands, reads the next; those of a GEMM once it has read the one
+        after it, those of an attention's GEMMs with the attention's. After an EXIT it waits for the verdict."""
         e = self.expansion
         sent = [Counter(c.instruction for c in stream) for stream in (e.load, e.weights, e.array, e.vector, e.store)]
         latency = self._cycles(self.model.axi_read_latency_ns * 1e-9)
-        now, issued, waiting = self.model.start_done_cycles, [], []
+        now, waiting, index = self.model.start_done_cycles, [], 0
         count = max(len(self.program), 1)
-        for index in range(count):
+        over = False
+        while index < count and not over:
             now += latency + INSTRUCTION_BYTES // BEAT_BYTES
             held = index + 1 < count and isinstance(self.program[index], Gemm)
             waiting.append(index)
-            if held and self.program[index].grouped:
-                continue
-            for sending in waiting[: len(waiting) - held]:
-                if sending in e.directory_tiles:
-                    now += latency + e.directory_tiles[sending]
-                issued.append(now)
-                now += self.model.fetch_command_cycles * max(counts[sending] for counts in sent)
-            waiting = waiting[len(waiting) - held :]
-        return issued
+            if not (held and self.program[index].grouped):
+                for sending in waiting[: len(waiting) - held]:
+                    if sending in e.directory_tiles:
+                        now += latency + e.directory_tiles[sending]
+                    self._issue(sending, now)
+                    now += self.model.fetch_command_cycles * max(counts[sending] for counts in sent)
+                waiting = waiting[len(waiting) - held :]
+            if index in e.exits:
+                now = max(now, (yield from self.verdicts.take(1)))
+                self.answered.append(now)
+                over = index == e.exits[-1] and e.ended
+            index += 1
+        self._issue(None, now if over else self.issued[count - 1])
+        return now
+
+    def _issue(self, index: int | None, now: int) -> None:
+        self.issued[index] = now
+        self.steps += 1
+
+    def _sent(self, c: LoadCommand | WeightsCommand | ArrayCommand | VectorCommand | StoreCommand) -> Waiting:
+        """The cycle from which a command is there."""
+        last = getattr(c, "end", False) or getattr(c, "kind", None) is Load.DRAIN
+        index = None if last or getattr(c, "source", None) is Source.DRAIN else c.instruction
+        while index not in self.issued:
+            yield
+        return self.issued[index]
 
     def _wait(self, reason: str, now: int, ready: int) -> int:
         """The later of two cycles; what lies between counts as a stall."""
@@ -232,7 +285,7 @@ class _Pass:
     def _load(self) -> Waiting:
         now = 0
         for c in self.expansion.load:
-            now = max(now, self.issued[c.instruction]) + self.model.command_overhead
+            now = max(now, (yield from self._sent(c))) + self.model.command_overhead
             now = self._wait("load.slot", now, (yield from self.parameters_free.take(c.pop_parameters_free)))
             cycles = self._load_cycles(c)
             now += cycles
@@ -263,7 +316,7 @@ class _Pass:
         """Weights and, right behind it, expand: they hold each other back, so that they are timed as one."""
         now = 0
         for c in self.expansion.weights:
-            now = max(now, self.issued[c.instruction]) + self.model.command_overhead
+            now = max(now, (yield from self._sent(c))) + self.model.command_overhead
             now = self._wait("weights.slot", now, (yield from self.weights_free.take(c.pop_weights_free)))
             cycles = self._weights_cycles(c)
             now += cycles
@@ -288,7 +341,7 @@ class _Pass:
         times = ArrayTimes(m.array_depth, m.array_shortest, m.array_overhead, m.drain_overlap)
         for c in self.expansion.array:
             # Whatever a tile waits for, array_start cycles go by from its coming to the first operand.
-            now = max(times.free, self.issued[c.instruction] + m.array_start)
+            now = max(times.free, (yield from self._sent(c)) + m.array_start)
             weights = yield from self.weights_ready.take(int(c.pop_weights_ready))
             now = self._wait("array.weights", now, weights + m.array_start)
             came = self._wait("array.data", now, (yield from self.data.take(c.pop_data)) + m.array_start)
@@ -310,14 +363,16 @@ class _Pass:
         now = 0
         stores = iter(self.expansion.store)
         for c in self.expansion.vector:
-            now = max(now, self.issued[c.instruction]) + self.model.command_overhead
+            now = max(now, (yield from self._sent(c))) + self.model.command_overhead
             ready = yield from self.parameters_ready.take(int(c.pop_parameters))
             now = self._wait("vector.parameters", now, ready)
             store = next(stores) if c.tee else None
             if store is not None and self.teed:  # one traced command at a time
                 now = self._wait("vector.store", now, (yield from self.stored.take(1)))
             start, waited = now, 0
-            if c.accumulators:
+            if c.destination == TO_EXIT:
+                start, now, waited = yield from self._vector_exit(c, store, stores, now)
+            elif c.accumulators:
                 now, waited = yield from self._vector_accumulators(c, store, now)
             else:
                 now = self._vector_alone(c, store, now)
@@ -330,6 +385,28 @@ class _Pass:
                 self.data.put(now + self.model.token_latency)
             self._done("vector", c.instruction, now - start - waited, now)
         return now
+
+    def _vector_exit(
+        self, c: VectorCommand, store: StoreCommand, stores: Iterator[StoreCommand], now: int
+    ) -> Generator[None, None, tuple[int, int, int]]:
+        """Logits of an off-ramp, lane by lane, and after the last ones entropies, verdict and record.
+
+        The cycle from which its (last) words go to store, its end, and the cycles it waited.
+        """
+        m, start = self.model, now
+        last, waited = yield from self.accumulators.receive(now, c.words, max(LANES * m.ii, _beats(store)))
+        self.trips["exit_logits"] += c.words * LANES
+        now = last + (LANES - 1) * m.ii + m.depths["exit_logits"]
+        if not c.last_tile:
+            return start, now, waited
+        self.teed.append((start, now))
+        self._done("vector", c.instruction, now - start - waited, now)
+        record = next(stores)
+        now += m.loop_overhead + self._loop("exit_entropy", LANES)
+        self.verdicts.put(now + m.token_latency)
+        written = yield from self.stored.take(1)
+        begin = self._wait("vector.store", now + m.loop_overhead, written)
+        return begin, begin + self._loop("exit_record", RECORD_WORDS) + _slower(record, RECORD_WORDS), 0
 
     def _vector_accumulators(
         self, c: VectorCommand, store: StoreCommand | None, now: int
@@ -374,12 +451,14 @@ class _Pass:
             Vector.NORM: ("norm_apply", c.words),
             Vector.GATHER: ("gather", c.words),
         }[c.kind]
+        if c.adaptive:  # the loop runs for each beat of the mask
+            now += (-(-c.words // MASK_CHANNELS) - 1) * (self.model.depths[name] - 1 + self.model.loop_overhead)
         return now + self._loop(name, trips) + _slower(store, trips)
 
     def _store(self) -> Waiting:
         now = 0
         for index, c in enumerate(self.expansion.store):
-            now = max(now, self.issued[c.instruction]) + self.model.command_overhead
+            now = max(now, (yield from self._sent(c))) + self.model.command_overhead
             if c.end:
                 now += self._cycles(self.model.axi_write_latency_ns * 1e-9)
                 self._done("store", c.instruction, 0, now)
@@ -410,6 +489,7 @@ class _Pass:
             reached = max(reached, end)
             work.setdefault(kind, Counter()).update(self.busy[index])
         steps = sum(c.k for c in self.expansion.array)
+        self.accesses, self.moved = self._count()
         return Timing(
             cycles=cycles,
             clock_mhz=self.clock,
@@ -422,26 +502,47 @@ class _Pass:
             ddr_bytes_written=sum(c.bytes for c in self.expansion.store),
             macs=sum(c.macs for c in self.expansion.array),
             array_macs_executed=steps * self.board.peak_macs_per_cycle,
-            accesses=self._accesses(),
+            accesses=dict(self.accesses[-1]),
             data_waits={name: cycles for name, cycles in self.data_waits.items() if cycles},
+            verdicts=tuple(self.answered),
+            marks=tuple(self._mark(at, cycle) for at, cycle in zip(self.expansion.exits, self.answered, strict=True)),
         )
 
-    def _accesses(self) -> dict[str, int]:
-        """Words read and written of the memories that more than one unit, or not always the same, works with."""
+    def _mark(self, exit_index: int, cycle: int) -> Mark:
+        before = self.busy[: exit_index + 1]
+        moved = (exit_index + 1) * INSTRUCTION_BYTES
+        moved += sum(n * BEAT_BYTES for at, n in self.expansion.directory_tiles.items() if at <= exit_index)
+        return Mark(
+            cycles=cycle,
+            busy={unit: sum(counts[unit] for counts in before) for unit in UNITS},
+            accesses=dict(self.accesses[exit_index]),
+            ddr_bytes=moved + self.moved[exit_index],
+        )
+
+    def _count(self) -> tuple[list[dict[str, int]], list[int]]:
+        """Up to and with each instruction: words read and written of the memories that more than one unit, or not
+        always the same, works with; bytes that load, weights and store move."""
         e = self.expansion
-        from_keys = sum(c.k for c in e.array if c.keys_values)
-        steps = sum(c.k for c in e.array)
-        drained = sum(c.words for c in e.array)
-        to_keys = sum(c.words for c in e.vector if c.destination in (TO_KEYS, TO_VALUES))
-        to_activations = sum(c.words for c in e.vector if c.destination == TO_ACTIVATION or c.kind in OPERANDS)
-        kept = (c.beats for c in e.weights if c.source in (Source.KEEP, Source.RESIDENT))
-        return {
-            "weights": steps - from_keys + sum(c.k for c in e.expand),
-            "activations": steps + to_activations,
-            "keys and values": from_keys + to_keys,
-            "accumulators": 2 * drained,
-            "resident": sum(kept),
-        }
+        own = [dict.fromkeys(MEMORIES, 0) for _ in self.busy]
+        moved = [0] * len(own)
+        for c in e.array:
+            own[c.instruction]["keys and values" if c.keys_values else "weights"] += c.k
+            own[c.instruction]["activations"] += c.k
+            own[c.instruction]["accumulators"] += 2 * c.words
+        for c in e.expand:
+            own[c.instruction]["weights"] += c.k
+        for c in e.vector:
+            if c.destination in (TO_KEYS, TO_VALUES):
+                own[c.instruction]["keys and values"] += c.words
+            if c.destination == TO_ACTIVATION or c.kind in OPERANDS:
+                own[c.instruction]["activations"] += c.words
+        for c in e.weights:
+            own[c.instruction]["resident"] += c.beats if c.source in (Source.KEEP, Source.RESIDENT) else 0
+        for c in (*e.load, *e.weights, *e.store):
+            moved[c.instruction] += c.bytes
+        for at in range(1, len(own)):
+            own[at] = {name: own[at - 1][name] + own[at][name] for name in MEMORIES}
+        return own, list(accumulate(moved))
 
 
 def loop_names() -> tuple[str, ...]:

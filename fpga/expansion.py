@@ -10,6 +10,7 @@ it moves or computes, and which tokens it pops before and pushes after. Tokens a
 
 A NORM after a GEMM to the residual runs row block by row block between that GEMM's last tiles, so that the array goes
 on meanwhile. The three GEMMs of an ATTENTION run with it: heads of one column tile beside the projections of the next.
+After an EXIT all runs over the row blocks that live.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,14 +23,20 @@ from .instructions import (
     FIELD_POSITION,
     FIELD_TYPE,
     FIELD_WORD,
+    FULL_SPAN,
     INSTRUCTION_BYTES,
     LANES,
+    MAX_ROW_BLOCKS,
     NO_TRACE,
+    RECORD_WORDS,
+    SPAN_BYTES,
+    TO_EXIT,
     TO_IO,
     TO_RESIDUAL,
     Attention,
     Embed,
     End,
+    Exit,
     Gather,
     Gemm,
     Instruction,
@@ -65,13 +72,18 @@ def expand(
     columns: int,
     directories: Mapping[int, Directory] | None = None,
     gathers: Mapping[tuple[int, int], tuple[int, int]] | None = None,
+    verdicts: Sequence[int] | None = None,
+    spans: Mapping[int, Sequence[int]] | None = None,
 ) -> Expansion:
     """The tile commands of `program` for a pass of 1 .. 4 row blocks on an array of C = `columns` columns.
 
     `directories`: of the compressed matrices, by the image offset that GEMM and KEEP name. `gathers`: rows and bursts
-    of each (field, row block), see `gathers_of`. Raises ValueError for a compressed matrix without directory.
+    of each (field, row block), see `gathers_of`. `verdicts`: the row blocks, a bit each, in which each EXIT leaves a
+    sentence, 0 ends the program; without them nobody leaves before the last ramp. `spans`: of each head, by the image
+    offset that a banded ATTENTION names. Raises ValueError for a compressed matrix without directory, a banded
+    attention without spans, and an EXIT without verdict.
     """
-    expander = _Expander(row_blocks, columns, directories or {}, gathers or {})
+    expander = _Expander(row_blocks, columns, directories or {}, gathers or {}, verdicts, spans or {})
     for index, instruction in enumerate(program):
         expander.index = index
         if isinstance(instruction, End):
@@ -79,12 +91,16 @@ def expand(
         if expander.norm_index != index:
             following = program[index + 1] if index + 1 < len(program) else None
             expander.instruction(instruction, following)
+        if not expander.live:
+            break
     expander.end()
     e = expander
     streams = (tuple(s) for s in (e.load, e.weights, e.expansions, e.array, e.vector, e.store))
     fetched = (expander.index + 1) * INSTRUCTION_BYTES if program else 0
     fetched += sum(e.directory_tiles.values()) * BEAT_BYTES
-    return Expansion(*streams, fetched_bytes=fetched, directory_tiles=e.directory_tiles)
+    return Expansion(
+        *streams, fetched_bytes=fetched, directory_tiles=e.directory_tiles, exits=tuple(e.exits), ended=not e.live
+    )
 
 
 def gathers_of(fields: Sequence[Sequence[int]]) -> dict[tuple[int, int], tuple[int, int]]:
@@ -115,7 +131,11 @@ class _Expander:
     columns: int
     directories: Mapping[int, Directory]
     gathers: Mapping[tuple[int, int], tuple[int, int]]
+    verdicts: Sequence[int] | None
+    spans: Mapping[int, Sequence[int]]
     index: int = 0
+    live: tuple[int, ...] = ()  # row blocks in which a sentence is left
+    exits: list[int] = field(default_factory=list)
     norm_index: int = -1  # a NORM that has been expanded within the GEMM before it
     held: list[tuple[int, Gemm]] = field(default_factory=list)  # GEMMs of the attention to come, with their index
     buffer: WeightBuffer = field(default_factory=WeightBuffer)
@@ -132,6 +152,14 @@ class _Expander:
     vector: list[VectorCommand] = field(default_factory=list)
     store: list[StoreCommand] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.live = tuple(range(self.blocks))
+
+    def rows(self, i: Instruction) -> tuple[int, ...]:
+        """The row blocks that `i` runs over: the live ones, or the result block."""
+        of_all = i.blocks(MAX_ROW_BLOCKS) == MAX_ROW_BLOCKS
+        return self.live if of_all else (0,)
+
     def instruction(self, i: Instruction, following: Instruction | None) -> None:
         match i:
             case Rows():
@@ -142,9 +170,9 @@ class _Expander:
             case Embed():
                 self._embed(i)
             case Norm():
-                self._norm(i, Vector.NORM, self.blocks)
+                self._norm(i, Vector.NORM)
             case Gather():
-                self._norm(i, Vector.GATHER, 1)
+                self._norm(i, Vector.GATHER)
             case Keep():
                 self._keep(i)
             case Gemm(grouped=True):
@@ -155,6 +183,8 @@ class _Expander:
                 self._gemm(i)
             case Attention():
                 self._attention(i)
+            case Exit():
+                self._exit(i)
 
     def end(self) -> None:
         """END: load and weights take back the credits that are out, store answers fetch."""
@@ -225,29 +255,32 @@ class _Expander:
         self._vector(kind, 2 * beats, slot=slot, pop_parameters=True, push_parameters_free=True)
 
     def _embed(self, i: Embed) -> None:
-        for rb in range(self.blocks):
+        for rb in self.live:
             gather = self.gathers.get((i.field, rb), GATHERS[i.field])
             slot = self._parameters(Load.EMBEDDING, i.row_bytes // BEAT_BYTES, *gather)
-            credits = {"slot": slot, "pop_parameters": True, "push_parameters_free": True}
-            self._vector(Vector.EMBED, i.width, i.trace, True, row_block=rb, first=i.first, **credits)
+            fields = {"slot": slot, "row_block": rb, "width": i.row_bytes // BEAT_BYTES, "first": i.first}
+            fields |= {"adaptive": i.adaptive, "pop_parameters": True, "push_parameters_free": True}
+            self._vector(Vector.EMBED, i.width, i.trace, True, **fields)
 
-    def _norm(self, i: Norm | Gather, kind: Vector, blocks: int) -> None:
+    def _norm(self, i: Norm | Gather, kind: Vector) -> None:
         slot = self._parameters(Load.PARAMETERS, -(-i.entries // 2))
-        for rb in range(blocks):
-            self._norm_block(i, kind, slot, rb, blocks)
+        for n in range(len(self.rows(i))):
+            self._norm_block(i, kind, slot, n)
 
-    def _norm_block(self, i: Norm | Gather, kind: Vector, slot: int, rb: int, blocks: int) -> None:
+    def _norm_block(self, i: Norm | Gather, kind: Vector, slot: int, n: int) -> None:
+        """The n-th of its row blocks."""
+        rows = self.rows(i)
         self._vector(
             kind,
             i.entries,
             i.trace,
             kind is Vector.NORM,
             slot=slot,
-            row_block=rb,
+            row_block=rows[n],
             width=i.width,
             plain=isinstance(i, Norm) and i.plain,
-            pop_parameters=rb == 0,
-            push_parameters_free=rb == blocks - 1,
+            pop_parameters=n == 0,
+            push_parameters_free=n == len(rows) - 1,
             push_data=int(i.signal),
         )
 
@@ -262,11 +295,11 @@ class _Expander:
                 with self._at(self.index + 1):
                     norm_slot = self._parameters(Load.PARAMETERS, -(-norm.entries // 2))
                     self.norm_index = self.index
-            for rb in range(i.blocks(self.blocks)):
-                self._tile(i, ct, rb, slots, push=int(last and i.signal))
+            for n in range(len(self.rows(i))):
+                self._tile(i, ct, n, slots, push=int(last and i.signal))
                 if last and norm is not None:
                     with self._at(self.index + 1):
-                        self._norm_block(norm, Vector.NORM, norm_slot, rb, i.blocks(self.blocks))
+                        self._norm_block(norm, Vector.NORM, norm_slot, n)
 
     @contextmanager
     def _at(self, index: int) -> Iterator[None]:
@@ -282,24 +315,28 @@ class _Expander:
         before = sum(tile.beats for tile in tiles[:ct] if tile is not None)
         return self._weights(i, tiles[ct], before), self._parameters(Load.PARAMETERS, -(-words // 2))
 
-    def _tile(self, i: Gemm, ct: int, rb: int, slots: tuple[int | None, int], push: int) -> None:
-        """One row block of column tile `ct`."""
+    def _product(self, i: Gemm, ct: int, n: int, word: int | None) -> int:
+        """The array's part of column tile `ct` in the n-th of its row blocks; the words that are drained."""
         width = self.columns // 2 if i.w8 else self.columns
         words = min(width, i.n - ct * width)
-        word, slot = slots
         zero = word is None
-        first, last = rb == 0, rb == i.blocks(self.blocks) - 1
         self._array(
             1 if zero else i.k,
             words,
             w8=i.w8,
             operand_unsigned=i.operand_unsigned,
             weights=word or 0,
-            pop_weights_ready=first and not zero,
-            push_weights_free=last and not zero,
+            pop_weights_ready=n == 0 and not zero,
+            push_weights_free=n == len(self.rows(i)) - 1 and not zero,
             pop_data=i.wait if ct == 0 else 0,
             zero=zero,
         )
+        return words
+
+    def _tile(self, i: Gemm, ct: int, n: int, slots: tuple[int | None, int], push: int) -> None:
+        """Column tile `ct` in the n-th of its row blocks."""
+        word, slot = slots
+        words, rows = self._product(i, ct, n, word), self.rows(i)
         trace = i.dst if i.destination == TO_IO else i.trace
         self._vector(
             Vector.LINEAR,
@@ -307,13 +344,35 @@ class _Expander:
             trace,
             i.destination in (TO_IO, TO_RESIDUAL),
             slot=slot,
-            row_block=rb,
+            row_block=rows[n],
             destination=i.destination,
             first=ct == 0,
-            pop_parameters=first,
-            push_parameters_free=last,
+            pop_parameters=n == 0,
+            push_parameters_free=n == len(rows) - 1,
             push_data=push,
         )
+
+    def _exit(self, i: Exit) -> None:
+        """An off-ramp, its logits tile by tile and then the record; then who is left."""
+        product = i.product()
+        tiles = self._tiles(product)
+        for ct in range(len(tiles)):
+            word, slot = self._tile_loads(product, ct, tiles)
+            words, last = self._product(product, ct, 0, word), ct == len(tiles) - 1
+            credits = {"slot": slot, "pop_parameters": True, "push_parameters_free": True}
+            self._vector(
+                Vector.LINEAR, words, i.logits, True, destination=TO_EXIT, first=ct == 0, last_tile=last, **credits
+            )
+            if last:
+                self.store.append(StoreCommand(self.index, RECORD_WORDS, True))
+        self.exits.append(self.index)
+        if self.verdicts is None:
+            left = 0 if i.last else (1 << self.blocks) - 1
+        elif len(self.exits) > len(self.verdicts):
+            raise ValueError(f"instruction {self.index}: no verdict is given for this EXIT")
+        else:
+            left = self.verdicts[len(self.exits) - 1]
+        self.live = tuple(rb for rb in self.live if left >> rb & 1)
 
     def _array(self, k: int, words: int, **rest) -> None:
         self.array.append(ArrayCommand(self.index, k, words, **rest))
@@ -327,6 +386,8 @@ class _Expander:
         """
         gemms, self.held = self.held, []
         beats = i.heads * -(-(1 + i.head_width) // 2)
+        if i.banded:
+            self.directory_tiles[self.index] = SPAN_BYTES // BEAT_BYTES
         slot = self._parameters(Load.PARAMETERS, beats)
         self._vector(Vector.COPY_HEADS, 2 * beats, slot=slot, pop_parameters=True, push_parameters_free=True)
         directories = []
@@ -337,19 +398,19 @@ class _Expander:
         groups = -(-i.heads // heads)
         self.items, self.scored = 0, []
         for group in range(groups + 1):
-            steps = 3 * self.blocks if gemms and group < groups else 0
-            until = min(heads * group, i.heads) * self.blocks
+            steps = 3 * len(self.live) if gemms and group < groups else 0
+            until = min(heads * group, i.heads) * len(self.live)
             count = until - self.items
             # keys and values of the group, by the tokens up to here
-            ready = self.pushed if gemms else self.popped + i.wait * self.blocks
+            ready = self.pushed if gemms else self.popped + i.wait * len(self.live)
             for step in range(steps):
-                at, rb = divmod(step, self.blocks)
+                at, n = divmod(step, len(self.live))
                 index, gemm = gemms[at]
                 with self._at(index):
-                    if rb == 0:
+                    if n == 0:
                         slots = self._tile_loads(gemm, group, directories[at])
                     # the scores of the group wait for all of it
-                    self._tile(gemm, group, rb, slots, push=int(step == steps - 1))
+                    self._tile(gemm, group, n, slots, push=int(step == steps - 1))
                 due = until - count + count * (step + 1) // steps
                 if due - self.items >= 2 or step == steps - 1:
                     self._hidden_items(i, due, ready)
@@ -376,18 +437,35 @@ class _Expander:
         if len(self.scored) >= 2:
             self._context(i)
 
+    def _keys(self, i: Attention, item: int) -> tuple[int, int, int, int]:
+        """Of an item (head, live row block): its row block, its span, and the row blocks of keys that come near enough
+        (Q23), from the first to before the end; none lies beyond the last live one."""
+        head, n = divmod(item, len(self.live))
+        rb, span = self.live[n], FULL_SPAN
+        if i.banded:
+            if i.spans not in self.spans:
+                raise ValueError(f"instruction {self.index}: no spans are given for image offset {i.spans}")
+            span = self.spans[i.spans][head]
+        first = max(rb * LANES - (span - 1), 0) // LANES
+        end = min((rb * LANES + LANES - 1 + span - 1) // LANES, self.live[-1]) + 1
+        return rb, span, first, end
+
     def _scores(self, i: Attention, ready: int) -> None:
         """Scores of the next item, which need the first `ready` tokens."""
-        for first in range(0, self.blocks, KEY_GROUPS):
-            words = min(KEY_GROUPS, self.blocks - first) * LANES
+        rb, span, first, end = self._keys(i, self.items)
+        aligned = first // KEY_GROUPS * KEY_GROUPS  # row blocks share words of the key memory two by two
+        for at in range(aligned, end, KEY_GROUPS):
+            words = min(KEY_GROUPS, end - at) * LANES
             pop = max(ready - self.popped, 0)
             self._array(i.head_width, words, w8=True, keys_values=True, pop_data=pop)
         self._vector(
             Vector.SCORES,
-            self.blocks * LANES,
+            (end - aligned) * LANES,
             i.trace_p,
-            row_block=self.items % self.blocks,
+            row_block=rb,
             normalized=i.normalized,
+            span=span,
+            key_block=aligned,
             push_data=1,
         )
         self.scored.append((self.items, self.pushed))
@@ -396,8 +474,9 @@ class _Expander:
     def _context(self, i: Attention, last: bool = False) -> None:
         """Context of the oldest item that has its scores."""
         item, scored = self.scored.pop(0)
+        rb, _, first, end = self._keys(i, item)
         self._array(
-            self.blocks * LANES,
+            (end - first) * LANES,
             i.head_width,
             w8=True,
             operand_unsigned=True,
@@ -409,7 +488,7 @@ class _Expander:
             Vector.CONTEXT,
             i.head_width,
             i.trace_context,
-            row_block=item % self.blocks,
+            row_block=rb,
             # all at the end: a token in between would stand for numerators that are not there yet
-            push_data=self.blocks if last and i.signal else 0,
+            push_data=len(self.live) if last and i.signal else 0,
         )

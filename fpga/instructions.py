@@ -12,24 +12,31 @@ INSTRUCTION_BYTES = 64
 BEAT_BYTES = 16
 LANES = 32
 NO_TRACE = 0xFFFFFFFF
-PROGRAM_VERSION = 3
+PROGRAM_VERSION = 4
 
 # On-chip limits, the same as in kernels/config.hpp (a test compares them).
 MAX_ROW_BLOCKS = 4
 MAX_ROWS = MAX_ROW_BLOCKS * LANES
 MAX_WIDTH = 1024
+EMBEDDING_BEATS = MAX_WIDTH // BEAT_BYTES + 1  # that a row of an embedding may have
+MASK_CHANNELS = 128  # of an adaptive row, in a beat of its mask
 MAX_ENTRIES = 4608
 MAX_NORM_ENTRIES = 1280
 MAX_HEADS = 32
 MAX_LABELS = 1024
 ACTIVATION_WORDS = 24576
 HEAD_WIDTHS = (32, 64)
+FULL_SPAN = MAX_ROWS  # of a head that sees every key of a row's range
+SPAN_BYTES = MAX_HEADS  # of an attention's spans in the memory image
+MAX_LAYERS = 63  # that an off-ramp can name
+RECORD_WORDS = 5  # that it leaves behind its logits
+CLOCK_TABLE_BYTES = 256  # that the host writes to the io buffer
 WEIGHT_WORDS = 2 * MAX_ENTRIES  # of the weight buffer, a word a K step
 WEIGHT_TILES = 8  # tiles in it at a time
 
-TABLE_EXP, TABLE_ACTIVATION, TABLE_POOLER = range(3)
+TABLE_EXP, TABLE_ACTIVATION, TABLE_POOLER, TABLE_EXIT, TABLE_CLOCK = range(5)
 FIELD_WORD, FIELD_POSITION, FIELD_TYPE = range(3)
-TO_ACTIVATION, TO_RESIDUAL, TO_KEYS, TO_VALUES, TO_IO = range(5)
+TO_ACTIVATION, TO_RESIDUAL, TO_KEYS, TO_VALUES, TO_IO, TO_EXIT = range(6)
 
 
 class ProgramError(ValueError):
@@ -119,23 +126,30 @@ class Rows(Instruction):
 
 @dataclass(frozen=True)
 class Table(Instruction):
-    """Load a table of 256 bytes."""
+    """Load a table of 256 bytes, from the memory image or, with `from_io`, from that offset of the io buffer."""
 
     image: int = 0
     table: int = 0
+    from_io: bool = False
 
     OPCODE: ClassVar[int] = 2
     WORDS: ClassVar[dict[str, int]] = {"image": 1, "table": 2}
+    FLAGS: ClassVar[dict[str, int]] = {"from_io": 17}
     ALIGNED: ClassVar[tuple[str, ...]] = ("image",)
 
     def _check(self, row_blocks: int) -> None:
-        _within("Table.table", self.table, 0, TABLE_POOLER)
+        _within("Table.table", self.table, 0, TABLE_CLOCK)
 
 
 def embedding_row_bytes(width: int, four_bit: bool) -> int:
     """Bytes of one embedding row of `width` channels: its values padded to a beat, then the beat of m and s."""
     per_beat = BEAT_BYTES * (2 if four_bit else 1)
     return (-(-width // per_beat) + 1) * BEAT_BYTES
+
+
+def adaptive_row_bytes(width: int, codes: int) -> int:
+    """Bytes of one adaptive row (Q24): its mask, at most `codes` codes padded to a beat, then the beat of m and s."""
+    return (-(-width // MASK_CHANNELS) + -(-codes // BEAT_BYTES) + 1) * BEAT_BYTES
 
 
 @dataclass(frozen=True)
@@ -149,10 +163,11 @@ class Embed(Instruction):
     trace: int = NO_TRACE
     first: bool = False
     four_bit: bool = False
+    adaptive: bool = False
 
     OPCODE: ClassVar[int] = 3
     WORDS: ClassVar[dict[str, int]] = {"image": 1, "row_bytes": 2, "width": 3, "field": 4, "trace": 5}
-    FLAGS: ClassVar[dict[str, int]] = {"first": 17, "four_bit": 19}
+    FLAGS: ClassVar[dict[str, int]] = {"first": 17, "four_bit": 19, "adaptive": 20}
     ALIGNED: ClassVar[tuple[str, ...]] = ("image", "row_bytes")
 
     def _check(self, row_blocks: int) -> None:
@@ -160,6 +175,11 @@ class Embed(Instruction):
         _within("Embed.field", self.field, 0, FIELD_TYPE)
         if self.four_bit and self.width % 32:
             raise ProgramError("Embed.width", f"{self.width} is no multiple of 32, which 4-bit rows need")
+        if self.adaptive:
+            if self.four_bit:
+                raise ProgramError("Embed.four_bit", "adaptive rows have codes of 8 bits")
+            _within("Embed.row_bytes", self.row_bytes, adaptive_row_bytes(self.width, 0), EMBEDDING_BEATS * BEAT_BYTES)
+            return
         expected = embedding_row_bytes(self.width, self.four_bit)
         if self.row_bytes != expected:
             raise ProgramError("Embed.row_bytes", f"{self.row_bytes} where width {self.width} takes {expected}")
@@ -270,7 +290,7 @@ class Gemm(Instruction):
 
 @dataclass(frozen=True)
 class Attention(Instruction):
-    """All heads: scores, softmax, context (Q14 to Q18)."""
+    """All heads: scores, softmax, context (Q14 to Q18). `banded`: each has a span, at `spans` of the image (Q23)."""
 
     parameters: int = 0
     heads: int = 0
@@ -282,15 +302,17 @@ class Attention(Instruction):
     context_stride: int = 0
     trace_context: int = NO_TRACE
     trace_p: int = NO_TRACE
+    spans: int = 0
     normalized: bool = False
+    banded: bool = False
 
     OPCODE: ClassVar[int] = 6
     WORDS: ClassVar[dict[str, int]] = {
         "parameters": 1, "heads": 2, "head_width": 3, "q": 4, "q_stride": 5, "p": 6, "context": 7,
-        "context_stride": 8, "trace_context": 9, "trace_p": 10,
+        "context_stride": 8, "trace_context": 9, "trace_p": 10, "spans": 11,
     }  # fmt: skip
-    FLAGS: ClassVar[dict[str, int]] = {"normalized": 17}
-    ALIGNED: ClassVar[tuple[str, ...]] = ("parameters",)
+    FLAGS: ClassVar[dict[str, int]] = {"normalized": 17, "banded": 18}
+    ALIGNED: ClassVar[tuple[str, ...]] = ("parameters", "spans")
 
     def _check(self, row_blocks: int) -> None:
         if self.head_width not in HEAD_WIDTHS:
@@ -347,4 +369,60 @@ class Keep(Instruction):
         _within("Keep.n", self.n, 1, MAX_ENTRIES)
 
 
-INSTRUCTIONS: tuple[type[Instruction], ...] = (End, Rows, Table, Embed, Norm, Gemm, Attention, Gather, Keep)
+@dataclass(frozen=True)
+class Exit(Instruction):
+    """Off-ramp behind `layer` (Q21, Q22): a w8 product of the result block, its logits, entropies and who leaves.
+
+    `predict` reads the exit table, `clock` with it the clock table; `last`: all leave. After it the program goes on for
+    the row blocks in which a sentence is left, if there are any.
+    """
+
+    weights: int = 0
+    parameters: int = 0
+    k: int = 0
+    n: int = 0
+    src: int = 0
+    logits: int = 0
+    record: int = 0
+    entropy_m: int = 32768
+    entropy_s: int = 1
+    layer: int = 1
+    threshold: int = 0
+    row_shift: int = 0
+    predict: bool = False
+    clock: bool = False
+    last: bool = False
+
+    OPCODE: ClassVar[int] = 9
+    WORDS: ClassVar[dict[str, int]] = {
+        "weights": 1, "parameters": 2, "k": 3, "n": 4, "src": 5, "logits": 6, "record": 7, "entropy_m": 8,
+        "entropy_s": 9, "layer": 10, "threshold": 11, "row_shift": 12,
+    }  # fmt: skip
+    FLAGS: ClassVar[dict[str, int]] = {"predict": 17, "clock": 18, "last": 19}
+    ALIGNED: ClassVar[tuple[str, ...]] = ("weights", "parameters", "logits", "record")
+
+    def blocks(self, row_blocks: int) -> int:
+        """The result block alone."""
+        return 1
+
+    def product(self) -> Gemm:
+        """The GEMM that its product is, as the array sees it."""
+        same = {name: getattr(self, name) for name in ("wait", "weights", "parameters", "k", "n", "src")}
+        return Gemm(**same, destination=TO_IO, dst=self.logits, w8=True, result_block=True)
+
+    def _check(self, row_blocks: int) -> None:
+        if self.signal:
+            raise ProgramError("Exit.signal", "nothing waits for an off-ramp but fetch itself")
+        if self.clock and not self.predict:
+            raise ProgramError("Exit.clock", "goes with predict: the clock is chosen by the layer foretold")
+        _within("Exit.k", self.k, 1, MAX_ENTRIES)
+        _within("Exit.n", self.n, 1, MAX_LABELS)
+        _region("Exit.src", self.src, 0, 1, self.k)
+        _within("Exit.entropy_m", self.entropy_m, 32768, 65535)
+        _within("Exit.entropy_s", self.entropy_s, 1, 31)
+        _within("Exit.layer", self.layer, 1, MAX_LAYERS)
+        _within("Exit.threshold", self.threshold, 0, 32767)
+        _within("Exit.row_shift", self.row_shift, 0, 15)
+
+
+INSTRUCTIONS: tuple[type[Instruction], ...] = (End, Rows, Table, Embed, Norm, Gemm, Attention, Gather, Keep, Exit)

@@ -16,6 +16,7 @@ from .instructions import (
     TO_VALUES,
     Attention,
     End,
+    Exit,
     Gemm,
     Instruction,
     Norm,
@@ -59,7 +60,8 @@ def decode(data: bytes) -> tuple[Instruction, ...]:
 def check(program: tuple[Instruction, ...], row_blocks: int = MAX_ROW_BLOCKS) -> None:
     """Check every instruction; that tokens balance in a pass of `row_blocks`: each wait is met by the signals before
     it, none is left over; that a NORM behind its residual overwrites nothing that is still to be read; and that grouped
-    GEMMs are the queries, keys and values of the ATTENTION behind them, whose context lies apart from what they read.
+    GEMMs are the queries, keys and values of the ATTENTION behind them, whose context lies apart from what they read;
+    and that no token is out at an EXIT, after which there may be fewer row blocks.
 
     Raises ProgramError.
     """
@@ -79,6 +81,8 @@ def check(program: tuple[Instruction, ...], row_blocks: int = MAX_ROW_BLOCKS) ->
             wanted = instruction.wait * blocks
             raise ProgramError(f"instruction {index}", f"waits for {wanted} tokens where {tokens} are sent")
         tokens += (int(instruction.signal) - instruction.wait) * blocks
+        if isinstance(instruction, Exit) and tokens:
+            raise ProgramError(f"instruction {index}", f"{tokens} tokens are out where row blocks may end")
         if index and isinstance(instruction, Norm) and _is_residual(program[index - 1]):
             _check_behind(program[index - 1], instruction, index, row_blocks)
     if tokens:

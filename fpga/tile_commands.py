@@ -131,15 +131,19 @@ class VectorCommand:
     words: int
     slot: int = 0
     row_block: int = 0
-    width: int = 0  # NORM, GATHER: channels
+    width: int = 0  # NORM, GATHER: channels; EMBED: beats of a row
     destination: int | None = None  # LINEAR
     first: bool = False  # EMBED: replaces the residual; LINEAR to residual: clears the sums
     normalized: bool = False
     plain: bool = False  # NORM: y = x
+    adaptive: bool = False  # EMBED: a loop for each beat of the mask
     tee: bool = False  # every word produced also goes to store
     pop_parameters: bool = False
     push_parameters_free: bool = False
     push_data: int = 0
+    span: int = 0  # SCORES
+    key_block: int = 0  # SCORES: row block of the first key
+    last_tile: bool = False  # LINEAR to an exit: entropies, verdict and record follow
 
     @property
     def accumulators(self) -> int:
@@ -177,5 +181,7 @@ class Expansion:
     array: tuple[ArrayCommand, ...]
     vector: tuple[VectorCommand, ...]
     store: tuple[StoreCommand, ...]
-    fetched_bytes: int  # of the program itself, and of directories
-    directory_tiles: Mapping[int, int]  # by instruction: tiles of the directory that fetch reads for it
+    fetched_bytes: int  # of the program itself, of directories and of spans
+    directory_tiles: Mapping[int, int]  # by instruction: beats that fetch reads for it, of directories and of spans
+    exits: tuple[int, ...] = ()  # instructions whose verdicts fetch waits for, in order
+    ended: bool = False  # by the last of them, with instructions left

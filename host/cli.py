@@ -35,7 +35,7 @@ from .options import (
 )
 
 app = typer.Typer(name="zynqbert", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-bench = typer.Typer(help="Measure speed: of a board, or of the emulator.", rich_markup_mode=None)
+bench = typer.Typer(help="Measure speed and energy: of a board, of early exit, of the emulator.", rich_markup_mode=None)
 app.add_typer(bench, name="bench")
 
 
@@ -83,6 +83,7 @@ app.command()(workstation.sparsity)
 app.command()(build)
 bench.command()(bench_commands.emulator)
 bench.command()(bench_commands.board)
+bench.command()(bench_commands.edgebert)
 
 
 @app.command()

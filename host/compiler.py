@@ -5,7 +5,7 @@ One program serves every pass: the number of row blocks is a register. What depe
 the memory image, see memory_image.py; only the factors of norms and residuals stand in instructions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -16,7 +16,8 @@ from ..fpga import program as programs
 from ..fpga.boards import Board
 from ..fpga.cycles import Model, Timing, simulate
 from ..fpga.directory import Directory
-from .layouts import ActivationMap, IoLayout, Region, Trace
+from .exit_plan import ExitPlan
+from .layouts import RECORD_BYTES, ActivationMap, IoLayout, Region, Trace, longest_row
 from .model_shape import LayerShape, ModelShape
 from .storage import Matrix, matrices
 
@@ -40,6 +41,7 @@ class Plan:
 
     `matrices`: how each int4 matrix is stored. `keeping`: the program that brings the resident ones on chip, of END
     alone where there are none. `names`: the tensor whose weights an instruction of `instructions` reads, by its index.
+    `exits`: how sentences leave early, None where all run through every layer.
     """
 
     shape: ModelShape
@@ -52,6 +54,21 @@ class Plan:
     matrices: Mapping[str, Matrix]
     keeping: tuple[isa.Instruction, ...]
     names: Mapping[int, str]
+    exits: ExitPlan | None = None
+
+    @property
+    def exit_layers(self) -> tuple[int, ...]:
+        """The layer (1 is the first) of each EXIT, in the order of their verdicts."""
+        return tuple(i.layer for i in self.instructions if isinstance(i, isa.Exit))
+
+    @property
+    def spans(self) -> dict[int, tuple[int, ...]]:
+        """Of the heads of banded attentions, by the image offset that instructions name."""
+        return {
+            self.regions[f"layers.{layer}.spans"].offset: spans
+            for layer, spans in enumerate(self.shape.spans or ())
+            if f"layers.{layer}.spans" in self.regions
+        }
 
     @property
     def directories(self) -> dict[int, Directory]:
@@ -65,9 +82,15 @@ class Plan:
         clock_mhz: float,
         model: Model | None = None,
         gathers: Mapping[tuple[int, int], tuple[int, int]] | None = None,
+        verdicts: Sequence[int] | None = None,
     ) -> Timing:
-        """Modelled time of a pass of `row_blocks` row blocks; `gathers` as in fpga.expansion.expand."""
-        return simulate(self.instructions, row_blocks, self.board, clock_mhz, model, self.directories, gathers)
+        """Modelled time of a pass of `row_blocks` row blocks; `gathers` and `verdicts` as in fpga.expansion.expand.
+
+        `verdicts`: the row blocks, a bit each, in which the EXIT of each of `exit_layers` leaves a sentence, up to the
+        0 that ends the pass; None: none leaves before the last layer.
+        """
+        known = self.directories, gathers, verdicts, self.spans
+        return simulate(self.instructions, row_blocks, self.board, clock_mhz, model, *known)
 
     def simulate_keeping(self, clock_mhz: float) -> Timing:
         """Modelled time of bringing the resident matrices on chip."""
@@ -99,8 +122,11 @@ def plan(
     trace: bool = False,
     density: float = 1.0,
     resident: bool = True,
+    exits: ExitPlan | None = None,
 ) -> Plan:
     """Compile `shape` for `board`. Raises CompileError where a size is beyond the engine.
+
+    With `exits` sentences leave at the model's off-ramps; without, all run through every layer.
 
     The factors of norms and residuals come from `artifact`; without one (estimates) they are 1/2, which costs the same,
     and of the int4 weights a share of `density` is taken not to be 0. `resident` false keeps no weights on chip.
@@ -108,12 +134,14 @@ def plan(
     """
     check_limits(shape)
     stored = matrices(shape, board, artifact=artifact, density=density, resident=resident)
-    compiler = _Compiler(shape, board, artifact, trace, stored)
+    if exits is not None and shape.exits is None:
+        raise CompileError("exits: the artifact has no off-ramps; remedy: train one with them, or run all layers")
+    compiler = _Compiler(shape, board, artifact, trace, stored, exits)
     compiler.model()
     program = tuple(compiler.instructions)
     programs.check(program)
     layout = compiler.regions, compiler.image_bytes, compiler.io(), compiler.map
-    return Plan(shape, board, program, *layout, stored, compiler.keeping(), compiler.names)
+    return Plan(shape, board, program, *layout, stored, compiler.keeping(), compiler.names, exits)
 
 
 def check_limits(shape: ModelShape) -> None:
@@ -128,6 +156,7 @@ def check_limits(shape: ModelShape) -> None:
         ("architecture.hidden", shape.hidden, isa.MAX_WIDTH),
         ("architecture.embedding", shape.embedding, isa.MAX_WIDTH),
         ("architecture.heads", shape.heads, isa.MAX_HEADS),
+        *((f"architecture.layer_heads[{i}]", n, shape.heads) for i, n in enumerate(shape.layer_heads)),
         ("task.labels", shape.labels, isa.MAX_LABELS),
         *((name, value, isa.MAX_NORM_ENTRIES) for name, value in (embedding, *norms)),
         *((name, value, isa.MAX_ENTRIES) for name, value in ffn),
@@ -151,6 +180,27 @@ def check_limits(shape: ModelShape) -> None:
         if value < shape.hidden:
             raise CompileError(f"{name} is {value}, less than architecture.hidden = {shape.hidden}")
     _check_sharing(shape)
+    _check_spans(shape)
+    if shape.exits is not None and (shape.kind != "sequence" or not 2 <= len(shape.layers) <= isa.MAX_LAYERS):
+        found = f"kind {shape.kind}, {len(shape.layers)} layers"
+        raise CompileError(f"exits: {found}; off-ramps need kind sequence and 2 to {isa.MAX_LAYERS} layers")
+
+
+def _check_spans(shape: ModelShape) -> None:
+    """Heads are counted for each layer, alike where layers share matrices, and each has a span."""
+    heads = shape.layer_heads
+    if len(heads) != len(shape.layers):
+        raise CompileError(f"architecture.layer_heads names {len(heads)} layers of {len(shape.layers)}")
+    for i, owner in enumerate(shape.weights):
+        if heads[i] != heads[owner]:
+            raise CompileError(f"architecture.layer_heads[{i}] is {heads[i]}, {heads[owner]} where its matrices are")
+    if shape.spans is None:
+        return
+    if tuple(len(of_layer) for of_layer in shape.spans) != shape.layer_heads:
+        raise CompileError("spans: not one for each head of architecture.layer_heads")
+    for i, of_layer in enumerate(shape.spans):
+        if not all(1 <= span <= isa.FULL_SPAN for span in of_layer):
+            raise CompileError(f"spans[{i}] is {list(of_layer)}, the engine takes 1 to {isa.FULL_SPAN}")
 
 
 def _check_sharing(shape: ModelShape) -> None:
@@ -172,15 +222,17 @@ def activation_map(shape: ModelShape) -> ActivationMap:
     norms = [shape.embedding_norm, *(n for layer in shape.layers for n in (layer.attention_norm, layer.ffn_norm))]
     x_stride = max(*norms, shape.mapping or 0)
     base = isa.MAX_ROW_BLOCKS * x_stride
+    context = base + isa.MAX_ROW_BLOCKS * shape.hidden + 2 * isa.MAX_ROWS
     return ActivationMap(
         x=0,
         x_stride=x_stride,
         q=base,
         q_stride=shape.hidden,
         p=base + isa.MAX_ROW_BLOCKS * shape.hidden,
-        context=base + isa.MAX_ROW_BLOCKS * shape.hidden + 2 * isa.MAX_ROWS,
+        context=context,
         ffn=base,
         ffn_stride=max((layer.ffn for layer in shape.layers), default=0),
+        ramp=max(context, base + x_stride),
     )
 
 
@@ -194,20 +246,26 @@ class _Compiler:
         artifact: Artifact | None,
         trace: bool,
         stored: Mapping[str, Matrix],
+        exits: ExitPlan | None,
     ):
         self.shape, self.board, self.artifact, self.tracing = shape, board, artifact, trace
-        self.map, self.stored = activation_map(shape), stored
+        self.map, self.stored, self.exits = activation_map(shape), stored, exits
         self.names: dict[int, str] = {}
         self.instructions: list[isa.Instruction] = []
         self.regions: dict[str, Region] = {}
         self.image_bytes = 0
         self.traces: dict[str, Trace] = {}
-        self.logits = Trace("logits", HEADER_BYTES, "int16", shape.labels, result_block=shape.kind == "sequence")
-        self.io_bytes = HEADER_BYTES + self.logits.bytes()
+        self.io_bytes = HEADER_BYTES
+        self.clock_table = self.reserve(isa.CLOCK_TABLE_BYTES) if exits is not None and exits.clock else None
+        self.logits = Trace("logits", self.io_bytes, "int16", shape.labels, result_block=shape.kind == "sequence")
+        self.io_bytes += self.logits.bytes()
+        self.record = None if exits is None else self.reserve(RECORD_BYTES)
+        self.ramps: dict[int, Trace] = {}
         self.owner = {f"layers.{i}": f"layers.{owner}" for i, owner in enumerate(shape.weights)}
 
     def io(self) -> IoLayout:
-        return IoLayout(0, self.logits.offset, self.io_bytes, self.shape.labels, self.traces)
+        results = 0, self.logits.offset, self.io_bytes, self.shape.labels, self.traces
+        return IoLayout(*results, self.record, self.ramps, self.clock_table)
 
     # Layout
 
@@ -218,14 +276,19 @@ class _Compiler:
         self.image_bytes = offset + -(-size // isa.BEAT_BYTES) * isa.BEAT_BYTES
         return offset
 
+    def reserve(self, size: int) -> int:
+        """Reserve `size` bytes of the io buffer; their offset."""
+        offset = self.io_bytes
+        self.io_bytes += size
+        return offset
+
     def trace(self, name: str, dtype: str, channels: int, **kind) -> int:
         """Reserve a trace of the io buffer, if tracing; the instruction's trace field."""
         if not self.tracing:
             return isa.NO_TRACE
         trace = Trace(name, self.io_bytes, dtype, channels, **kind)
         self.traces[name] = trace
-        self.io_bytes += trace.bytes()
-        return trace.offset
+        return self.reserve(trace.bytes())
 
     def factor(self, name: str) -> tuple[int, int]:
         """(m, s) of tensor `name`."""
@@ -244,12 +307,18 @@ class _Compiler:
         self.table("softmax.exp", isa.TABLE_EXP)
         if self.shape.kind == "sequence":
             self.table("pooler.tanh", isa.TABLE_POOLER)
+        if self.exits is not None and self.exits.table is not None:
+            self.table("exits.table", isa.TABLE_EXIT)
+        if self.clock_table is not None:
+            self.emit(isa.Table(image=self.clock_table, table=isa.TABLE_CLOCK, from_io=True))
         self.embeddings()
         k = self.norm("embeddings.norm", self.shape.embedding_norm, self.shape.embedding)
         if self.shape.mapping is not None:
             k = self.mapping(k, self.shape.mapping)
         for index, layer in enumerate(self.shape.layers):
-            k = self.layer(f"layers.{index}", layer, k)
+            k = self.layer(index, layer, k)
+            if self.exits is not None and index < len(self.shape.layers) - 1:
+                self.off_ramp(index, k)
         if self.shape.kind == "sequence":
             self.head(k)
         else:
@@ -264,7 +333,8 @@ class _Compiler:
         fields = (("word", shape.vocab), ("position", shape.positions), ("type", shape.types))
         for index, (name, rows) in enumerate(fields):
             four_bit = name == "word" and shape.word_bits == 4
-            row_bytes = isa.embedding_row_bytes(shape.embedding, four_bit)
+            adaptive = name == "word" and shape.word_format == "adaptivfloat"
+            row_bytes = self.adaptive_row() if adaptive else isa.embedding_row_bytes(shape.embedding, four_bit)
             last = index == len(fields) - 1
             self.emit(
                 isa.Embed(
@@ -275,8 +345,22 @@ class _Compiler:
                     trace=self.trace("embeddings.sum", "int16", shape.embedding) if last else isa.NO_TRACE,
                     first=index == 0,
                     four_bit=four_bit,
+                    adaptive=adaptive,
                 )
             )
+
+    def adaptive_row(self) -> int:
+        """Bytes of a row of the word table (Q24), the longest row's; without an artifact no code is 0."""
+        width = self.shape.embedding
+        codes = width if self.artifact is None else longest_row(self.artifact.tensors["embeddings.word.q"])
+        size = isa.adaptive_row_bytes(width, codes)
+        if size > isa.EMBEDDING_BEATS * isa.BEAT_BYTES:
+            most = (isa.EMBEDDING_BEATS - isa.adaptive_row_bytes(width, 0) // isa.BEAT_BYTES) * isa.BEAT_BYTES
+            raise CompileError(
+                f"embeddings.word.q has a row of {codes} codes, the engine takes {most} at width {width}; "
+                f"remedy: quantize again with a word_density of {most / width:g}"
+            )
+        return size
 
     def norm(self, name: str, entries: int, width: int, *, plain: bool = False) -> int:
         """NORM of the residual's `width` channels to region x; its entries. A plain one changes nothing to trace."""
@@ -307,34 +391,28 @@ class _Compiler:
     def weights(self, name: str, size: int) -> tuple[str, int]:
         """Matrix of linear layer `name`, its own or one that an earlier layer placed: its name, its image offset."""
         layer, _, matrix = name.rpartition(".")
-        owner = f"{self.owner[layer]}.{matrix}" if layer else name
+        owner = f"{self.owner.get(layer, layer)}.{matrix}" if layer else name
         if owner in self.stored:
             size = self.stored[owner].bytes
         region = f"{owner}.weight"
         return owner, self.regions[region].offset if region in self.regions else self.region(region, size)
 
+    def product(self, name: str, k: int, n: int, *, w8: bool) -> tuple[int, int]:
+        """Image offsets of weights and parameters of linear layer `name`, whose instruction comes next."""
+        tile = self.board.columns // 2 if w8 else self.board.columns
+        owner, weights = self.weights(name, -(-n // tile) * k * self.board.columns // 2)
+        self.names[len(self.instructions)] = f"{owner}.weight"
+        return weights, self.region(f"{name}.parameters", _words(n))
+
     def linear(self, name: str, k: int, n: int, *, trace: int, w8: bool = False, **fields) -> None:
         """GEMM of linear layer `name`, its weights and parameters in the image."""
-        tile = self.board.columns // 2 if w8 else self.board.columns
-        tile_bytes = k * self.board.columns // 2
-        owner, weights = self.weights(name, -(-n // tile) * tile_bytes)
-        matrix = self.stored.get(owner)
+        weights, parameters = self.product(name, k, n, w8=w8)
+        matrix = self.stored.get(self.names[len(self.instructions)].removesuffix(".weight"))
         if matrix is not None and matrix.compressed:
             resident = matrix.resident is not None
             fields |= {"compressed": True, "resident": resident}
             fields["stored"] = matrix.resident if resident else matrix.words
-        self.names[len(self.instructions)] = f"{owner}.weight"
-        self.emit(
-            isa.Gemm(
-                weights=weights,
-                parameters=self.region(f"{name}.parameters", _words(n)),
-                k=k,
-                n=n,
-                trace=trace,
-                w8=w8,
-                **fields,
-            )
-        )
+        self.emit(isa.Gemm(weights=weights, parameters=parameters, k=k, n=n, trace=trace, w8=w8, **fields))
 
     def keeping(self) -> tuple[isa.Instruction, ...]:
         """The program that brings the resident matrices on chip."""
@@ -350,20 +428,22 @@ class _Compiler:
         ]
         return (*program, isa.End())
 
-    def layer(self, name: str, layer: LayerShape, k: int) -> int:
+    def layer(self, index: int, layer: LayerShape, k: int) -> int:
         """One encoder layer on an operand of k entries; the entries of its result."""
-        shape, at = self.shape, self.map
-        hidden = shape.hidden
+        shape, at, name = self.shape, self.map, f"layers.{index}"
+        hidden, heads = shape.hidden, shape.context_width(index)
+        # behind an off-ramp, for which fetch waits, everything is there
+        waits = int(not isinstance(self.instructions[-1], isa.Exit))
         x = {"src": at.x, "src_stride": at.x_stride}
-        queries = {"destination": isa.TO_ACTIVATION, "dst": at.q, "dst_stride": at.q_stride, "wait": 1}
+        queries = {"destination": isa.TO_ACTIVATION, "dst": at.q, "dst_stride": at.q_stride, "wait": waits}
         keys = {"destination": isa.TO_KEYS, "head_width": shape.head_width}
         values = {"destination": isa.TO_VALUES, "head_width": shape.head_width}
         for matrix, fields in (("q", queries), ("k", keys), ("v", values)):
-            trace = self.trace(f"{name}.{matrix}", "int8", hidden)
-            self.linear(f"{name}.{matrix}", k, hidden, trace=trace, grouped=True, **x, **fields)
-        self.attention(name)
+            trace = self.trace(f"{name}.{matrix}", "int8", heads)
+            self.linear(f"{name}.{matrix}", k, heads, trace=trace, grouped=True, **x, **fields)
+        self.attention(index)
         context = {"src": at.context, "src_stride": hidden}
-        self.residual(f"{name}.o", hidden, self.factor(f"{name}.o.residual"), **context)
+        self.residual(f"{name}.o", heads, self.factor(f"{name}.o.residual"), **context)
         entries = self.norm(f"{name}.attention_norm", layer.attention_norm, hidden)
         self.table(f"{name}.gelu", isa.TABLE_ACTIVATION)
         self.linear(
@@ -384,22 +464,26 @@ class _Compiler:
         self.residual(f"{name}.ffn2", layer.ffn, factor, src=at.ffn, src_stride=at.ffn_stride, operand_unsigned=True)
         return self.norm(f"{name}.ffn_norm", layer.ffn_norm, hidden)
 
-    def attention(self, name: str) -> None:
-        shape, at = self.shape, self.map
+    def attention(self, index: int) -> None:
+        shape, at, name = self.shape, self.map, f"layers.{index}"
+        heads = shape.layer_heads[index]
+        banded = shape.spans is not None and min(shape.spans[index]) < isa.FULL_SPAN
         words_per_head = 1 + shape.head_width + (1 + shape.head_width) % 2
         self.emit(
             isa.Attention(
-                parameters=self.region(f"{name}.attention", shape.heads * _words(words_per_head)),
-                heads=shape.heads,
+                parameters=self.region(f"{name}.attention", heads * _words(words_per_head)),
+                heads=heads,
                 head_width=shape.head_width,
                 q=at.q,
                 q_stride=at.q_stride,
                 p=at.p,
                 context=at.context,
                 context_stride=shape.hidden,
-                trace_context=self.trace(f"{name}.context", "int8", shape.hidden),
-                trace_p=self.trace(f"{name}.numerators", "uint8", 0, heads=shape.heads),
+                trace_context=self.trace(f"{name}.context", "int8", heads * shape.head_width),
+                trace_p=self.trace(f"{name}.numerators", "uint8", 0, heads=heads),
+                spans=self.region(f"{name}.spans", isa.SPAN_BYTES) if banded else 0,
                 normalized=shape.normalized,
+                banded=banded,
                 signal=True,
             )
         )
@@ -418,39 +502,91 @@ class _Compiler:
             **fields,
         )
 
-    def head(self, k: int) -> None:
-        """GATHER, pooler and classifier on the result block (Q19); k entries of the last norm."""
-        shape, at = self.shape, self.map
+    def gather(self, prefix: str, k: int, dst: int) -> None:
+        """GATHER of the result rows from the NORM before, as k entries; its token is sent in place of the norm's, whose
+        entries nothing reads before."""
         last = self.instructions[-1]
-        # Nothing reads the last norm's entries but GATHER's own pass over the residual: its token is not sent.
         self.instructions[-1] = replace(last, signal=False)
         self.emit(
             isa.Gather(
                 image=last.image,
-                width=shape.hidden,
+                width=self.shape.hidden,
                 entries=k,
-                dst=at.x,
+                dst=dst,
                 m=last.m,
                 s=last.s,
-                trace=self.trace("gathered", "int8", k, result_block=True),
+                trace=self.trace(f"{prefix}gathered", "int8", k, result_block=True),
                 signal=True,
             )
         )
+
+    def pooler(self, prefix: str, k: int, src: int, dst: int) -> None:
+        """The pooler on the gathered rows (Q11)."""
+        hidden = self.shape.hidden
         self.linear(
-            "pooler",
+            f"{prefix}pooler",
             k,
-            shape.hidden,
-            trace=self.trace("pooler", "int8", shape.hidden, result_block=True),
+            hidden,
+            trace=self.trace(f"{prefix}pooler", "int8", hidden, result_block=True),
             w8=True,
             result_block=True,
-            src=at.x,
+            src=src,
             destination=isa.TO_ACTIVATION,
-            dst=at.q,
+            dst=dst,
             table=isa.TABLE_POOLER,
             wait=1,
             signal=True,
         )
-        self.classifier(shape.hidden, src=at.q, result_block=True)
+
+    def head(self, k: int) -> None:
+        """GATHER, pooler and classifier on the result block (Q19); k entries of the last norm."""
+        shape, at = self.shape, self.map
+        self.gather("", k, at.x)
+        self.pooler("", k, at.x, at.q)
+        if self.exits is None:
+            self.classifier(shape.hidden, src=at.q, result_block=True)
+        else:
+            self.exit("classifier", len(shape.layers), shape.hidden, at.q, self.logits)
+
+    def off_ramp(self, index: int, k: int) -> None:
+        """GATHER, a pooler if ramps have one, and EXIT behind layer `index`; k entries of its norm, which stay."""
+        shape, at, name = self.shape, self.map, f"exits.{index}"
+        self.gather(f"{name}.", k, at.q)
+        logits = Trace(f"{name}.logits", self.io_bytes, "int16", shape.labels, result_block=True)
+        self.reserve(logits.bytes())
+        if shape.exits.pooler:
+            self.pooler(f"{name}.", k, at.q, at.ramp)
+            self.exit(name, index + 1, shape.hidden, at.ramp, logits)
+        else:
+            self.exit(name, index + 1, k, at.q, logits)
+
+    def exit(self, name: str, layer: int, k: int, src: int, logits: Trace) -> None:
+        """EXIT of linear layer `name` behind `layer` (1 is the first), on the result block's operand of k entries."""
+        ramps, first = self.shape.exits, layer == 1
+        self.ramps[layer] = logits
+        if self.tracing:
+            self.traces[logits.name] = logits
+        weights, parameters = self.product(name, k, self.shape.labels, w8=True)
+        self.emit(
+            isa.Exit(
+                weights=weights,
+                parameters=parameters,
+                k=k,
+                n=self.shape.labels,
+                src=src,
+                logits=logits.offset,
+                record=self.record,
+                entropy_m=ramps.entropy[0],
+                entropy_s=ramps.entropy[1],
+                layer=layer,
+                threshold=self.exits.threshold,
+                row_shift=ramps.row_shift,
+                predict=first and self.exits.table is not None,
+                clock=first and self.exits.clock,
+                last=layer == len(self.shape.layers),
+                wait=1,
+            )
+        )
 
     def classifier(self, k: int, **fields) -> None:
         """The classifier on an operand of k entries, to the results (Q13)."""

@@ -87,6 +87,8 @@ def memory(compiled: Plan, streamed: Plan, sequence: int, clock_mhz: float) -> d
         "resident_words": sum(m.words for m in matrices if m.resident is not None),
         "resident_capacity": compiled.board.resident_words,
         "word_bytes": compiled.board.ports * isa.BEAT_BYTES,
+        "word_table_bytes": compiled.regions["embeddings.word"].bytes,
+        "word_row_bytes": compiled.regions["embeddings.word"].bytes // compiled.shape.vocab,
         "weights_dense_bytes": sum(m.dense_bytes for m in matrices),
         "weights_stored_bytes": sum(m.bytes for m in matrices),
         "bytes_read_a_sentence": resident.ddr_bytes_read,

@@ -2,11 +2,18 @@
 """Where a compiled model's data lie: memory image, io buffer, activation memory (docs/program.md)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..fpga import instructions as isa
+
+RECORD_BYTES = isa.RECORD_WORDS * isa.LANES * 2
+
+
+def longest_row(codes: np.ndarray) -> int:
+    """Most codes that a row of AdaptivFloat words [n, width] stores: those that are not 0."""
+    return int(np.count_nonzero(codes, axis=1).max())
 
 
 @dataclass(frozen=True)
@@ -50,18 +57,52 @@ class Trace:
 
 
 @dataclass(frozen=True)
+class Record:
+    """What the off-ramps of a pass leave of each lane, int64 [32]; 0 where there is no sentence, but for `output`.
+
+    `layer` at which it left, from 1; `entropy` there and `first_entropy` at the ramp that foretold (steps of 2^-12
+    nats, Q21); `foretold` layer, 0: none; `output` of the clocking wizard chosen there, -1: none.
+    """
+
+    layer: np.ndarray
+    entropy: np.ndarray
+    foretold: np.ndarray
+    first_entropy: np.ndarray
+    output: np.ndarray
+
+
+@dataclass(frozen=True)
 class IoLayout:
-    """The io buffer: row block header, results (int16 [label][32 lanes], for kind token once a row block), traces."""
+    """The io buffer: row block header, results (int16 [label][32 lanes], for kind token once a row block), traces.
+
+    With off-ramps `record_offset` says where the record lies and `ramps` where the logits of the ramp of a layer (1 is
+    the first); `clock_table`: where the host writes 256 bytes before a pass, the output of the clocking wizard for each
+    layer foretold, None where no clock is chosen.
+    """
 
     header: int
     results: int
     bytes: int
     labels: int
     traces: Mapping[str, Trace]
+    record_offset: int | None = None
+    ramps: Mapping[int, Trace] = field(default_factory=dict)
+    clock_table: int | None = None
 
     def logits(self, io: np.ndarray, lane: int) -> np.ndarray:
         """Kind sequence: int16 [labels] of result lane `lane` out of `io` (uint8)."""
         return self.token_logits(io, 1)[lane]
+
+    def ramp_logits(self, io: np.ndarray, layer: int, lane: int) -> np.ndarray:
+        """With off-ramps: int16 [labels] that the ramp of `layer` (1 is the first) gave result lane `lane`."""
+        return self.ramps[layer].read(io, 1)[lane].copy()
+
+    def record(self, io: np.ndarray) -> Record:
+        """With off-ramps: who left where, out of `io` (uint8) after a pass. ValueError without."""
+        if self.record_offset is None:
+            raise ValueError("the program has no off-ramps, so there is no record")
+        words = io[self.record_offset : self.record_offset + RECORD_BYTES].view(np.int16).reshape(-1, isa.LANES)
+        return Record(*words.astype(np.int64))
 
     def token_logits(self, io: np.ndarray, row_blocks: int) -> np.ndarray:
         """Kind token: int16 [rows, labels] out of `io` (uint8) after a pass of `row_blocks`, padded rows included."""
@@ -73,7 +114,8 @@ class ActivationMap:
     """Words of the activation memory: base of each region, and words a row block of the first two and the last.
 
     x holds a norm's entries; q, p (two slots of 128 words) and context live until the product after attention alone, so
-    that ffn may lie over all three. The gathered rows reuse x, the pooled ones q.
+    that ffn may lie over all three. The gathered rows reuse x, the pooled ones q; an off-ramp must leave x, so that its
+    gathered rows lie in q, and its pooled ones in `ramp`.
     """
 
     x: int
@@ -84,3 +126,4 @@ class ActivationMap:
     context: int
     ffn: int
     ffn_stride: int
+    ramp: int

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..fpga import instructions as isa
 from .compiler import Artifact, Plan
+from .layouts import longest_row
 from .nibbles import PackError, unpack_nibbles
 
 FIELD_LIMIT = 1 << 22  # of amax * sum |n0| in one field of the packed product
@@ -33,14 +34,21 @@ def memory_image(plan: Plan, artifact: Artifact) -> np.ndarray:
     put("softmax.exp", t["softmax.exp"])
     if plan.shape.kind == "sequence":
         put("pooler.tanh", t["pooler.tanh"])
-    for field in ("word", "position", "type"):
+    if plan.exits is not None and plan.exits.table is not None:
+        put("exits.table", np.array(plan.exits.table, np.uint8))
+    for offset, spans in plan.spans.items():
+        image[offset : offset + len(spans)] = spans
+    adaptive = plan.shape.word_format == "adaptivfloat"
+    if adaptive:
+        put("embeddings.word", pack_adaptive(t["embeddings.word.q"], *t["embeddings.word.factor"]))
+    for field in ("position", "type") if adaptive else ("word", "position", "type"):
         put(f"embeddings.{field}", pack_embedding(*(t[f"embeddings.{field}.{part}"] for part in "qms")))
     put("embeddings.norm", pack_norm(t, "embeddings.norm"))
     if plan.shape.mapping is not None:
         put("mapping", pack_entries(t["mapping.entries"]))
     for i in range(len(plan.shape.layers)):
         put(f"layers.{i}.gelu", t[f"layers.{i}.gelu"])
-        put(f"layers.{i}.attention", pack_attention(t, f"layers.{i}.attention", plan.shape.heads))
+        put(f"layers.{i}.attention", pack_attention(t, f"layers.{i}.attention", plan.shape.layer_heads[i]))
         for norm in ("attention_norm", "ffn_norm"):
             put(f"layers.{i}.{norm}", pack_norm(t, f"layers.{i}.{norm}"))
     for gemm, name, owner in linear_layers(plan):
@@ -50,15 +58,17 @@ def memory_image(plan: Plan, artifact: Artifact) -> np.ndarray:
         (check_w8 if gemm.w8 else check_w4)(name, weight, bias, amax)
         if name == owner:
             put(f"{name}.weight", _stored(plan, name, gemm, weight))
-        table = t.get(f"{name}.table") if name != "pooler" else np.ones(gemm.n, np.uint8)
+        table = t.get(f"{name}.table") if name.rpartition(".")[2] != "pooler" else np.ones(gemm.n, np.uint8)
         put(f"{name}.parameters", pack_linear_parameters(bias, t[f"{name}.m"], t[f"{name}.s"], table))
     return image
 
 
 def linear_layers(plan: Plan) -> list[tuple[isa.Gemm, str, str]]:
-    """Every GEMM of the plan with the name of its linear layer and of the one whose matrix it uses, in order."""
+    """Every GEMM of the plan with the name of its linear layer and of the one whose matrix it uses, in order; the
+    products of off-ramps as the GEMMs that they are."""
     names = {region.offset: name.rpartition(".")[0] for name, region in plan.regions.items()}
-    return [(i, names[i.parameters], names[i.weights]) for i in plan.instructions if isinstance(i, isa.Gemm)]
+    products = (i.product() if isinstance(i, isa.Exit) else i for i in plan.instructions)
+    return [(i, names[i.parameters], names[i.weights]) for i in products if isinstance(i, isa.Gemm)]
 
 
 def _stored(plan: Plan, name: str, gemm: isa.Gemm, weight: np.ndarray) -> np.ndarray:
@@ -141,6 +151,23 @@ def pack_embedding(q: np.ndarray, m: np.ndarray, s: np.ndarray) -> np.ndarray:
     rows[:, :width] = q.view(np.uint8)
     rows[:, padded] = m
     rows[:, padded + 1] = s
+    return rows
+
+
+def pack_adaptive(codes: np.ndarray, m: int, s: int) -> np.ndarray:
+    """Rows of AdaptivFloat (Q24): the mask of the codes that are not 0, these in order, padded to the longest, and then
+    the beat of m and s; codes uint8 [n, width] -> uint8 [n, ...]."""
+    n, width = codes.shape
+    longest = longest_row(codes)
+    rows = np.zeros((n, isa.adaptive_row_bytes(width, longest)), np.uint8)
+    bits = np.packbits(codes != 0, axis=1, bitorder="little")
+    rows[:, : bits.shape[1]] = bits
+    at = isa.adaptive_row_bytes(width, 0) - isa.BEAT_BYTES
+    row, channel = np.nonzero(codes)  # row by row, channels in order
+    place = np.arange(len(row)) - np.searchsorted(row, row)  # among the row's codes
+    rows[row, at + place] = codes[row, channel]
+    rows[:, -isa.BEAT_BYTES] = m
+    rows[:, -isa.BEAT_BYTES + 1] = s
     return rows
 
 

@@ -16,11 +16,22 @@ class LayerShape:
 
 
 @dataclass(frozen=True)
+class Ramps:
+    """The off-ramps of a model, behind every layer but the last: `entropy` (m_e, s_e) of Q21, `row_shift` r of Q22."""
+
+    pooler: bool
+    entropy: tuple[int, int]
+    row_shift: int
+
+
+@dataclass(frozen=True)
 class ModelShape:
     """Sizes of a BERT or ALBERT model; `embedding_norm`, `mapping` and `layers` count operand entries (Q9, Q11, Q20).
 
     `kind`: "sequence", one answer a sentence, or "token", one a row. `mapping`: None where the embeddings have the
-    hidden width. `weights`: for each layer, the layer whose matrices it uses, itself or an earlier one.
+    hidden width. `weights`: for each layer, the layer whose matrices it uses, itself or an earlier one. `heads_left`:
+    of each layer, None where all are; `spans`: of each head that is left (Q23), None where all see all; `exits`: the
+    off-ramps, None where there are none.
     """
 
     name: str
@@ -40,12 +51,26 @@ class ModelShape:
     mapping: int | None
     layers: tuple[LayerShape, ...]
     weights: tuple[int, ...]
+    heads_left: tuple[int, ...] | None = None
+    spans: tuple[tuple[int, ...], ...] | None = None
+    exits: Ramps | None = None
+    word_format: str = "integer"
+
+    @property
+    def layer_heads(self) -> tuple[int, ...]:
+        """The heads left of each layer."""
+        return (self.heads,) * len(self.layers) if self.heads_left is None else self.heads_left
+
+    def context_width(self, layer: int) -> int:
+        """Channels of the queries, keys, values and context of a layer."""
+        return self.layer_heads[layer] * self.head_width
 
     @staticmethod
     def of_manifest(manifest: Mapping[str, Any], name: str = "artifact") -> "ModelShape":
         """The shape that an artifact's checked manifest (docs/artifact.md) describes."""
         a, task, entries = manifest["architecture"], manifest["task"], manifest["entries"]
         layers = zip(entries["attention_norm"], entries["ffn"], entries["ffn_norm"], strict=True)
+        spans, exits = manifest.get("spans"), manifest.get("exits")
         return ModelShape(
             name=name,
             kind=task["kind"],
@@ -64,6 +89,10 @@ class ModelShape:
             mapping=entries["mapping"][0] if a["family"] == "albert" else None,
             layers=tuple(LayerShape(*sizes) for sizes in layers),
             weights=tuple(a["weights"]),
+            heads_left=tuple(a["layer_heads"]) if "layer_heads" in a else None,
+            spans=None if spans is None else tuple(tuple(of_layer) for of_layer in spans),
+            exits=None if exits is None else Ramps(exits["pooler"], tuple(exits["entropy"]), exits["row_shift"]),
+            word_format=a.get("word_format", "integer"),
         )
 
     @staticmethod
@@ -95,13 +124,15 @@ class ModelShape:
         )
 
     def dense_macs(self, rows: int) -> int:
-        """Multiply-accumulates of the unpadded, unsplit model over `rows` tokens of one sentence, head included."""
+        """Multiply-accumulates of the unpadded, unsplit model over `rows` tokens of one sentence, head included: all
+        layers, whatever the spans."""
         mapping = 0 if self.mapping is None else rows * self.embedding * self.hidden
-        linear = rows * (4 * self.hidden * self.hidden + 2 * self.hidden * self.ffn)
-        attention = 2 * rows * rows * self.hidden
+        heads = sum(self.layer_heads) * self.head_width
+        linear = rows * (4 * self.hidden * heads + len(self.layers) * 2 * self.hidden * self.ffn)
+        attention = 2 * rows * rows * heads
         token = rows * self.hidden * self.labels
         head = token if self.kind == "token" else self.hidden * (self.hidden + self.labels)
-        return mapping + len(self.layers) * (linear + attention) + head
+        return mapping + linear + attention + head
 
 
 # layers, hidden, heads, ffn, width of ALBERT's embeddings, vocabulary

@@ -138,7 +138,7 @@ def print_training(report: dict[str, Any], out: Path) -> None:
 
 
 def print_stages(report: dict[str, Any], out: Path) -> None:
-    """What the stages of a training in float (quant/edgebert.py) came to on dev."""
+    """What the stages of a training in float (quant/edgebert.py) came to on dev, and what the steps after them did."""
     table = Table(box=box.SIMPLE_HEAD, title="stages in float, dev split, measured")
     table.add_column("stage")
     columns = {"dev_accuracy": "accuracy", "density": "density", "heads_off": "heads off", "mean_span": "mean span"}
@@ -151,6 +151,10 @@ def print_stages(report: dict[str, Any], out: Path) -> None:
     for stage, found in report["stages"].items():
         if "layers" in found:
             print(f"{stage}, accuracy after each layer: " + " ".join(f"{share:.1%}" for share in found["layers"]))
+    for split, rows in report.get("steps", {}).items():
+        from ..quant.stage_table import table as steps  # of the workstation, which alone trains
+
+        Console().print(steps(rows, split))
     print(f"{report['folder']}: the model; {out / 'train.json'}: settings and these figures")
 
 
@@ -222,6 +226,9 @@ def _print_memory(memory: Mapping[str, Any]) -> None:
     print(f"\nWeights on chip: {used} of {capacity} words of {size} bytes ({used * size / 1e6:.2f} MB)")
     for line in placement_lines(memory["matrices"]):
         print(f"  {line}")
+    print(
+        f"  word embeddings: {memory['word_table_bytes'] / 1e6:.2f} MB in DDR, {memory['word_row_bytes']} bytes a word"
+    )
     now, before = memory["bytes_read_a_sentence"], memory["bytes_read_a_sentence_streamed"]
     once, ms = memory["bytes_read_once"], memory["load_ms"]
     print(f"  read a sentence: {now / 1e6:.2f} MB, {before / 1e6:.2f} MB with nothing on chip (modelled)")
@@ -266,3 +273,19 @@ def progress(what: str, total: int | None = None, *, beside_output: bool = False
     ) as bar:
         task = bar.add_task(what, total=total)
         yield lambda: bar.advance(task)
+
+
+@contextmanager
+def progress_of_many() -> Iterator[Callable[[str, int], Callable[[], None]]]:
+    """Bars on stderr, one below the other, shown only on a terminal; yields what begins one.
+
+    `begin(what, total)` gives the function to call once a step.
+    """
+    console = Console(stderr=True)
+    with Progress(*progress_columns(), console=console, disable=not console.is_terminal, redirect_stdout=False) as bars:
+
+        def begin(what: str, total: int) -> Callable[[], None]:
+            task = bars.add_task(what, total=total)
+            return lambda: bars.advance(task)
+
+        yield begin

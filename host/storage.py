@@ -74,8 +74,9 @@ def shapes(shape: ModelShape) -> Iterator[tuple[str, int, int, int]]:
     for index, layer in enumerate(shape.layers):
         if shape.weights[index] == index:
             uses = shape.weights.count(index)
-            sizes = dict.fromkeys("qkv", (entries, shape.hidden))
-            sizes |= {"o": (shape.hidden, shape.hidden)}
+            context = shape.context_width(index)
+            sizes = dict.fromkeys("qkv", (entries, context))
+            sizes |= {"o": (context, shape.hidden)}
             sizes |= {"ffn1": (layer.attention_norm, layer.ffn), "ffn2": (layer.ffn, shape.hidden)}
             for matrix in MATRICES:
                 yield f"layers.{index}.{matrix}", *sizes[matrix], uses

@@ -30,6 +30,7 @@ from .artifact_manifest import (
     is_int,
     parse_json,
     same_shape,
+    with_defaults,
 )
 from .artifact_tensors import Spec, check_values, expected_tensors
 
@@ -43,7 +44,10 @@ _COPY = "copy the folder again, or quantize the model again"
 
 @dataclass(frozen=True)
 class Artifact:
-    """A checked artifact. tensors: read-only arrays by name; int4 ones still packed."""
+    """A checked artifact. tensors: read-only arrays by name; int4 ones still packed.
+
+    The manifest of an older version has the fields of the present one, with their defaults.
+    """
 
     manifest: dict
     tensors: dict[str, np.ndarray]
@@ -53,9 +57,9 @@ class Artifact:
 def save_artifact(path: str | Path, manifest: Mapping, tensors: Mapping[str, np.ndarray], tokenizer_json: str) -> Path:
     """Write an artifact folder at `path`, replacing an artifact that is there once the new one is written and checked.
 
-    `manifest` comes without format, version, tensors and files, which are filled in here. Raises ArtifactError where
-    `path` holds something else than an artifact, or where the parts do not make a valid one; OSError where it cannot
-    be written. In every such case what was at `path` stays as it was.
+    `manifest` comes without format, version, tensors and files, which are filled in here, and perhaps without what 2.0
+    did not have. Raises ArtifactError where `path` holds something else than an artifact, or where the parts do not
+    make a valid one; OSError where it cannot be written. In every such case what was at `path` stays as it was.
     """
     path = Path(os.path.abspath(path))
     _refuse_foreign(path)
@@ -65,7 +69,7 @@ def save_artifact(path: str | Path, manifest: Mapping, tensors: Mapping[str, np.
         "format": FORMAT,
         "version": f"{MAJOR}.{MINOR}",
         "metrics": {},
-        **manifest,
+        **with_defaults(manifest),
         "tensors": {
             name: {"dtype": str(t.dtype), "shape": list(t.shape), "sha256": _sha256(t.data)}
             for name, t in ordered.items()
@@ -107,6 +111,7 @@ def load_artifact(path: str | Path) -> Artifact:
     file = folder / MANIFEST
     manifest = parse_json(file, "manifest", _read(file, _MAX_JSON))
     check_manifest(file, manifest)
+    manifest = with_defaults(manifest)
     expected = expected_tensors(manifest)
     check_tensor_list(file, manifest, expected)
 

@@ -7,10 +7,12 @@ import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-FORMAT, MAJOR, MINOR = "zynqbert-artifact", 2, 0
+FORMAT, MAJOR, MINOR = "zynqbert-artifact", 2, 1
 MODEL, TOKENIZER, MANIFEST = "model.safetensors", "tokenizer.json", "manifest.json"
 MAX_NORM_ENTRIES, MAX_ENTRIES = 1280, 4608  # of the engine (docs/program.md)
+MAX_EXIT_LAYERS, MAX_THRESHOLD = 63, 32767  # of an EXIT instruction
 AGAIN = "quantize the model again"
+_TOP_1, _ARCHITECTURE_1 = ("spans", "exits"), ("layer_heads", "word_format")  # that 2.1 has and 2.0 has not
 
 
 class ArtifactError(ValueError):
@@ -89,8 +91,8 @@ def _is_sha256(x: Any) -> bool:
     return isinstance(x, str) and re.fullmatch("[0-9a-f]{64}", x) is not None
 
 
-def check_version(file: object, manifest: Any) -> None:
-    """Format and version come first, so that a foreign or newer file is named as such."""
+def check_version(file: object, manifest: Any) -> int:
+    """The minor version. Format and version come first, so that a foreign or newer file is named as such."""
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         found = manifest.get("format") if isinstance(manifest, dict) else manifest
         raise ArtifactError(file, "format", f"{str(found)[:60]!r} is not {FORMAT!r}", "give the folder of an artifact")
@@ -102,21 +104,25 @@ def check_version(file: object, manifest: Any) -> None:
         raise ArtifactError(file, "version", f"{version} is newer than {MAJOR}.{MINOR}", "update zynqbert")
     if major != MAJOR:
         raise ArtifactError(file, "version", f"{version} is older than {MAJOR}.0")
+    return minor
 
 
 def check_manifest(file: object, manifest: Any) -> None:
     """Every field's presence, type and bounds, but for `tensors`, which are checked against the architecture."""
-    check_version(file, manifest)
+    minor = check_version(file, manifest)
     names = ("format", "version", "architecture", "task", "entries", "scales", "softmax", "tensors", "files", "metrics")
-    top = _Fields(file, "", manifest, names)
+    top = _Fields(file, "", manifest, (*names, *(_TOP_1 if minor else ())))
     top.choice("softmax", "numerator", "normalized")
     top.check("tensors", lambda x: isinstance(x, dict), "an object")
     top.check("metrics", lambda x: isinstance(x, dict), "an object")
 
     architecture = manifest["architecture"]
-    _check_architecture(file, architecture)
+    _check_architecture(file, architecture, minor)
     _check_task(file, manifest["task"], architecture["positions"])
     _check_entries(file, manifest["entries"], architecture)
+    if minor:
+        _check_spans(top, architecture["layer_heads"])
+        _check_exits(file, manifest)
 
     scales = _Fields(file, "scales.", manifest["scales"], ("logits", "activations"))
     scales.check("logits", _is_positive, "a number above 0")
@@ -129,9 +135,18 @@ def check_manifest(file: object, manifest: Any) -> None:
         entry.check("sha256", _is_sha256, "a sha256 in hexadecimal")
 
 
-def _check_architecture(file: object, architecture: Any) -> None:
+def with_defaults(manifest: dict) -> dict:
+    """The manifest with the fields that 2.0 does not have: all heads are left and see all, no sentence leaves early."""
+    a = manifest["architecture"]
+    defaults = {"layer_heads": [a["heads"]] * a["layers"], "word_format": "integer"}
+    architecture = a | {name: value for name, value in defaults.items() if name not in a}
+    return {**manifest, "architecture": architecture, **{name: manifest.get(name) for name in _TOP_1}}
+
+
+def _check_architecture(file: object, architecture: Any, minor: int) -> None:
     names = ("family", "layers", "hidden", "embedding", "heads", "head_width", "ffn", "vocab", "positions", "types")
-    a = _Fields(file, "architecture.", architecture, (*names, "activation", "word_bits", "weights"))
+    names = (*names, "activation", "word_bits", "weights", *(_ARCHITECTURE_1 if minor else ()))
+    a = _Fields(file, "architecture.", architecture, names)
     family = a.choice("family", "bert", "albert")
     a.choice("activation", "gelu", "gelu_new")
     a.choice("word_bits", 4, 8)
@@ -149,6 +164,66 @@ def _check_architecture(file: object, architecture: Any) -> None:
     weights = a.counts("weights", layers, 0, layers - 1)
     if any(j > i or weights[j] != j for i, j in enumerate(weights)):
         a.fail("weights", "for each layer itself, or an earlier one that uses its own matrices")
+    if minor:
+        if a.choice("word_format", "integer", "adaptivfloat") == "adaptivfloat" and architecture["word_bits"] != 8:
+            a.fail("word_bits", "8, as AdaptivFloat codes have")
+        left = a.counts("layer_heads", layers, 1, heads)
+        if any(left[i] != left[j] for i, j in enumerate(weights)):
+            a.fail("layer_heads", "such that layers which share matrices have equally many heads")
+
+
+def _check_spans(top: _Fields, layer_heads: list[int]) -> None:
+    def good(spans: Any) -> bool:
+        return spans is None or (
+            isinstance(spans, list)
+            and len(spans) == len(layer_heads)
+            and all(isinstance(of, list) and len(of) == heads for of, heads in zip(spans, layer_heads, strict=True))
+            and all(is_int(span, 1, 128) for of in spans for span in of)
+        )
+
+    top.check("spans", good, f"null or, for each layer, as many integers from 1 to 128 as layer_heads: {layer_heads}")
+
+
+def _check_exits(file: object, manifest: dict) -> None:
+    """Off-ramps: null, or of a classifier of sequences whose scores are a softmax, which has an entropy."""
+    if manifest["exits"] is None:
+        return
+    layers, task = manifest["architecture"]["layers"], manifest["task"]
+    e = _Fields(file, "exits.", manifest["exits"], ("entropy", "row_shift", "pooler", "points"))
+    if not 2 <= layers <= MAX_EXIT_LAYERS:
+        raise ArtifactError(file, "exits", f"{layers} layers are not 2 to {MAX_EXIT_LAYERS}, which off-ramps need")
+    if (task["kind"], task["scores"]) != ("sequence", "softmax") or len(task["labels"]) < 2:
+        found = f"{len(task['labels'])} labels, kind {task['kind']}, scores {task['scores']}"
+        raise ArtifactError(file, "exits", f"{found}: off-ramps need a sequence's softmax over 2 labels or more")
+    good = lambda x: isinstance(x, list) and len(x) == 2 and is_int(x[0], 32768, 65535) and is_int(x[1], 1, 31)  # noqa: E731
+    e.check("entropy", good, "m_e from 32768 to 65535 and s_e from 1 to 31")
+    e.integer("row_shift", 0, 15)
+    e.choice("pooler", True, False)
+    points = e.check("points", lambda x: isinstance(x, dict) and all(x), "an object of named operating points")
+    for name, point in points.items():
+        _check_point(file, f"exits.points.{name[:40]}", point, layers)
+
+
+def _check_point(file: object, at: str, point: Any, layers: int) -> None:
+    """One operating point: what the engine needs of it; beside that it may hold what was measured."""
+
+    def theta(at: str, of: Any) -> None:
+        if not isinstance(of, dict):
+            raise ArtifactError(file, at, "not an object")
+        if "threshold" not in of:
+            raise ArtifactError(file, f"{at}.threshold", "missing")
+        if not is_int(of["threshold"], 0, MAX_THRESHOLD):
+            found = repr(of["threshold"])[:60]
+            raise ArtifactError(file, f"{at}.threshold", f"{found} is not an integer from 0 to {MAX_THRESHOLD}")
+
+    theta(at, point)
+    if "foretold" not in point:
+        raise ArtifactError(file, f"{at}.foretold", "missing")
+    if (foretold := point["foretold"]) is not None:
+        theta(f"{at}.foretold", foretold)
+        table = foretold.get("table")
+        if not isinstance(table, list) or len(table) != 256 or not all(is_int(x, 0, layers) for x in table):
+            raise ArtifactError(file, f"{at}.foretold.table", f"not a list of 256 integers from 0 to {layers}")
 
 
 def _check_task(file: object, task: Any, positions: int) -> None:

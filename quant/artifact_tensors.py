@@ -24,6 +24,17 @@ class Place(NamedTuple):
     amax: int  # largest |operand|
 
 
+def context_width(manifest: Mapping, i: int) -> int:
+    """Channels of q, k, v and of the context of layer i: those of the heads that are left."""
+    a = manifest["architecture"]
+    return a["layer_heads"][i] * a["head_width"]
+
+
+def ramps(manifest: Mapping) -> range:
+    """The layers that have an off-ramp behind them, but for the last, whose ramp is the model's own head."""
+    return range(manifest["architecture"]["layers"] - 1 if manifest["exits"] else 0)
+
+
 def linears(manifest: Mapping) -> Iterator[Place]:
     """Every place of a linear layer, in the order of the model; those that share a matrix come once each."""
     a, entries, task = manifest["architecture"], manifest["entries"], manifest["task"]
@@ -32,12 +43,19 @@ def linears(manifest: Mapping) -> Iterator[Place]:
         yield Place("mapping", "mapping", hidden, before, 8, 127)
         before = entries["mapping"][0]
     for i, owner in enumerate(a["weights"]):
-        attention, ffn = entries["attention_norm"][i], entries["ffn"][i]
-        sizes = {name: (hidden, before, 127) for name in "qkv"}
-        sizes |= {"o": (hidden, hidden, 127), "ffn1": (ffn, attention, 127), "ffn2": (hidden, ffn, 255)}
+        attention, ffn, context = entries["attention_norm"][i], entries["ffn"][i], context_width(manifest, i)
+        sizes = {name: (context, before, 127) for name in "qkv"}
+        sizes |= {"o": (hidden, context, 127), "ffn1": (ffn, attention, 127), "ffn2": (hidden, ffn, 255)}
         for name, (n, k, amax) in sizes.items():
             yield Place(f"layers.{i}.{name}", f"layers.{owner}.{name}", n, k, 4, amax)
         before = entries["ffn_norm"][i]
+    for i in ramps(manifest):
+        before = entries["ffn_norm"][i]
+        if manifest["exits"]["pooler"]:
+            yield Place(f"exits.{i}.pooler", f"exits.{i}.pooler", hidden, before, 8, 127)
+            before = hidden
+        yield Place(f"exits.{i}", f"exits.{i}", labels, before, 8, 127)
+    before = entries["ffn_norm"][-1]
     if task["kind"] == "sequence":
         yield Place("pooler", "pooler", hidden, before, 8, 127)
         before = hidden
@@ -67,11 +85,15 @@ def operands(manifest: Mapping) -> Iterator[tuple[str, int, int]]:
 def expected_tensors(manifest: Mapping) -> Spec:
     """Name → dtype, shape, from a checked manifest."""
     a = manifest["architecture"]
-    hidden, embedding = a["hidden"], a["embedding"]
+    embedding = a["embedding"]
     spec: Spec = {"softmax.exp": ("uint8", (256,))}
     if manifest["task"]["kind"] == "sequence":
         spec["pooler.tanh"] = ("int8", (256,))
     for field, rows in (("word", a["vocab"]), ("position", a["positions"]), ("type", a["types"])):
+        if field == "word" and a["word_format"] == "adaptivfloat":
+            spec["embeddings.word.q"] = ("uint8", (rows, embedding))
+            spec["embeddings.word.factor"] = ("int32", (2,))
+            continue
         four = field == "word" and a["word_bits"] == 4
         spec[f"embeddings.{field}.q"] = ("uint8", (rows, (embedding + 1) // 2)) if four else ("int8", (rows, embedding))
         spec[f"embeddings.{field}.m"] = spec[f"embeddings.{field}.s"] = ("uint8", (rows,))
@@ -87,8 +109,9 @@ def expected_tensors(manifest: Mapping) -> Spec:
         spec[f"{name}.m"] = spec[f"{name}.s"] = ("uint8", (n,))
     for i in range(a["layers"]):
         at = f"layers.{i}"
-        spec[f"{at}.attention.score_m"] = spec[f"{at}.attention.score_s"] = ("uint8", (a["heads"],))
-        spec[f"{at}.attention.context_m"] = spec[f"{at}.attention.context_s"] = ("uint8", (hidden,))
+        spec[f"{at}.attention.score_m"] = spec[f"{at}.attention.score_s"] = ("uint8", (a["layer_heads"][i],))
+        context = ("uint8", (context_width(manifest, i),))
+        spec[f"{at}.attention.context_m"] = spec[f"{at}.attention.context_s"] = context
         spec[f"{at}.o.residual"] = spec[f"{at}.ffn2.residual"] = ("int32", (2,))
         spec[f"{at}.ffn1.table"] = ("uint8", (manifest["entries"]["ffn"][i],))
         spec[f"{at}.gelu"] = ("uint8", (256,))
@@ -121,7 +144,11 @@ def check_values(file: object, manifest: Mapping, tensors: Mapping[str, np.ndarr
             check(name, tensor != -128, "−127 .. 127")
     if not np.array_equal(t["softmax.exp"], exp_table()):
         raise ArtifactError(file, "softmax.exp", "not the table of Q15")
-    for field in ("word", "position", "type"):
+    adaptive = manifest["architecture"]["word_format"] == "adaptivfloat"
+    if adaptive:
+        factor("embeddings.word.factor", *t["embeddings.word.factor"])
+        check("embeddings.word.q", t["embeddings.word.q"] != 128, "a code of Q24, of which 0 is the zero")
+    for field in ("position", "type") if adaptive else ("word", "position", "type"):
         factor(f"embeddings.{field}.", t[f"embeddings.{field}.m"], t[f"embeddings.{field}.s"])
     if manifest["architecture"]["word_bits"] == 4:
         _nibbles(file, "embeddings.word.q", t["embeddings.word.q"], manifest["architecture"]["embedding"])

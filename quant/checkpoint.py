@@ -6,10 +6,13 @@ Code from a model's repository never runs, and weights are read from safetensors
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import (
     AlbertForSequenceClassification,
@@ -22,7 +25,20 @@ from transformers import (
 from transformers.utils import cached_file
 from transformers.utils import logging as transformers_logging
 
-from .configuration import Architecture, Task, UnsupportedModel, albert_places, check_config, check_task
+from .configuration import (
+    OFFRAMPS,
+    OFFRAMPS_FILE,
+    POSITIONS,
+    SPANS,
+    Architecture,
+    Task,
+    UnsupportedModel,
+    albert_places,
+    check_config,
+    check_offramps,
+    check_spans,
+    check_task,
+)
 
 _MODELS = {
     ("bert", "sequence"): BertForSequenceClassification,
@@ -87,11 +103,20 @@ class Layer:
 
 
 @dataclass
+class Ramp:
+    """The off-ramp behind a layer, on its [CLS] rows."""
+
+    pooler: Linear | None
+    classifier: Linear
+
+
+@dataclass
 class ModelWeights:
     """All float tensors: word [vocab, embedding], position [positions, embedding], type [types, embedding], the rest.
 
     `mapping` (albert) leads from the embedding's width to the hidden one. `layers` has one for every place; where
     layers share their tensors, the same object stands in each. `pooler` is None where every token has an answer.
+    `ramps` are the off-ramps behind all layers but the last, or none.
     """
 
     architecture: Architecture
@@ -103,6 +128,7 @@ class ModelWeights:
     layers: list[Layer]
     pooler: Linear | None
     classifier: Linear
+    ramps: list[Ramp] = field(default_factory=list)
 
     def linears(self) -> Iterator[tuple[str, Linear]]:
         """Every linear layer once, by its name in the artifact; shared ones by their first place."""
@@ -115,6 +141,10 @@ class ModelWeights:
         if self.pooler is not None:
             yield "pooler", self.pooler
         yield "classifier", self.classifier
+        for i, ramp in enumerate(self.ramps):
+            if ramp.pooler is not None:
+                yield f"exits.{i}.pooler", ramp.pooler
+            yield f"exits.{i}", ramp.classifier
 
 
 @dataclass(frozen=True)
@@ -129,6 +159,8 @@ class Checkpoint:
 def load_checkpoint(source: str | Path) -> Checkpoint:
     """Load a BERT or ALBERT classifier of sequences or tokens from a folder or a hub name.
 
+    Its heads reach as far as `zynqbert_spans` of config.json says, and with `zynqbert_offramps` it has those of
+    offramps.safetensors (docs/training.md).
     Raises UnsupportedModel by field or tensor, OSError where files are missing or the hub cannot be reached.
     """
     local = Path(source).is_dir()
@@ -137,7 +169,12 @@ def load_checkpoint(source: str | Path) -> Checkpoint:
     task = check_task(settings)
     tokenizer_json = _tokenizer(source, local, architecture.vocab)
     model = _load(_MODELS[architecture.family, task.kind], str(source), local)
-    return Checkpoint(weights_of(model, architecture), task, tokenizer_json)
+    weights = weights_of(model, architecture)
+    if settings.get(SPANS) is not None:
+        weights = with_spans(weights, settings[SPANS])
+    if settings.get(OFFRAMPS) is not None:
+        weights = replace(weights, ramps=_ramps(source, local, settings[OFFRAMPS], weights, task))
+    return Checkpoint(weights, task, tokenizer_json)
 
 
 def _load(kind: type[PreTrainedModel], source: str, local: bool) -> PreTrainedModel:
@@ -162,6 +199,58 @@ def _load(kind: type[PreTrainedModel], source: str, local: bool) -> PreTrainedMo
         remedy = f"config.json asks for {shape}; restore the config.json that was saved with the weights"
         raise UnsupportedModel(wrong[0], "another shape", remedy)
     return model
+
+
+def with_spans(weights: ModelWeights, spans: Any) -> ModelWeights:
+    """The model with the spans that config.json states for each head of each layer, without the heads of span 0.
+
+    Raises UnsupportedModel where these are no such spans.
+    """
+    a = weights.architecture
+    check_spans(spans, a)
+    layers: list[Layer] = []
+    for i, owner in enumerate(a.weights):
+        layers.append(_with_heads(weights.layers[i], spans[i], a.head_width) if owner == i else layers[owner])
+    left = tuple(tuple(span for span in of_layer if span) for of_layer in spans)
+    everything = all(span == POSITIONS for of_layer in left for span in of_layer)
+    sizes = dict(layer_heads=tuple(map(len, left)), spans=None if everything else left)
+    return replace(weights, architecture=replace(a, **sizes), layers=layers)
+
+
+def _with_heads(layer: Layer, spans: list[int], width: int) -> Layer:
+    """A layer without the heads of span 0: without their rows of q, k, v and columns of o."""
+    if all(spans):
+        return layer
+    kept = (torch.tensor(spans) > 0).repeat_interleave(width)
+    qkv = {name: Linear(of.weight[kept], of.bias[kept]) for name in "qkv" for of in [getattr(layer, name)]}
+    return replace(layer, **qkv, o=Linear(layer.o.weight[:, kept], layer.o.bias))
+
+
+def _ramps(source: str | Path, local: bool, stated: Any, weights: ModelWeights, task: Task) -> list[Ramp]:
+    """The off-ramps of FILE, as config.json announces them."""
+    a = weights.architecture
+    pooler = check_offramps(stated, a, task)
+    path = cached_file(str(source), OFFRAMPS_FILE, local_files_only=local, _raise_exceptions_for_missing_entries=False)
+    if path is None:
+        raise UnsupportedModel(OFFRAMPS_FILE, None, f"config.json has {OFFRAMPS}; restore the file beside it")
+    try:
+        found = load_file(path)
+    except SafetensorError as error:
+        raise UnsupportedModel(OFFRAMPS_FILE, str(error), "the file is cut or no safetensors; restore it") from error
+    shapes = {"weight": (len(task.labels), a.hidden), "bias": (len(task.labels),)}
+    if pooler:
+        shapes |= {"pooler.weight": (a.hidden, a.hidden), "pooler.bias": (a.hidden,)}
+    expected = {f"{i}.{name}": shape for i in range(a.layers - 1) for name, shape in shapes.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        shape = tuple(found[name].shape) if name in found else None
+        if shape != expected.get(name):
+            wanted = f"{list(expected[name])} is needed" if name in expected else "no such tensor is needed"
+            raise UnsupportedModel(f"{OFFRAMPS_FILE}: {name}", shape, f"{wanted}; train the off-ramps again")
+
+    def part(name: str) -> Linear:
+        return Linear(found[f"{name}weight"].float(), found[f"{name}bias"].float())
+
+    return [Ramp(part(f"{i}.pooler.") if pooler else None, part(f"{i}.")) for i in range(a.layers - 1)]
 
 
 def weights_of(model: PreTrainedModel, architecture: Architecture) -> ModelWeights:

@@ -28,7 +28,8 @@ def compare(weights: ModelWeights, quantized: Quantized, sentences: Sequence[Tok
         real: dict[str, torch.Tensor] = {}
         taps: dict[str, torch.Tensor] = {}
         float_model.forward(weights, batch, real.__setitem__)
-        model.forward(batch, taps.__setitem__)
+        run = model.every_ramp if weights.ramps else model.forward
+        run(batch, taps.__setitem__)
         for name, code in quantized.codes.items():
             truth = real[name].double()
             decoded = code.decode(taps[name])

@@ -2,10 +2,14 @@
 """What a Hugging Face config.json says of a classifier, as far as the engine runs it. Standard library only."""
 
 from dataclasses import dataclass
+from typing import Any
 
 POSITIONS = 128  # rows of a pass
 MAX_LAYERS, MIN_EMBEDDING, MAX_HIDDEN, MAX_HEADS, MAX_FFN, MAX_LABELS = 256, 8, 1024, 32, 4500, 1024
 MAX_EPS = 1e-5  # the integer layer norm has none
+MAX_EXIT_LAYERS = 63  # of a program that leaves early
+SPANS, OFFRAMPS = "zynqbert_spans", "zynqbert_offramps"  # in config.json
+OFFRAMPS_FILE = "offramps.safetensors"  # beside it
 
 # What transformers takes for a field that is not there.
 _BOTH = {
@@ -58,7 +62,8 @@ class Architecture:
 
     `family` is "bert" or "albert", `embedding` the width of the embeddings (= hidden for bert), `ffn` the intermediate
     width, `positions` those kept, `eps` that of the layer norms, `activation` "gelu" or "gelu_new" (its tanh form).
-    `weights[i]` is the layer, i or an earlier one, whose matrices layer i uses.
+    `weights[i]` is the layer, i or an earlier one, whose matrices layer i uses. `layer_heads[i]` are the heads that
+    layer i has left, `spans[i]` how far each of them sees (Q23); None: all of them everything.
     """
 
     family: str
@@ -74,6 +79,8 @@ class Architecture:
     eps: float
     activation: str
     weights: tuple[int, ...]
+    layer_heads: tuple[int, ...]
+    spans: tuple[tuple[int, ...], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -142,12 +149,47 @@ def check_config(settings: dict) -> Architecture:
         eps=float(eps),
         activation=_ACTIVATIONS[settings["hidden_act"]],
         weights=tuple(weights),
+        layer_heads=(heads,) * len(weights),
     )
 
 
 def albert_places(layers: int, groups: int, inner: int) -> list[tuple[int, int]]:
     """(group, inner layer) that stands at each of the layers·inner places; in transformers' own arithmetic."""
     return [(int(i / (layers / groups)), j) for i in range(layers) for j in range(inner)]
+
+
+def check_spans(spans: Any, architecture: Architecture) -> None:
+    """That these are the spans of every head of every layer: 0 for one that is not there, else 1 to 128 tokens.
+
+    Raises UnsupportedModel by the layer that does not fit.
+    """
+    layers, heads = architecture.layers, architecture.heads
+    if not isinstance(spans, list) or len(spans) != layers:
+        found = f"{len(spans)} layers" if isinstance(spans, list) else spans
+        raise UnsupportedModel(SPANS, found, f"the spans of {layers} layers are needed; make the model slim again")
+    for i, of_layer in enumerate(spans):
+        field = f"{SPANS}[{i}]"
+        if not isinstance(of_layer, list) or len(of_layer) != heads:
+            raise UnsupportedModel(field, of_layer, f"a list of {heads} heads' spans is needed; make it slim again")
+        if any(isinstance(x, bool) or not isinstance(x, int) or not 0 <= x <= POSITIONS for x in of_layer):
+            raise UnsupportedModel(field, of_layer, f"spans are integers from 0 to {POSITIONS}; make it slim again")
+        if not any(of_layer):
+            raise UnsupportedModel(field, of_layer, "a layer needs a head that is left; make it slim again")
+        if of_layer != spans[owner := architecture.weights[i]]:
+            raise UnsupportedModel(field, of_layer, f"layer {owner} shares its weights, so give it the same spans")
+
+
+def check_offramps(stated: Any, architecture: Architecture, task: Task) -> bool:
+    """Whether the off-ramps that config.json announces have poolers; UnsupportedModel where there can be none."""
+    if not isinstance(stated, dict) or not isinstance(stated.get("pooler"), bool):
+        raise UnsupportedModel(OFFRAMPS, stated, 'an object with "pooler" true or false is needed; train them again')
+    if not 2 <= architecture.layers <= MAX_EXIT_LAYERS:
+        remedy = f"leaving early needs 2 to {MAX_EXIT_LAYERS} layers; take {OFFRAMPS} out of config.json"
+        raise UnsupportedModel("num_hidden_layers", architecture.layers, remedy)
+    if task.kind != "sequence" or task.scores != "softmax" or len(task.labels) < 2:
+        found = f"{len(task.labels)} labels, kind {task.kind}, scores {task.scores}"
+        raise UnsupportedModel(OFFRAMPS, found, "entropy is that of a sequence's softmax over 2 labels or more")
+    return stated["pooler"]
 
 
 def check_task(settings: dict) -> Task:

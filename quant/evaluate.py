@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Accuracy of the integer model on labelled sentences, and its difference to the float model with an interval."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 
-from .batch import make_batch
+from . import float_model, golden
+from .batch import Batch, make_batch
+from .checkpoint import ModelWeights
 from .fake_quant import ENGINE, FakeQuantModel, Units
 from .tokens import Tokens
 
@@ -27,17 +29,49 @@ def quantized_logits(
     Sentences of like length go together; `on_rows` is told the number of tokens done. `units` are those of an ablation.
     """
     model = FakeQuantModel(manifest, tensors, units)
+    return _run(model.forward, sentences, on_rows) * manifest["scales"]["logits"]
+
+
+def float_logits(weights: ModelWeights, sentences: Sequence[Tokens]) -> torch.Tensor:
+    """Logits float32 [sentences, labels] of the float model."""
+    return _run(lambda batch: float_model.forward(weights, batch), sentences, lambda rows: None)
+
+
+@torch.inference_mode()
+def ramp_logits(
+    manifest: Mapping, tensors: Mapping[str, np.ndarray], sentences: Sequence[Tokens], on_rows=lambda rows: None
+) -> np.ndarray:
+    """Logits int64 [sentences, layers, labels] of every off-ramp, in steps of `scales.logits`; the golden model's.
+
+    The last layer's are the model's own answer. `on_rows` is told the number of tokens done. ValueError where the model
+    has no off-ramps.
+    """
+    if not manifest["exits"]:
+        raise ValueError("the model has no off-ramps (exits is null); remedy: quantize one that has some")
+    return _run(FakeQuantModel(manifest, tensors).every_ramp, sentences, on_rows).long().numpy()
+
+
+def ramp_entropies(manifest: Mapping, logits: np.ndarray) -> np.ndarray:
+    """(Q21) Entropy int64 [sentences, layers] of `ramp_logits`, in steps of 2^−12 nats."""
+    sentences, layers, labels = logits.shape
+    return golden.entropy_ref(logits.reshape(-1, labels), *manifest["exits"]["entropy"]).reshape(sentences, layers)
+
+
+def _run(
+    forward: Callable[[Batch], torch.Tensor], sentences: Sequence[Tokens], on_rows: Callable[[int], None]
+) -> torch.Tensor:
+    """What `forward` gives for each sentence, in order; sentences of like length go together."""
     order = sorted(range(len(sentences)), key=lambda i: len(sentences[i].ids))
-    logits = torch.empty(len(sentences), len(manifest["task"]["labels"]), dtype=torch.float64)
+    found: list[torch.Tensor] = []
     some: list[int] = []
     for place, i in enumerate(order, 1):
         some.append(i)
         rows = sum(len(sentences[j].ids) for j in some)
         if rows > _ROWS or place == len(order):
-            logits[some] = model.forward(make_batch([sentences[j] for j in some]))
+            found.append(forward(make_batch([sentences[j] for j in some])))
             on_rows(rows)
             some = []
-    return logits * manifest["scales"]["logits"]
+    return torch.cat(found)[torch.tensor(order).argsort()]
 
 
 def wilson(right: int, sentences: int, z: float = 1.96) -> tuple[float, float]:

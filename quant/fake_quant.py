@@ -8,15 +8,18 @@ has them under the names by which both call them, so that an ablation can put a 
 (units.py).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 
+from .artifact_tensors import ramps
+from .band import unseen
 from .batch import Batch
 from .packing import unpack_nibbles
 from .scales import encode_beta, encode_factor, encode_gamma, encode_rows, snap_factor
 from .tables import gelu_table, tanh_table
+from .words import word_rows
 
 INT8, UINT8, INDEX, INT16 = (-127, 127), (0, 255), (-128, 127), (-32767, 32767)
 FIELDS = ("word", "position", "type")
@@ -52,11 +55,11 @@ def linear(w: torch.Tensor, a: torch.Tensor, amax: int) -> torch.Tensor:
 
 def embed(tables: Mapping[str, tuple], batch: Batch) -> torch.Tensor:
     """(Q6) tables: field → (q [n, hidden], m [n], s [n]) → x [rows, hidden]."""
-    x = None
+    x = 0.0
     for field, index in zip(FIELDS, (batch.ids, batch.position, batch.type), strict=True):
         q, m, s = (torch.as_tensor(part, device=index.device)[index] for part in tables[field])
         term = round_shift(wide(q) * wide(m)[:, None], s[:, None])
-        x = term if x is None else clamp16(x + term)
+        x = clamp16(x + term)
     return x
 
 
@@ -133,9 +136,20 @@ def reciprocal(total: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def average_values(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: Batch, score_m, score_s, exp_table, normalized: bool
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    batch: Batch,
+    score_m,
+    score_s,
+    exp_table,
+    normalized: bool,
+    spans: Sequence[int] | None = None,
 ) -> torch.Tensor:
-    """(Q14–Q18) q, k, v float32 [rows, hidden] → u [rows, hidden], V averaged over each row's own sentence."""
+    """(Q14–Q18, Q23) q, k, v float32 [rows, heads · d] → u, V averaged over each row's own sentence, of the same shape.
+
+    spans [heads]: how far each head sees, everything if None. The table ends with 0.
+    """
     heads = len(score_m)
     score = [wide(part, q.device)[:, None, None] for part in (score_m, score_s)]
     exp_table = wide(exp_table, q.device)
@@ -144,6 +158,8 @@ def average_values(
         shape = (*rows.shape, heads, -1)
         qs, ks, vs = (x[rows].view(shape).transpose(1, 2) for x in (q, k, v))  # [sentences, heads, length, d]
         x = requantize(qs @ ks.mT, 0, *score, *INT16)
+        if spans is not None:
+            x.masked_fill_(unseen(rows.shape[1], spans, x.device), -(2.0**17))  # 255 below every score, and more
         e = exp_table[(x.amax(dim=-1, keepdim=True) - x).clamp_(max=255).long()]
         r, p = reciprocal(e.sum(dim=-1, keepdim=True))
         if normalized:
@@ -189,16 +205,18 @@ class FakeQuantModel:
         self.owners = architecture["weights"]
         self.normalized = manifest["softmax"] == "normalized"
         self.pooled = manifest["task"]["kind"] == "sequence"
+        self.spans = manifest["spans"] or [None] * len(self.owners)
+        self.ramps = ramps(manifest)
+        self.ramp_pooler = bool(manifest["exits"]) and manifest["exits"]["pooler"]
         self.t = t = {name: torch.from_numpy(np.array(value)) for name, value in tensors.items()}
         # what the entries of each layer's q, k, v are taken from, and last those of the head
         first = "embeddings.norm" if architecture["family"] == "bert" else "mapping"
         self.sources = [first, *(f"layers.{i}.ffn_norm" for i in range(len(self.owners)))]
-        if t["embeddings.word.q"].dtype == torch.uint8:
-            word = 16 * unpack_nibbles(tensors["embeddings.word.q"], architecture["embedding"])
-            t["embeddings.word.q"] = torch.from_numpy(word)
+        for part, rows in zip("qms", word_rows(architecture, tensors), strict=True):
+            t[f"embeddings.word.{part}"] = torch.from_numpy(np.array(rows))
         for i in sorted(set(self.owners)):
             inputs = dict.fromkeys("qkv", int(t[f"{self.sources[i]}.entries"].sum()))
-            inputs["o"] = architecture["hidden"]
+            inputs["o"] = len(t[f"layers.{i}.attention.context_m"])
             inputs["ffn1"] = int(t[f"layers.{i}.attention_norm.entries"].sum())
             inputs["ffn2"] = len(t[f"layers.{i}.ffn1.bias"])
             for name, k in inputs.items():
@@ -247,7 +265,7 @@ class FakeQuantModel:
         q, k, v = (requantize(*multiply(name, a), *INT8).float() for name in "qkv")
         tap(f"{at}.q", q), tap(f"{at}.k", k), tap(f"{at}.v", v)
         score = self.part(f"{at}.attention", "score_m", "score_s")
-        average = units.average_values(q, k, v, batch, *score, t["softmax.exp"], self.normalized)
+        average = units.average_values(q, k, v, batch, *score, t["softmax.exp"], self.normalized, self.spans[i])
         context = requantize(average, 0, *self.part(f"{at}.attention", "context_m", "context_s"), *INT8).float()
         tap(f"{at}.context", context)
         x = units.residual(*multiply("o", context), y, *t[f"{at}.o.residual"])
@@ -260,17 +278,32 @@ class FakeQuantModel:
         tap(f"{at}.ffn2.x", x)
         return self.norm(f"{at}.ffn_norm", x, tap)
 
+    def head(self, at: str, y: torch.Tensor, source: str, tap: Tap) -> torch.Tensor:
+        """(Q19) An off-ramp (`at` "exits.0.") or the model's own head ("") on what comes from norm `source`."""
+        a = self.operand(source, y)
+        if self.pooled:
+            tap(f"{at}gathered", a)
+        if self.ramp_pooler if at else self.pooled:
+            a = self.units.tanh(*self.linear(f"{at}pooler", a), self.t["pooler.tanh"])
+            tap(f"{at}pooler", a)
+        logits = self.units.onto_int16(*self.linear(at[:-1] or "classifier", a))
+        tap(f"{at}logits", logits)
+        return logits
+
     @torch.inference_mode()
     def forward(self, batch: Batch, tap: Tap = lambda name, value: None) -> torch.Tensor:
         """Logits float64 [sentences, labels], or [rows, labels] with kind token; taps as the golden trace."""
         y = self.embedding(batch, tap)
         for i in range(len(self.owners)):
             y = self.layer(i, y, batch, tap)
-        a = self.operand(self.sources[-1], y[batch.first] if self.pooled else y)
-        if self.pooled:
-            tap("gathered", a)
-            a = self.units.tanh(*self.linear("pooler", a), self.t["pooler.tanh"])
-            tap("pooler", a)
-        logits = self.units.onto_int16(*self.linear("classifier", a))
-        tap("logits", logits)
-        return logits
+        return self.head("", y[batch.first] if self.pooled else y, self.sources[-1], tap)
+
+    @torch.inference_mode()
+    def every_ramp(self, batch: Batch, tap: Tap = lambda name, value: None) -> torch.Tensor:
+        """Logits float64 [sentences, layers, labels] of all off-ramps, the model's own answer last."""
+        y, logits = self.embedding(batch, tap), []
+        for i in range(len(self.owners)):
+            y = self.layer(i, y, batch, tap)
+            if i in self.ramps:
+                logits.append(self.head(f"exits.{i}.", y[batch.first], self.sources[i + 1], tap))
+        return torch.stack([*logits, self.head("", y[batch.first], self.sources[-1], tap)], dim=1)

@@ -5,11 +5,12 @@ Taps carry the names of the golden model's trace; each is the real value that th
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch.nn.functional import gelu, layer_norm, linear
 
+from .band import unseen
 from .batch import Batch
 from .checkpoint import Layer, Linear, ModelWeights, Norm
 
@@ -40,13 +41,26 @@ def activate(x: torch.Tensor, activation: str) -> torch.Tensor:
     return gelu(x, approximate="tanh" if activation == "gelu_new" else "none")
 
 
-def attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: Batch, head_width: int) -> torch.Tensor:
-    """q, k, v [rows, hidden] → context [rows, hidden]; a row sees its own sentence."""
+def attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    batch: Batch,
+    head_width: int,
+    spans: Sequence[int] | None = None,
+) -> torch.Tensor:
+    """q, k, v [rows, heads · head width] → context, of the same shape; a row sees its own sentence.
+
+    spans [heads]: and of that no more than |i − j| < span (Q23).
+    """
     context = torch.empty_like(v)
     for rows in batch.groups():  # [sentences, length]
         shape = (*rows.shape, -1, head_width)
         qs, ks, vs = (x[rows].view(shape).transpose(1, 2) for x in (q, k, v))  # [sentences, heads, length, d]
-        weights = torch.softmax(qs @ ks.mT / math.sqrt(head_width), dim=-1)
+        scores = qs @ ks.mT / math.sqrt(head_width)
+        if spans is not None:
+            scores = scores.masked_fill(unseen(rows.shape[1], spans, q.device), -math.inf)
+        weights = torch.softmax(scores, dim=-1)
         context[rows] = (weights @ vs).transpose(1, 2).flatten(2)
     return context
 
@@ -58,7 +72,8 @@ def encoder_layer(weights: ModelWeights, i: int, y: torch.Tensor, batch: Batch, 
     at = f"layers.{i}"
     q, k, v = (apply(getattr(layer, name), y) for name in "qkv")
     tap(f"{at}.q", q), tap(f"{at}.k", k), tap(f"{at}.v", v)
-    context = attention(q, k, v, batch, weights.architecture.head_width)
+    a = weights.architecture
+    context = attention(q, k, v, batch, a.head_width, a.spans and a.spans[i])
     tap(f"{at}.context", context)
     x = apply(layer.o, context) + y
     tap(f"{at}.o.x", x)
@@ -77,20 +92,44 @@ def encoder_layer(weights: ModelWeights, i: int, y: torch.Tensor, batch: Batch, 
 
 def head(weights: ModelWeights, y: torch.Tensor, tap: Tap = no_tap) -> torch.Tensor:
     """y [rows, hidden] → logits [rows, labels]; the rows are the [CLS] ones, or all where every token has an answer."""
-    if weights.pooler is not None:
-        tap("gathered", y)
-        z = apply(weights.pooler, y)
-        tap("pooler.z", z)
+    return _classify(weights.pooler, weights.classifier, y, tap, "")
+
+
+def off_ramp(weights: ModelWeights, i: int, y: torch.Tensor, tap: Tap = no_tap) -> torch.Tensor:
+    """The off-ramp behind layer i: the [CLS] rows y [sentences, hidden] → logits [sentences, labels]."""
+    ramp = weights.ramps[i]
+    return _classify(ramp.pooler, ramp.classifier, y, tap, f"exits.{i}.")
+
+
+def _classify(pooler: Linear | None, classifier: Linear, y: torch.Tensor, tap: Tap, at: str) -> torch.Tensor:
+    if pooler is not None or at:
+        tap(f"{at}gathered", y)
+    if pooler is not None:
+        z = apply(pooler, y)
+        tap(f"{at}pooler.z", z)
         y = torch.tanh(z)
-        tap("pooler", y)
-    logits = apply(weights.classifier, y)
-    tap("logits", logits)
+        tap(f"{at}pooler", y)
+    logits = apply(classifier, y)
+    tap(f"{at}logits", logits)
     return logits
 
 
 @torch.inference_mode()
 def forward(weights: ModelWeights, batch: Batch, tap: Tap = no_tap) -> torch.Tensor:
-    """The whole model → logits [sentences, labels], or [rows, labels] where every token has an answer."""
+    """The whole model → logits [sentences, labels], or [rows, labels] where every token has an answer.
+
+    The off-ramps, where there are any, are for the tap alone.
+    """
+    return _forward(weights, batch, tap)[-1]
+
+
+@torch.inference_mode()
+def every_ramp(weights: ModelWeights, batch: Batch) -> torch.Tensor:
+    """Logits [sentences, layers, labels] of all off-ramps, the model's own answer last."""
+    return torch.stack(_forward(weights, batch, no_tap), dim=1)
+
+
+def _forward(weights: ModelWeights, batch: Batch, tap: Tap) -> list[torch.Tensor]:
     x = embedding_sum(weights, batch)
     tap("embeddings.sum", x)
     y = normalise(weights.embedding_norm, x, weights.architecture.eps)
@@ -98,6 +137,9 @@ def forward(weights: ModelWeights, batch: Batch, tap: Tap = no_tap) -> torch.Ten
     if weights.mapping is not None:
         y = apply(weights.mapping, y)
         tap("mapping.x", y)
+    logits = []
     for i in range(weights.architecture.layers):
         y = encoder_layer(weights, i, y, batch, tap)
-    return head(weights, y if weights.pooler is None else y[batch.first], tap)
+        if i < len(weights.ramps):
+            logits.append(off_ramp(weights, i, y[batch.first], tap))
+    return [*logits, head(weights, y if weights.pooler is None else y[batch.first], tap)]

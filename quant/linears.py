@@ -194,13 +194,16 @@ def refit(
 
 
 def _kept(w: torch.Tensor, g: torch.Tensor, step: torch.Tensor, prune: Pruning | None) -> torch.Tensor | None:
-    """The mask bool [N, K] for float weights w [N, K]; g [K, K] is the covariance of operands in steps of step [K]."""
+    """The mask bool [N, K] for float weights w [N, K]; g [K, K] is the covariance of operands in steps of step [K].
+
+    What is 0 in float, pruned before, stays 0.
+    """
     if prune is None:
         return None
     score = w.double().abs()
     if prune.by == "contribution":
         score = score * (g.diagonal().sqrt() * step)
-    return torch.from_numpy(keep_largest(score.numpy(), prune.density, prune.times))
+    return torch.from_numpy(keep_largest(score.numpy(), prune.density, prune.times)) & (w != 0)
 
 
 def _limit(bits: int) -> int:

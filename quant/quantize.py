@@ -10,6 +10,7 @@ from .calibrate import Calibration
 from .checkpoint import ModelWeights, Task
 from .codes import Quantized
 from .options import Options
+from .scales import encode_entropy, entropy_shift
 from .shared import groups
 from .walk import Walk
 
@@ -18,7 +19,8 @@ __all__ = ["Options", "quantize", "steps"]
 
 def steps(weights: ModelWeights) -> int:
     """How often `quantize` calls `on_step`."""
-    return 4 * weights.architecture.layers + 2 + (weights.mapping is not None) + bool(groups(weights))
+    parts = (weights.mapping is not None, bool(groups(weights)), bool(weights.ramps))
+    return 4 * weights.architecture.layers + 2 + sum(parts)
 
 
 def quantize(
@@ -50,7 +52,9 @@ def quantize(
             "types": a.types,
             "activation": a.activation,
             "word_bits": options.word_bits,
+            "word_format": options.word_format,
             "weights": list(a.weights),
+            "layer_heads": list(a.layer_heads),
         },
         "task": {
             "kind": task.kind,
@@ -64,5 +68,17 @@ def quantize(
             "activations": {name: float(np.mean(code.scale)) for name, code in walk.codes.items()},
         },
         "softmax": options.softmax,
+        "spans": a.spans and [list(of_layer) for of_layer in a.spans],
+        "exits": _exits(weights, walk) if weights.ramps else None,
     }
     return Quantized(manifest, walk.t, walk.codes)
+
+
+def _exits(weights: ModelWeights, walk: Walk) -> dict:
+    """(Q21, Q22) What the engine takes a ramp's entropy by. There is no operating point yet."""
+    return {
+        "entropy": list(encode_entropy(walk.grid["logits"])),
+        "row_shift": entropy_shift(len(weights.classifier.bias)),
+        "pooler": weights.ramps[0].pooler is not None,
+        "points": {},
+    }

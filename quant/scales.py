@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Real factors as integers: mantissa and shift (Q2), layer norm parameters (Q7), embedding rows (Q6). numpy only."""
 
+import math
+
 import numpy as np
 
 FACTOR_MIN, FACTOR_MAX = 128 * 2.0**-31, 255 * 2.0**-1
@@ -40,6 +42,28 @@ def decode_factor(m, s) -> np.ndarray:
 def snap_factor(f) -> np.ndarray:
     """The encodable factor nearest to f."""
     return decode_factor(*encode_factor(f))
+
+
+def encode_entropy(step: float) -> tuple[int, int]:
+    """(Q21) (m_e, s_e) for logits whose step is `step`: it is so many times 2^−10 of a factor of two.
+
+    Raises ValueError where the step is too coarse or too fine for s_e in 1 .. 31.
+
+    >>> encode_entropy(math.log(2) / 1024), encode_entropy(0.001)
+    ((32768, 15), (48409, 15))
+    """
+    f = step * 1024 / math.log(2)
+    s = 16 - math.frexp(f)[1]
+    m = math.floor(f * 2.0**s + 0.5)
+    m, s = (m // 2, s - 1) if m == 2**16 else (m, s)
+    if not 1 <= s <= 31:
+        raise ValueError(f"logits: a step of {step} has no entropy factor with a shift of 1 .. 31")
+    return m, s
+
+
+def entropy_shift(labels: int) -> int:
+    """(Q22) The least row_shift with which the 256 rows of an exit table reach the largest entropy, ln(labels)."""
+    return max(0, math.floor(math.log(labels) * 2**12).bit_length() - 8)
 
 
 def encode_gamma(gamma, grid: float) -> tuple[np.ndarray, np.ndarray]:

@@ -16,8 +16,10 @@ from .calibrate import context_scale, split_channels, split_gelu
 from .checkpoint import Layer, ModelWeights
 from .linears import Matrix, Operand, Pruning, fit_shared, make_operand
 from .options import Options
+from .pruning import matrix_density
 
 _ROWS = 24000  # of all uses of one matrix together
+_MATRICES = ("q", "k", "v", "o", "ffn1", "ffn2")
 _SEARCH_ROWS = 6000  # of those, what a search over scales looks at
 
 Uses = list[tuple[torch.Tensor, Operand]]  # for each use of a matrix: the float operand, and its integers
@@ -63,15 +65,24 @@ def share(weights: ModelWeights, batch: Batch, options: Options) -> dict[int, Sh
             taps[name] = value[:: stride[name]].clone()
 
     float_model.forward(weights, batch, keep)
-    form = weights.architecture.activation
+    a = weights.architecture
     return {
-        owner: _fit(weights.layers[owner], [[taps.pop(name) for name in names[i]] for i in layers], form, options)
+        owner: _fit(
+            weights.layers[owner],
+            [[taps.pop(name) for name in names[i]] for i in layers],
+            a.activation,
+            options,
+            {n: matrix_density(options.density, a.heads, a.layer_heads[owner], n) for n in _MATRICES},
+        )
         for owner, layers in found.items()
     }
 
 
-def _fit(layer: Layer, taps: list[list[torch.Tensor]], form: str, options: Options) -> Shared:
-    """taps: for each use of the layer's matrices its stream, context, attention norm and input of GELU, in float."""
+def _fit(
+    layer: Layer, taps: list[list[torch.Tensor]], form: str, options: Options, density: dict[str, float]
+) -> Shared:
+    """taps: for each use of the layer's matrices its stream, context, attention norm and input of GELU, in float;
+    density of each matrix."""
     streams, contexts, ys, zs = (list(of_all) for of_all in zip(*taps, strict=True))
     importance = sum(getattr(layer, name).weight.square().sum(dim=0) for name in "qkv")
     stream, of_stream = _norm(streams, importance, options.norm_entries)
@@ -80,7 +91,9 @@ def _fit(layer: Layer, taps: list[list[torch.Tensor]], form: str, options: Optio
     read = dict.fromkeys("qkv", of_stream) | {"o": _context(contexts), "ffn1": of_norm, "ffn2": of_gelu}
     how = dict(ridge=options.ridge, follow=options.follow, sweeps=options.sweeps, bits=options.weight_bits)
     times = {"ffn1": ffn}  # its rows are stored once for each entry
-    prune = {n: Pruning(options.density, options.prune_by, times.get(n)) if options.density < 1 else None for n in read}
+    prune = dict.fromkeys(read)
+    if options.density < 1:
+        prune = {n: Pruning(density[n], options.prune_by, times.get(n)) for n in read}
     matrices = {name: fit_shared(getattr(layer, name), uses, prune=prune[name], **how) for name, uses in read.items()}
     return Shared(stream, attention_norm, ffn, matrices)
 

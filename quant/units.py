@@ -7,6 +7,7 @@ real numbers, in the places and units where the integers would be.
 
 import functools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -65,13 +66,22 @@ class RealSoftmax(Units):
 
     @staticmethod
     def average_values(
-        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, batch: Batch, score_m, score_s, exp_table, normalized: bool
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        batch: Batch,
+        score_m,
+        score_s,
+        exp_table,
+        normalized: bool,
+        spans: Sequence[int] | None = None,
     ) -> torch.Tensor:
         """q, k, v [rows, hidden] → the average of V in the engine's steps, float64 [rows, hidden]."""
         d = q.shape[1] // len(score_m)
         # float_model.attention divides by √d, which the factors have in them
         score = _factor(score_m, score_s, q.device) * SCORE_STEP * math.sqrt(d)
-        return float_model.attention(wide(q) * score.repeat_interleave(d), wide(k), wide(v), batch, d) / CONTEXT_STEP
+        q = wide(q) * score.repeat_interleave(d)
+        return float_model.attention(q, wide(k), wide(v), batch, d, spans) / CONTEXT_STEP
 
 
 class RealNorms(Units):

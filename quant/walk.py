@@ -14,16 +14,19 @@ import numpy as np
 import torch
 
 from . import fake_quant, float_model
+from .adaptivfloat import encode_table, factor, fitting_grid
 from .batch import Batch, make_batch
 from .calibrate import Calibration, clip_scale, context_scale, score_scales, split_channels, split_gelu, tanh_step
-from .checkpoint import Layer, Linear, ModelWeights, Norm
+from .checkpoint import Layer, Linear, ModelWeights, Norm, Ramp
 from .codes import Code
 from .linears import Fitted, Matrix, Operand, Pruning, fit, make_operand, refit
 from .options import Options
 from .packing import check_linear, pack_nibbles
+from .pruning import matrix_density
 from .scales import FACTOR_MAX, Z_STEP
 from .shared import Shared, groups, share
 from .tables import CONTEXT_STEP, SCORE_STEP, exp_table
+from .words import word_rows
 
 _MARGIN = 1.5  # room above the moving average of the largest value, on int16 grids
 _INT16 = 32767
@@ -54,6 +57,7 @@ class Walk:
         self.codes: dict[str, Code] = {}
         self.grid: dict[str, float] = {}  # of the residual stream after each norm, and after the mapping
         self.shared: dict[int, Shared] = {}
+        self.first: list[tuple[str, torch.Tensor, torch.Tensor]] = []  # norm, float and integer [CLS] rows of each ramp
         names = ("embedding_norm", "mapping", "attention_norm", "ffn_norm", "ffn")
         self.entries: dict[str, list[int]] = {name: [] for name in names}
         rows = len(self.batch.ids)
@@ -79,8 +83,14 @@ class Walk:
         for i, layer in enumerate(w.layers):
             y_float, y, operand = self.layer(i, layer, before, y_float, y, operand)
             before = f"layers.{i}.ffn_norm"
+            if i < len(w.ramps):
+                self.first.append((before, y_float[self.batch.first], y[self.batch.first]))
         self.on_step("head")
         self.head(before, y_float, y, operand)
+        if w.ramps:
+            self.on_step("off-ramps")
+            for i, ramp in enumerate(w.ramps):
+                self.ramp(i, ramp)
 
     def readers(self, i: int) -> Readers:
         """What reads the residual stream before layer i, or before the head."""
@@ -98,12 +108,19 @@ class Walk:
 
     def embedding(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(Q6) x [rows, hidden], and the float layer norm's output."""
-        w = self.weights
+        w, adaptive = self.weights, self.options.word_format == "adaptivfloat"
         fields = {"word": w.word.numpy(), "position": w.position.numpy(), "type": w.type.numpy()}
-        peaks = [float(np.abs(table).max()) for table in fields.values()]
+        if adaptive:
+            words = encode_table(fields.pop("word"), self.options.word_density)
+        peaks = [float(np.abs(table).max()) for table in fields.values()] + ([words.peak] if adaptive else [])
         # no sum saturates, and the factor of the largest row is below 127.5
         grid = 1.01 * max(sum(peaks) / _INT16, max(peaks) / (7 * 16 * FACTOR_MAX))
         tables = {}
+        if adaptive:
+            grid = fitting_grid(words.step, grid)
+            self.t["embeddings.word.q"] = words.codes
+            self.t["embeddings.word.factor"] = factor(words.step, grid)
+            tables["word"] = word_rows({"word_format": "adaptivfloat"}, self.t)
         for name, table in fields.items():
             bits = self.options.word_bits if name == "word" else 8
             q, m, s = self.units.encode_rows(table, grid, bits, w.embedding_norm.gamma.numpy() ** 2)
@@ -189,12 +206,13 @@ class Walk:
     def attention(
         self, at: str, layer: Layer, operand: Operand, taps: dict[str, torch.Tensor]
     ) -> tuple[torch.Tensor, np.ndarray]:
-        """(Q10, Q14–Q18) The context [rows, hidden] and its real step [hidden].
+        """(Q10, Q14–Q18, Q23) The context [rows, heads · d] of the heads that are left, and its real step.
 
         K and V are centred, each channel on its mean: softmax does not notice the one, and the average of V shifts by
         the other, which the bias of the next layer takes up. So the int8 ranges are spent on what varies.
         """
-        d = self.weights.architecture.head_width
+        a = self.weights.architecture
+        d, spans = a.head_width, a.spans and a.spans[int(at.removeprefix("layers."))]
         offset = {name: self.share @ taps[f"{at}.{name}"] for name in "kv"} | {"q": 0.0}
         target = {name: taps[f"{at}.{name}"] - offset[name] for name in "qkv"}
         scale = dict(zip("qk", score_scales(target["q"][:: self.stride], target["k"][:: self.stride], d), strict=True))
@@ -208,7 +226,7 @@ class Walk:
             self.codes[f"{at}.{name}"] = Code(scale[name], np.asarray(offset[name], np.float64))
 
         normalized = self.options.softmax == "normalized"
-        average = self.units.average_values(*qkv, self.batch, m, s, self.t["softmax.exp"], normalized)
+        average = self.units.average_values(*qkv, self.batch, m, s, self.t["softmax.exp"], normalized, spans)
         step = scale["v"] * CONTEXT_STEP
         wanted = context_scale((average[:: self.stride] * torch.from_numpy(step)).float())
         m, s = self.units.encode_factor(step / wanted)
@@ -249,32 +267,64 @@ class Walk:
         return make_operand(codes, np.full(len(of.source), coding.scale), of.source, 255, self.share)
 
     def head(self, before: str, y_float: torch.Tensor, y: torch.Tensor, operand: Operand) -> None:
-        """(Q19) Classifier, in int8: on every row, or after the pooler on those of [CLS]."""
+        """(Q19) Classifier, in int8: on every row, or after the pooler on those of [CLS]. All ramps have its grid."""
         w, first = self.weights, self.batch.first
+        peaks = [self.calibration.peak(name) for name in self.calibration.peaks if name.endswith("logits")]
+        self.grid["logits"] = 2 * _MARGIN * max(peaks) / _INT16
         each_token = w.pooler is None
         if each_token:
             logits = float_model.head(w, y_float)
         else:
-            operand, logits = self.pooler(w.pooler, before, y_float[first], y[first])
-        grid = 2 * _MARGIN * self.calibration.peak("logits") / _INT16
-        out_scale = np.full(len(w.classifier.bias), grid)
-        self.linear("classifier", w.classifier, operand, logits, out_scale, bits=8, follow=each_token)
-        self.codes["logits"] = Code(np.float64(grid))
+            self.tanh(y_float[first])
+            operand, logits = self.pooler("", before, y_float[first], y[first])
+        self.classifier("classifier", w.classifier, operand, logits, follow=each_token)
 
-    def pooler(
-        self, linear: Linear, before: str, y_float: torch.Tensor, y: torch.Tensor
-    ) -> tuple[Operand, torch.Tensor]:
-        """The classifier's operand for the [CLS] rows y, and the float model's logits [sentences, labels]."""
+    def tanh(self, y_float: torch.Tensor) -> None:
+        """(Q11) The table of all poolers; y_float are the [CLS] rows that the last one reads."""
+        w = self.weights
+        rows = [(w.pooler, y_float)] + [
+            (ramp.pooler, y) for ramp, (_, y, _) in zip(w.ramps, self.first, strict=True) if ramp.pooler is not None
+        ]
+        z = torch.cat([float_model.apply(pooler, y) for pooler, y in rows])
+        self.tanh_step = tanh_step(z)
+        self.t["pooler.tanh"] = self.units.tanh_table(self.tanh_step)
+
+    def ramp(self, i: int, ramp: Ramp) -> None:
+        """(Q19) The off-ramp behind layer i, as the head is."""
+        before, y_float, y = self.first[i]
+        if ramp.pooler is None:
+            operand = self.operand(before, y, torch.full((len(y),), 1 / len(y)))
+            logits = float_model.off_ramp(self.weights, i, y_float)
+        else:
+            operand, logits = self.pooler(f"exits.{i}.", before, y_float, y)
+        self.classifier(f"exits.{i}", ramp.classifier, operand, logits, follow=False)
+
+    def classifier(self, name: str, linear: Linear, operand: Operand, logits: torch.Tensor, follow: bool) -> None:
+        """(Q13) The model's own classifier, or an off-ramp's; what it should give, [rows, labels]."""
+        out_scale = np.full(len(linear.bias), self.grid["logits"])
+        self.linear(name, linear, operand, logits, out_scale, bits=8, follow=follow)
+        tap = "logits" if name == "classifier" else f"{name}.logits"
+        self.codes[tap] = Code(np.float64(self.grid["logits"]))
+
+    def pooler(self, at: str, before: str, y_float: torch.Tensor, y: torch.Tensor) -> tuple[Operand, torch.Tensor]:
+        """The classifier's operand for the [CLS] rows y, and the float model's logits [sentences, labels].
+
+        `at` is "" for the model's own head, "exits.i." for an off-ramp.
+        """
+        w = self.weights
         share = torch.full((len(y),), 1 / len(y))
         taps: dict[str, torch.Tensor] = {}
-        logits = float_model.head(self.weights, y_float, taps.__setitem__)
-        z_step = tanh_step(taps["pooler.z"])
-        self.t["pooler.tanh"] = table = self.units.tanh_table(z_step)
-        out_scale = np.full(len(linear.bias), z_step)
+        if at:
+            i = int(at.split(".")[1])
+            linear, logits = w.ramps[i].pooler, float_model.off_ramp(w, i, y_float, taps.__setitem__)
+        else:
+            linear, logits = w.pooler, float_model.head(w, y_float, taps.__setitem__)
+        name = f"{at}pooler"
+        out_scale = np.full(len(linear.bias), self.tanh_step)
         operand = self.operand(before, y, share)
-        acc, parts = self.linear("pooler", linear, operand, taps["pooler.z"], out_scale, bits=8, follow=False)
-        pooled = self.units.tanh(acc, *parts, table)
-        self.codes["pooler"] = Code(np.float64(1 / 127))
+        acc, parts = self.linear(name, linear, operand, taps[f"{name}.z"], out_scale, bits=8, follow=False)
+        pooled = self.units.tanh(acc, *parts, self.t["pooler.tanh"])
+        self.codes[name] = Code(np.float64(1 / 127))
         return make_operand(pooled, np.full(len(out_scale), 1 / 127), np.arange(len(out_scale)), 127, share), logits
 
     # tools ----------------------------------------------------------------------------------------------------------
@@ -314,8 +364,12 @@ class Walk:
         _, matrix = self.matrix(name)
         if matrix is not None:
             return refit(matrix, operand, target, out_scale, **settings)
-        pruned = o.density < 1 and name.startswith("layers.")
-        prune = Pruning(o.density, o.prune_by, times) if pruned else None
+        prune = None
+        if o.density < 1 and name.startswith("layers."):
+            _, i, kind = name.split(".")
+            a = self.weights.architecture
+            density = matrix_density(o.density, a.heads, a.layer_heads[int(i)], kind)
+            prune = Pruning(density, o.prune_by, times)
         return fit(linear, operand, target, out_scale, bits=bits, sweeps=o.sweeps, prune=prune, **settings)
 
     def matrix(self, name: str) -> tuple[str, Matrix | None]:

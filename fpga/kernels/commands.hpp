@@ -84,7 +84,7 @@ struct array_command {
 };
 
 enum vector_kind { kCopyRows, kCopyTable, kEmbed, kLinear, kScores, kContext, kNorm, kGather, kCopyHeads };
-enum destination { kToActivation, kToResidual, kToKeys, kToValues, kToIo };
+enum destination { kToActivation, kToResidual, kToKeys, kToValues, kToIo, kToExit };
 
 struct vector_command {
   uint<4> kind = 0;
@@ -95,20 +95,40 @@ struct vector_command {
   uint<1> tee = 0;  // every word produced also goes to store
   uint<2> row_block = 0;
   uint<11> words = 0;    // columns, keys, channels or entries, by kind
-  uint<11> width = 0;    // kNorm, kGather: channels
+  uint<11> width = 0;    // kNorm, kGather: channels; kEmbed: beats of a row
   uint<11> channel = 0;  // kLinear: first channel of the tile; kScores, kContext: first of the head's factors
   uint<3> destination = 0;
   uint<15> address = 0;  // activation memory
-  uint<2> table = 0;
+  uint<3> table = 0;
   uint<1> unsigned_output = 0;
   uint<7> head_width = 0;  // kToValues
-  uint<1> first_tile = 0;  // kLinear to residual: clears the sums
+  uint<1> first_tile = 0;  // kLinear to residual: clears the sums; to an exit: the first logits of its lanes
   uint<8> m = 0;           // residual, operand or score factor
-  uint<5> s = 0;
+  uint<5> s = 0;           // the same, or the entropy's
   uint<1> normalized = 0;
   uint<1> item_slot = 0;  // attention: slot of P and of the reciprocals
   uint<1> plain = 0;      // kNorm: y = x
   uint<1> four_bit = 0;   // kEmbed
+  uint<8> span = 0;       // kScores: a row sees the keys nearer than this
+  uint<2> key_block = 0;  // kScores: row block of the first key
+  // kLinear to an exit (Q21, Q22)
+  uint<1> last_tile = 0;  // the last logits: entropies, verdict and record follow
+  uint<1> predict = 0;
+  uint<1> clock = 0;
+  uint<1> last = 0;  // off-ramp: all leave
+  uint<4> row_shift = 0;
+  uint<6> layer = 0;
+  uint<15> threshold = 0;
+  uint<16> entropy_m = 0;
+  uint<1> adaptive = 0;  // kEmbed
+};
+
+// What the vector unit tells fetch after an EXIT: the row blocks in which a sentence is left, and, with `choose`, the
+// output of the clocking wizard for what follows.
+struct exit_verdict {
+  uint<4> live = 0;
+  uint<1> choose = 0;
+  uint<2> output = 0;
 };
 
 struct store_command {

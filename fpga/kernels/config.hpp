@@ -25,6 +25,9 @@ constexpr int kMaxWidth = 1024;
 constexpr int kMaxHeads = 32;
 constexpr int kMaxLabels = 1024;
 constexpr int kMaxHeadWidth = 64;
+constexpr int kFullSpan = kRows;  // of a head that sees every key of a row's range
+constexpr int kMaxLayers = 63;   // that an off-ramp can name
+constexpr int kRecordWords = 5;  // that it leaves behind its logits
 
 // Packed products: P += (n1 * 2^23 + n0) * a.
 constexpr int kFieldShift = 23;
@@ -54,6 +57,7 @@ constexpr int kKeyGroups = 2;
 static_assert(kKeyGroups <= kGroups && kRowBlocks <= 2 * kKeyGroups, "two keys' tiles cover a pass");
 static_assert(kMaxHeadWidth / kLanes <= kGroups, "one head's values fit the column groups");
 constexpr int kEmbeddingBeats = kMaxWidth / 16;
+constexpr int kMaskChannels = 128;  // of an adaptive embedding row, that a beat of its mask tells of
 constexpr int kScoreStepTop = 255;
 
 // Depths of the streams between the units, set where the block design joins them. The accumulators hold four tiles, so
@@ -72,7 +76,7 @@ constexpr int kValueDepth = 128;
 constexpr int kMaxTiles = (kMaxEntries + kColumns - 1) / kColumns;
 
 // Program.
-constexpr int kProgramVersion = 3;
+constexpr int kProgramVersion = 4;
 constexpr int kInstructionBeats = 4;
 constexpr unsigned kCapabilities = 0b11111;  // fpga/capabilities.py
 // Register ID, 64 bits: what stands on chip beside fetch (fpga/registers.py, rtl/engine_control.v).

@@ -3,6 +3,7 @@
 // their tokens (docs/program.md). Field checks keep every unit inside its memories whatever the program says.
 #pragma once
 #include "fetch_attention.hpp"
+#include "fetch_exit.hpp"
 #include "vector_state.hpp"
 
 namespace zq {
@@ -17,14 +18,21 @@ inline bool region(uint32_t base, uint32_t stride, uint32_t blocks, uint32_t wor
          base + stride * (blocks - 1) + words <= kActivationWords;
 }
 
+// Bytes of an embedding row: known from the width, but for an adaptive one, whose codes are as many as it says.
+inline bool embedding_row(const instruction& i, uint32_t bytes, uint32_t width) {
+  if (!i.flag(20)) return bytes == ((i.flag(19) ? (width + 31) / 32 : (width + 15) / 16) + 1) * 16;
+  const uint32_t mask = (width + kMaskChannels - 1) / kMaskChannels;
+  return !i.flag(19) && within(bytes, (mask + 1) * 16, kEmbeddingWords * 16);
+}
+
 inline bool valid(const instruction& i, uint32_t row_blocks) {
   const uint32_t* w = i.word;
   switch (i.op()) {
     case kRowsOp: return aligned(w[1]);
-    case kTableOp: return aligned(w[1]) && w[2] < uint32_t(kTables);
+    case kTableOp: return aligned(w[1]) && w[2] < uint32_t(kTableIds);
     case kEmbedOp:
       return aligned(w[1]) && aligned(w[2]) && within(w[3], 1, kMaxWidth) && w[4] < 3 && aligned_trace(w[5]) &&
-             w[2] == ((i.flag(19) ? (w[3] + 31) / 32 : (w[3] + 15) / 16) + 1) * 16 && (!i.flag(19) || w[3] % 32 == 0);
+             embedding_row(i, w[2], w[3]) && (!i.flag(19) || w[3] % 32 == 0);
     case kNormOp:
     case kGatherOp:
       return aligned(w[1]) && within(w[2], 1, kMaxWidth) && within(w[3], w[2], kParameterWords) && factor(w[6], w[7]) &&
@@ -45,7 +53,13 @@ inline bool valid(const instruction& i, uint32_t row_blocks) {
     case kAttentionOp:
       return aligned(w[1]) && (w[3] == 32 || w[3] == 64) && within(w[2], 1, kMaxHeads) && w[2] * w[3] <= uint32_t(kMaxWidth) &&
              region(w[4], w[5], row_blocks, w[2] * w[3]) && region(w[6], kRows, 2, kRows) &&
-             region(w[7], w[8], row_blocks, w[2] * w[3]) && aligned_trace(w[9]) && aligned_trace(w[10]);
+             region(w[7], w[8], row_blocks, w[2] * w[3]) && aligned_trace(w[9]) && aligned_trace(w[10]) &&
+             aligned(w[11]);
+    case kExitOp:
+      return !i.signal() && (i.flag(17) || !i.flag(18)) && aligned(w[1]) && aligned(w[2]) && within(w[3], 1, kMaxEntries) &&
+             within(w[4], 1, kMaxLabels) && region(w[5], 0, 1, w[3]) && aligned(w[6]) && aligned(w[7]) &&
+             within(w[8], 32768, 65535) && within(w[9], 1, 31) && within(w[10], 1, kMaxLayers) &&
+             within(w[11], 0, 32767) && within(w[12], 0, 15);
     default: return true;
   }
 }
@@ -107,13 +121,16 @@ inline fetch_result result_of(const fetch_result& fetched, const weights_status&
 }
 
 // A GEMM waits until the instruction after it is known: a NORM there joins one to the residual. Those with flag 23 wait
-// for the ATTENTION that follows them.
-template <class Port>
-fetch_result fetch_program(const fetch_arguments& a, Port& port, command_streams& out) {
+// for the ATTENTION that follows them. `verdicts` has a read() that waits for the vector unit's answer to an EXIT; where
+// that chooses an output of the clocking wizard, it goes to `clock_output`.
+template <class Port, class Verdicts>
+fetch_result fetch_program(const fetch_arguments& a, Port& port, command_streams& out, Verdicts& verdicts,
+                           uint32_t* clock_output) {
   fetch_result result = {kOk, 0};
   fetch_state state = {};
   if (a.row_blocks < 1 || a.row_blocks > uint32_t(kRowBlocks)) result.status = kBadField;
   bool running = result.status == kOk;
+  state.live = rows_of_mask(running ? (1u << a.row_blocks) - 1 : 0);
   bool waiting = false;
   instruction gemm = {};
   held_gemms held = {};
@@ -131,15 +148,15 @@ fetch_program:
                                    (i.op() == kAttentionOp && !fits_attention(held, i))))
         result.status = kBadField;
       running = result.status == kOk && i.op() != kEnd;
-      bool sound = true;
+      uint32_t fault = kOk;
       const bool joined = waiting && running && i.op() == kNormOp && gemm.word[7] == kToResidual;
       if (waiting) {
         state.instruction = uint32_t(n - 1);
-        sound = fetch_gemm(gemm, a, port, out, state, joined, i);
+        if (!fetch_gemm(gemm, a, port, out, state, joined, i)) fault = kBadDirectory;
       }
-      waiting = sound && running && i.op() == kGemmOp && !grouped;
+      waiting = fault == kOk && running && i.op() == kGemmOp && !grouped;
       if (waiting) gemm = i;
-      if (sound && running && !joined) {
+      if (fault == kOk && running && !joined) {
         state.instruction = uint32_t(n);
         switch (i.op()) {
           case kRowsOp: fetch_rows(i, a, out, state); break;
@@ -147,9 +164,15 @@ fetch_program:
           case kEmbedOp: fetch_embed(i, a, out, state); break;
           case kNormOp:
           case kGatherOp: fetch_norm(i, a, out, state, i.op() == kGatherOp); break;
-          case kKeepOp: sound = fetch_keep(i, a, port, out, state); break;
+          case kExitOp:
+            fetch_exit(i, a, out, state, verdicts, clock_output);
+            running = state.live.count > 0;
+            break;
+          case kKeepOp:
+            if (!fetch_keep(i, a, port, out, state)) fault = kBadDirectory;
+            break;
           case kAttentionOp:
-            sound = fetch_attention(i, held, a, port, out, state);
+            fault = fetch_attention(i, held, a, port, out, state);
             held.count = 0;
             break;
           default:
@@ -161,8 +184,8 @@ fetch_program:
             break;
         }
       }
-      if (!sound) {
-        result.status = kBadDirectory;
+      if (fault != kOk) {
+        result.status = fault;
         result.detail = state.instruction;
         running = false;
         waiting = false;

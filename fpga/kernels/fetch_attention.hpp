@@ -6,30 +6,89 @@
 
 namespace zq {
 
+// Tokens still to pop so that `wanted` of them have been.
+inline int tokens_up_to(const fetch_state& state, uint32_t wanted) {
+  return wanted > state.popped ? int(wanted - state.popped) : 0;
+}
+
+// Keys that a head of some span needs of a row block's rows (Q23), as row blocks from `first` to before `end`: those that
+// come near enough, and none beyond the last live one.
+struct key_range {
+  int first;
+  int end;
+};
+
+inline key_range keys_of(const fetch_state& state, int rb, int span) {
+  const int below = (rb * kLanes - (span - 1)) / kLanes;  // towards 0: none below it
+  const int above = (rb * kLanes + kLanes - 1 + span - 1) / kLanes + 1;
+  const int end = state.live.last() + 1;
+  const int first = rb * kLanes > span - 1 ? below : 0;
+  return {first, above < end ? above : end};
+}
+
+// Of each head; those that no flag gives one see all.
+struct head_spans {
+  uint<8> span[kMaxHeads];
+};
+
+template <class Port>
+head_spans read_spans(const instruction& i, const fetch_arguments& a, Port& port) {
+  head_spans spans;
+read_full_spans:
+  for (int h = 0; h < kMaxHeads; ++h) {
+#pragma HLS UNROLL
+    spans.span[h] = uint<8>(kFullSpan);
+  }
+  if (i.flag(18)) {
+  read_spans:
+    for (int b = 0; b < kMaxHeads / 16; ++b) {
+#pragma HLS PIPELINE II = 1
+      const beat x = port[((a.image + i.word[11]) >> 4) + b];
+    read_spans_bytes:
+      for (int j = 0; j < 16; ++j) {
+#pragma HLS UNROLL
+        spans.span[16 * b + j] = byte_of(x, j);
+      }
+    }
+  }
+  return spans;
+}
+
+inline bool valid_spans(const instruction& i, const head_spans& spans) {
+  bool valid = true;
+valid_spans:
+  for (int h = 0; h < kMaxHeads; ++h) {
+#pragma HLS UNROLL
+    valid = valid && (h >= int(i.word[2]) || (spans.span[h] >= 1 && spans.span[h] <= kFullSpan));
+  }
+  return valid;
+}
+
 // An attention on its way: items (head, row block), head outer. The oldest `pending` items that have their scores have
 // no context yet; two at most, since P and the reciprocals have two slots.
 struct attention_state {
   int items;    // whose scores have been sent
   int pending;
   uint32_t scored[kSlots];  // data tokens pushed up to the scores of item n, at n % 2
+  head_spans spans;
 };
-
-// Tokens still to pop so that `wanted` of them have been.
-inline int tokens_up_to(const fetch_state& state, uint32_t wanted) {
-  return wanted > state.popped ? int(wanted - state.popped) : 0;
-}
 
 // Scores of the next item, which need the first `ready` tokens.
 inline void send_scores(const instruction& i, const fetch_arguments& a, command_streams& out, fetch_state& state,
                         attention_state& at, uint32_t ready) {
   const int blocks = a.row_blocks;
   const int width = i.word[3];
-  const int head = at.items / blocks;
-  const int rb = at.items % blocks;
+  const int head = at.items / state.live.count;
+  const int rb = state.live.block[at.items % state.live.count];
   const int slot = at.items % kSlots;
+  const int span = at.spans.span[head].to_int();
+  const key_range keys = keys_of(state, rb, span);
+  // Row blocks share words of the key memory two by two.
+  const int aligned = keys.first / kKeyGroups * kKeyGroups;
+  const int words = (keys.end - aligned) * kLanes;
 fetch_score_tiles:
-  for (int first = 0; first < blocks; first += kKeyGroups) {
-    const int groups = blocks - first < kKeyGroups ? blocks - first : kKeyGroups;
+  for (int first = aligned; first < keys.end; first += kKeyGroups) {
+    const int groups = keys.end - first < kKeyGroups ? keys.end - first : kKeyGroups;
     array_command m;
     m.w8 = m.keys_values = uint<1>(1);
     m.operand = uint<15>(i.word[4] + rb * i.word[5] + head * width);
@@ -40,7 +99,9 @@ fetch_score_tiles:
     send_array(out, state, m);
   }
   vector_command v = vector_of(kScores, 0);
-  v.words = uint<11>(blocks * kLanes);
+  v.words = uint<11>(words);
+  v.span = uint<8>(span);
+  v.key_block = uint<2>(aligned);
   v.row_block = uint<2>(rb);
   v.channel = uint<11>(head * 2 * ceil_div(1 + width, 2));
   v.address = uint<15>(i.word[6] + slot * kRows);
@@ -49,8 +110,8 @@ fetch_score_tiles:
   v.push_data = uint<3>(1);
   if (i.word[10] != kNoTrace) {
     v.tee = uint<1>(1);
-    const uint64_t word = (uint64_t(head) * blocks + rb) * blocks * kLanes;
-    send_store(out, trace_address(a, i.word[10], word, false), blocks * kLanes, false);
+    const uint64_t word = ((uint64_t(head) * blocks + rb) * blocks + aligned) * kLanes;
+    send_store(out, trace_address(a, i.word[10], word, false), words, false);
   }
   send_vector(out, state, v);
   at.scored[slot] = state.pushed;
@@ -61,18 +122,19 @@ fetch_score_tiles:
 // Context of the oldest item that has its scores.
 inline void send_context(const instruction& i, const fetch_arguments& a, command_streams& out, fetch_state& state,
                          attention_state& at, bool last) {
-  const int blocks = a.row_blocks;
   const int heads = i.word[2];
   const int width = i.word[3];
   const int item = at.items - at.pending;
-  const int head = item / blocks;
-  const int rb = item % blocks;
+  const int head = item / state.live.count;
+  const int rb = state.live.block[item % state.live.count];
   const int slot = item % kSlots;
+  const key_range keys = keys_of(state, rb, at.spans.span[head].to_int());
   array_command m;
   m.w8 = m.unsigned_operand = m.keys_values = uint<1>(1);
-  m.operand = uint<15>(i.word[6] + slot * kRows);
-  m.key_value = uint<13>(kValueBase + head * kRows);
-  m.k = uint<13>(blocks * kLanes);
+  // The numerators lie from the first key scored on, which may be a row block before the first one needed.
+  m.operand = uint<15>(i.word[6] + slot * kRows + keys.first % kKeyGroups * kLanes);
+  m.key_value = uint<13>(kValueBase + head * kRows + keys.first * kLanes);
+  m.k = uint<13>((keys.end - keys.first) * kLanes);
   m.words = uint<8>(width);
   m.pop_data = uint<8>(tokens_up_to(state, at.scored[slot]));
   send_array(out, state, m);
@@ -83,7 +145,7 @@ inline void send_context(const instruction& i, const fetch_arguments& a, command
   v.address = uint<15>(i.word[7] + rb * i.word[8] + head * width);
   v.item_slot = uint<1>(slot);
   // All at the end: a token in between would stand for numerators that are not there yet.
-  v.push_data = uint<3>(last && i.signal() ? blocks : 0);
+  v.push_data = uint<3>(last && i.signal() ? state.live.count : 0);
   if (i.word[9] != kNoTrace) {
     v.tee = uint<1>(1);
     const uint64_t word = (uint64_t(rb) * heads + head) * width;
@@ -127,13 +189,13 @@ struct held_gemms {
 };
 
 // The heads of a column tile run beside the projections of the next; all of them alone where no GEMM is held. Of a
-// group's items, as many have run after step s of its S tiles as s + 1 is of S. False as for fetch_gemm, with the
-// instruction at fault in state.
+// group's items, as many have run after step s of its S tiles as s + 1 is of S. A status_code, with the instruction at
+// fault in state; nothing has been sent then.
 template <class Port>
-bool fetch_attention(const instruction& i, const held_gemms& held, const fetch_arguments& a, Port& port,
+uint32_t fetch_attention(const instruction& i, const held_gemms& held, const fetch_arguments& a, Port& port,
                      command_streams& out, fetch_state& state) {
   const uint32_t own = state.instruction;
-  const int blocks = a.row_blocks;
+  const int blocks = state.live.count;
   const int heads = i.word[2];
   const int width = i.word[3];
   const int beats = heads * ceil_div(1 + width, 2);
@@ -143,15 +205,16 @@ bool fetch_attention(const instruction& i, const held_gemms& held, const fetch_a
 fetch_attention_directories:
   for (int g = 0; g < held.count; ++g) {
     state.instruction = held.index[g];
-    if (compressed(held.gemm[g]) && !read_directory(held.gemm[g], a, port, entries[g])) return false;
+    if (compressed(held.gemm[g]) && !read_directory(held.gemm[g], a, port, entries[g])) return kBadDirectory;
   }
   state.instruction = own;
+  attention_state at = {0, 0, {0, 0}, read_spans(i, a, port)};
+  if (!valid_spans(i, at.spans)) return kBadField;
   const int slot = send_to_vector(out, state, load_of(kLoadParameters, a.image + i.word[1], beats));
   vector_command copy = vector_of(kCopyHeads, slot);
   copy.words = uint<11>(2 * beats);
   copy.pop_parameters = copy.push_parameters_free = uint<1>(1);
   send_vector(out, state, copy);
-  attention_state at = {0, 0, {0, 0}};
   tile_loads loads = {false, 0, 0};
 fetch_attention_groups:
   for (int group = 0; group <= groups; ++group) {
@@ -163,13 +226,13 @@ fetch_attention_groups:
   fetch_attention_steps:
     for (int step = 0; step < steps; ++step) {
       const int g = step / blocks;
-      const int rb = step % blocks;
+      const int n = step % blocks;
       const instruction& gemm = held.gemm[g];
       state.instruction = held.index[g];
-      if (rb == 0)
+      if (n == 0)
         loads = send_tile_loads(gemm, a, out, state, group, compressed(gemm) ? entries[g][group] : tile_entry());
       // The scores of the group wait for all of it.
-      send_tile(gemm, a, out, state, group, rb, blocks, loads, step == steps - 1 ? 1 : 0);
+      send_tile(gemm, a, out, state, group, state.live, n, loads, step == steps - 1 ? 1 : 0);
       state.instruction = own;
       const int due = before + (until - before) * (step + 1) / steps;
       if (due - at.items >= kSlots || step == steps - 1) send_hidden_items(i, a, out, state, at, due, ready);
@@ -178,7 +241,7 @@ fetch_attention_groups:
   }
 fetch_attention_end:
   while (at.pending > 0) send_context(i, a, out, state, at, at.pending == 1);
-  return true;
+  return kOk;
 }
 
 }  // namespace zq

@@ -5,6 +5,11 @@
 
 namespace zq {
 
+// The live row blocks, or the result block.
+inline row_set rows_of(const fetch_state& state, bool result_block) {
+  return result_block ? row_set{{0, 0, 0, 0}, 1} : state.live;
+}
+
 inline void fetch_rows(const instruction& i, const fetch_arguments& a, command_streams& out, fetch_state& state) {
   const int beats = 2 + int(a.row_blocks) * kLanes;
   const int slot = send_to_vector(out, state, load_of(kLoadRows, a.io + i.word[1], beats));
@@ -15,9 +20,9 @@ inline void fetch_rows(const instruction& i, const fetch_arguments& a, command_s
 }
 
 inline void fetch_table(const instruction& i, const fetch_arguments& a, command_streams& out, fetch_state& state) {
-  const int slot = send_to_vector(out, state, load_of(kLoadTable, a.image + i.word[1], 16));
+  const int slot = send_to_vector(out, state, load_of(kLoadTable, (i.flag(17) ? a.io : a.image) + i.word[1], 16));
   vector_command v = vector_of(kCopyTable, slot);
-  v.table = uint<2>(i.word[2]);
+  v.table = uint<3>(i.word[2]);
   v.words = uint<11>(32);
   v.pop_parameters = v.push_parameters_free = uint<1>(1);
   send_vector(out, state, v);
@@ -26,7 +31,8 @@ inline void fetch_table(const instruction& i, const fetch_arguments& a, command_
 inline void fetch_embed(const instruction& i, const fetch_arguments& a, command_streams& out, fetch_state& state) {
   const int width = i.word[3];
 fetch_embed_blocks:
-  for (int rb = 0; rb < int(a.row_blocks); ++rb) {
+  for (int n = 0; n < state.live.count; ++n) {
+    const int rb = state.live.block[n];
     load_command l = load_of(kLoadEmbedding, a.image + i.word[1], i.word[2] / 16);
     l.row_block = uint<2>(rb);
     l.field = uint<2>(i.word[4]);
@@ -34,7 +40,9 @@ fetch_embed_blocks:
     v.words = uint<11>(width);
     v.row_block = uint<2>(rb);
     v.first_tile = uint<1>(i.flag(17) ? 1 : 0);
+    v.width = uint<11>(i.word[2] / 16);
     v.four_bit = uint<1>(i.flag(19) ? 1 : 0);
+    v.adaptive = uint<1>(i.flag(20) ? 1 : 0);
     v.pop_parameters = v.push_parameters_free = uint<1>(1);
     if (i.word[5] != kNoTrace) {
       v.tee = uint<1>(1);
@@ -50,7 +58,8 @@ inline int send_norm_parameters(const instruction& i, const fetch_arguments& a, 
 }
 
 inline void send_norm_block(const instruction& i, const fetch_arguments& a, command_streams& out, fetch_state& state,
-                            bool gather, int slot, int rb, int blocks) {
+                            bool gather, int slot, const row_set& rows, int n) {
+  const int rb = rows.block[n];
   const int width = i.word[2];
   const int entries = i.word[3];
   const uint32_t trace = i.word[8];
@@ -62,8 +71,8 @@ inline void send_norm_block(const instruction& i, const fetch_arguments& a, comm
   v.m = uint<8>(i.word[6]);
   v.s = uint<5>(i.word[7]);
   v.plain = uint<1>(i.flag(17) ? 1 : 0);
-  v.pop_parameters = uint<1>(rb == 0 ? 1 : 0);
-  v.push_parameters_free = uint<1>(rb == blocks - 1 ? 1 : 0);
+  v.pop_parameters = uint<1>(n == 0 ? 1 : 0);
+  v.push_parameters_free = uint<1>(n == rows.count - 1 ? 1 : 0);
   v.push_data = uint<3>(i.signal() ? 1 : 0);
   if (trace != kNoTrace) {
     v.tee = uint<1>(1);
@@ -75,10 +84,10 @@ inline void send_norm_block(const instruction& i, const fetch_arguments& a, comm
 
 inline void fetch_norm(const instruction& i, const fetch_arguments& a, command_streams& out, fetch_state& state,
                        bool gather) {
-  const int blocks = gather ? 1 : int(a.row_blocks);
+  const row_set rows = rows_of(state, gather);
   const int slot = send_norm_parameters(i, a, out, state);
 fetch_norm_blocks:
-  for (int rb = 0; rb < blocks; ++rb) send_norm_block(i, a, out, state, gather, slot, rb, blocks);
+  for (int n = 0; n < rows.count; ++n) send_norm_block(i, a, out, state, gather, slot, rows, n);
 }
 
 // What a column tile's commands name: words of the weight buffer, none where it is all zeros, and the parameter slot.
@@ -126,29 +135,35 @@ inline tile_loads send_tile_loads(const instruction& i, const fetch_arguments& a
   return loads;
 }
 
-// Row block rb of column tile ct. `push`: tokens that its vector command sends.
+// The array's part of column tile ct in the n-th of its row blocks.
+inline void send_product(const instruction& i, command_streams& out, fetch_state& state, int ct, const row_set& rows,
+                         int n, const tile_loads& loads) {
+  array_command m;
+  m.w8 = uint<1>(i.flag(17) ? 1 : 0);
+  m.unsigned_operand = uint<1>(i.flag(18) ? 1 : 0);
+  m.weights = uint<14>(loads.word);
+  m.operand = uint<15>(i.word[5] + rows.block[n] * i.word[6]);
+  m.k = uint<13>(loads.zero ? 1 : int(i.word[3]));
+  m.words = uint<8>(tile_words(i, ct));
+  m.pop_weights_ready = uint<1>(n == 0 && !loads.zero ? 1 : 0);
+  m.push_weights_free = uint<1>(n == rows.count - 1 && !loads.zero ? 1 : 0);
+  m.pop_data = uint<8>(ct == 0 ? i.wait() : 0);
+  m.zero = uint<1>(loads.zero ? 1 : 0);
+  send_array(out, state, m);
+}
+
+// Column tile ct in the n-th of its row blocks. `push`: tokens that its vector command sends.
 inline void send_tile(const instruction& i, const fetch_arguments& a, command_streams& out, fetch_state& state, int ct,
-                      int rb, int blocks, const tile_loads& loads, int push) {
-  const int n = i.word[4];
+                      const row_set& rows, int n, const tile_loads& loads, int push) {
+  const int rb = rows.block[n];
+  const int channels = i.word[4];
   const int first = ct * tile_width(i);
   const int columns = tile_words(i, ct);
   const int destination = i.word[7];
   const bool to_io = destination == kToIo;
   const bool wide = to_io || destination == kToResidual;
   const uint32_t trace = to_io ? i.word[8] : i.word[13];
-  array_command m;
-  m.w8 = uint<1>(i.flag(17) ? 1 : 0);
-  m.unsigned_operand = uint<1>(i.flag(18) ? 1 : 0);
-  m.weights = uint<14>(loads.word);
-  m.operand = uint<15>(i.word[5] + rb * i.word[6]);
-  m.k = uint<13>(loads.zero ? 1 : int(i.word[3]));
-  m.words = uint<8>(columns);
-  m.pop_weights_ready = uint<1>(rb == 0 && !loads.zero ? 1 : 0);
-  m.push_weights_free = uint<1>(rb == blocks - 1 && !loads.zero ? 1 : 0);
-  m.pop_data = uint<8>(ct == 0 ? i.wait() : 0);
-  m.zero = uint<1>(loads.zero ? 1 : 0);
-  send_array(out, state, m);
-
+  send_product(i, out, state, ct, rows, n, loads);
   vector_command v = vector_of(kLinear, loads.slot);
   v.words = uint<11>(columns);
   v.row_block = uint<2>(rb);
@@ -157,18 +172,18 @@ inline void send_tile(const instruction& i, const fetch_arguments& a, command_st
     v.address = uint<15>(i.word[8] + rb * i.word[9] + first);
   else
     v.channel = uint<11>(first);
-  v.table = uint<2>(i.word[12]);
+  v.table = uint<3>(i.word[12]);
   v.unsigned_output = uint<1>(i.flag(20) ? 1 : 0);
   v.head_width = uint<7>(i.word[14]);
   v.first_tile = uint<1>(ct == 0 ? 1 : 0);
   v.m = uint<8>(i.word[10]);
   v.s = uint<5>(i.word[11]);
-  v.pop_parameters = uint<1>(rb == 0 ? 1 : 0);
-  v.push_parameters_free = uint<1>(rb == blocks - 1 ? 1 : 0);
+  v.pop_parameters = uint<1>(n == 0 ? 1 : 0);
+  v.push_parameters_free = uint<1>(n == rows.count - 1 ? 1 : 0);
   v.push_data = uint<3>(push);
   if (trace != kNoTrace) {
     v.tee = uint<1>(1);
-    send_store(out, trace_address(a, trace, uint64_t(rb) * n + first, wide), columns, wide);
+    send_store(out, trace_address(a, trace, uint64_t(rb) * channels + first, wide), columns, wide);
   }
   send_vector(out, state, v);
 }
@@ -178,7 +193,7 @@ inline void send_tile(const instruction& i, const fetch_arguments& a, command_st
 template <class Port>
 bool fetch_gemm(const instruction& i, const fetch_arguments& a, Port& port, command_streams& out, fetch_state& state,
                 bool with_norm, const instruction& norm) {
-  const int blocks = i.flag(19) ? 1 : int(a.row_blocks);
+  const row_set rows = rows_of(state, i.flag(19));
   const int tiles = tile_count(i);
   tile_entry entries[kMaxTiles] = {};
   if (compressed(i) && !read_directory(i, a, port, entries)) return false;
@@ -189,9 +204,9 @@ fetch_gemm_tiles:
     const bool last = ct == tiles - 1;
     if (last && with_norm) norm_slot = send_norm_parameters(norm, a, out, state);
   fetch_gemm_blocks:
-    for (int rb = 0; rb < blocks; ++rb) {
-      send_tile(i, a, out, state, ct, rb, blocks, loads, last && i.signal() ? 1 : 0);
-      if (last && with_norm) send_norm_block(norm, a, out, state, false, norm_slot, rb, blocks);
+    for (int n = 0; n < rows.count; ++n) {
+      send_tile(i, a, out, state, ct, rows, n, loads, last && i.signal() ? 1 : 0);
+      if (last && with_norm) send_norm_block(norm, a, out, state, false, norm_slot, rows, n);
     }
   }
   return true;

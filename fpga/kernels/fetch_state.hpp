@@ -6,7 +6,19 @@
 
 namespace zq {
 
-enum opcode { kEnd, kRowsOp, kTableOp, kEmbedOp, kNormOp, kGemmOp, kAttentionOp, kGatherOp, kKeepOp, kOpcodes };
+enum opcode {
+  kEnd,
+  kRowsOp,
+  kTableOp,
+  kEmbedOp,
+  kNormOp,
+  kGemmOp,
+  kAttentionOp,
+  kGatherOp,
+  kKeepOp,
+  kExitOp,
+  kOpcodes
+};
 
 constexpr uint32_t kNoTrace = 0xFFFFFFFFu;
 
@@ -48,6 +60,23 @@ struct weight_ring {
   uint32_t next;
 };
 
+// Row blocks that an instruction runs over, in order.
+struct row_set {
+  int block[kRowBlocks];
+  int count;
+  int last() const { return block[count - 1]; }
+};
+
+inline row_set rows_of_mask(uint32_t mask) {
+  row_set rows = {{0, 0, 0, 0}, 0};
+rows_of_mask:
+  for (int rb = 0; rb < kRowBlocks; ++rb) {
+#pragma HLS UNROLL
+    if (((mask >> rb) & 1) == 1) rows.block[rows.count++] = rb;
+  }
+  return rows;
+}
+
 // What fetch remembers while a program is expanded.
 struct fetch_state {
   weight_ring ring;
@@ -55,6 +84,7 @@ struct fetch_state {
   uint32_t pushed;  // data tokens, by the commands so far
   uint32_t popped;
   uint32_t instruction;  // of the commands being sent
+  row_set live;          // row blocks in which a sentence is left
 };
 
 inline int ceil_div(int a, int b) { return (a + b - 1) / b; }

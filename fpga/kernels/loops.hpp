@@ -25,6 +25,9 @@ enum class loop {
   norm_statistics,
   norm_apply,
   gather,
+  exit_logits,
+  exit_entropy,
+  exit_record,
   store_words,
   count
 };

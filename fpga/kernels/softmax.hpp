@@ -2,6 +2,7 @@
 // Softmax of one head and row block, keys as words, rows as lanes.
 // (Q14) x = rq16(acc; 0, m, s) in steps of ln(510)/255
 // (Q15) e = exp_table[min(255, max - x)] for keys in [begin, end) of the row, else 0
+// (Q23) and nearer to the row than the head's span. The keys of a command begin with those of row block `key_block`.
 // (Q16) 1/sum: p = floor(log2 sum), r = min(65535, (floor(2^(p+17)/sum) + 1) >> 1); sum = 0 gives r = p = 0
 // (Q18) normalized form: e = rs(e * r * 255, p + 16), then r = 32897, p = 7 for the drain
 // (Q17) context: u = rs(acc * r, p + 8), rq8(u; 0, m, s)
@@ -13,9 +14,9 @@ namespace zq {
 constexpr int kNormalizedReciprocal = 32897;  // 256/255 with 15 fraction bits
 constexpr int kNormalizedExponent = 7;
 
-inline bool sees(const vector_state& state, int row, int key) {
+inline bool sees(const vector_state& state, int row, int key, int span) {
 #pragma HLS INLINE
-  return state.key_begin[row] <= key && state.key_end[row] > key;
+  return state.key_begin[row] <= key && state.key_end[row] > key && row - key < span && key - row < span;
 }
 
 inline void vector_softmax(const vector_command& c, hls::stream<acc_word>& accumulators,
@@ -26,6 +27,8 @@ inline void vector_softmax(const vector_command& c, hls::stream<acc_word>& accum
   const int item = c.item_slot.to_int();
   const int base = c.address.to_int();
   const bool normalized = c.normalized == 1;
+  const int first = c.key_block.to_int() * kLanes;
+  const int span = c.span.to_int();
   const scale_factor score = decode_factor(state.head_factor[c.channel.to_int()]);
   lanes<half_t, kLanes> maximum;
   lanes<uint<15>, kLanes> sum;
@@ -44,7 +47,7 @@ vector_scores:
   vector_scores_lanes:
     for (int t = 0; t < kLanes; ++t) {
 #pragma HLS UNROLL
-      if (sees(state, row + t, j) && x[t] > maximum[t]) maximum[t] = x[t];
+      if (sees(state, row + t, first + j, span) && x[t] > maximum[t]) maximum[t] = x[t];
     }
     state.score[j] = x;
   }
@@ -57,7 +60,7 @@ vector_softmax:
   vector_softmax_lanes:
     for (int t = 0; t < kLanes; ++t) {
 #pragma HLS UNROLL
-      const bool seen = sees(state, row + t, j);
+      const bool seen = sees(state, row + t, first + j, span);
       const sint<17> distance = maximum[t] - state.score[j][t];
       const int d = clamp<9>(distance, 0, kScoreStepTop).to_int();
       e[t] = seen ? state.table[kTableExp][t / 2][d] : byte_t(0);

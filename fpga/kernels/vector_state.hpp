@@ -7,13 +7,27 @@
 
 namespace zq {
 
-constexpr int kTables = 3;                 // exp, activation, pooler
+constexpr int kTables = 3;                 // exp, activation, pooler: looked up in every lane at once
 constexpr int kTableCopies = kLanes / 2;  // a dual-ported copy serves two lanes
-enum table_id { kTableExp, kTableActivation, kTablePooler };
+enum table_id { kTableExp, kTableActivation, kTablePooler, kTableExit, kTableClock, kTableIds };
 
 using sum_t = sint<27>;           // N * 32767 with N <= 1024
 using square_sum_t = uint<41>;    // N * 32767^2
 using reciprocal_t = uint<16>;
+
+// What the off-ramps of a pass know of the sentences, a lane each.
+struct exit_state {
+  sint<22> top[kLanes];        // P, S and T of Q21
+  uint<39> total[kLanes];
+  uint<54> distances[kLanes];
+  uint<6> layer[kLanes];       // at which it left, 0: not yet
+  uint<15> entropy[kLanes];    // there
+  uint<8> foretold[kLanes];    // layer, 0: none
+  uint<15> first_entropy[kLanes];  // at the ramp that foretold
+  sint<3> output;              // of the wizard, chosen there, -1: none
+  byte_t layers[256];          // the exit table: entropy to layer
+  byte_t outputs[256];         // the clock table: layer to output
+};
 
 struct vector_state {
   half_word residual[kRowBlocks][kMaxWidth];
@@ -27,6 +41,7 @@ struct vector_state {
   uint<16> head_factor[kHeadWords];  // m [7:0], s [12:8]: of each head its scores', then its context channels'
   lanes<reciprocal_t, kLanes> reciprocal[kSlots];
   lanes<uint<4>, kLanes> exponent[kSlots];
+  exit_state exits;
 };
 
 struct linear_parameters {

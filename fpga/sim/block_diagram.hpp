@@ -22,9 +22,14 @@ struct streams {
   hls::stream<weights_status> faults;
   hls::stream<acc_word> accumulators;
   hls::stream<half_word> stored;
+  hls::stream<exit_verdict> verdicts;
 };
 
-// One pass: an object runs one program.
+// Fetch waits for a verdict that never comes.
+struct no_verdict {};
+
+// One pass: an object runs one program. Fetch sends all its commands before the others begin, but for those behind an
+// EXIT: it reads a verdict, for which the units run until none can go on.
 template <class Units>
 class block_diagram {
  public:
@@ -32,28 +37,15 @@ class block_diagram {
 
   // Runs the program to its end. Throws what the units throw, and std::logic_error where a token stream overflows.
   fetch_result run(const fetch_arguments& arguments, uint64_t seed) {
-    const fetch_result fetched = units_.fetch(arguments, s_.commands);
-    take(s_.commands.load, load_);
-    take(s_.commands.weights, weights_);
-    take(s_.commands.expand, expand_);
-    take(s_.commands.array, array_);
-    take(s_.commands.vector, vector_);
-    take(s_.commands.store, store_);
-    uint64_t shuffle = seed;
-    for (;;) {
-      bool progress = false;
-      if (seed != 0) shuffle = shuffle * 6364136223846793005ULL + 1442695040888963407ULL;
-      for (int n = 0; n < kUnits; ++n) {
-        const int unit = (n + static_cast<int>(shuffle >> 33)) % kUnits;
-        while (ready(unit)) {
-          step(unit);
-          if (deepest_token_stream() > size_t(kTokenDepth)) throw std::logic_error("a token stream overflows");
-          progress = true;
-          if (seed != 0) break;
-        }
-      }
-      if (!progress) break;
+    seed_ = shuffle_ = seed;
+    verdict_source verdicts = {*this};
+    fetch_result fetched;
+    try {
+      fetched = units_.fetch(arguments, s_.commands, verdicts);
+    } catch (const no_verdict&) {
+      return {kDeadlock, arguments.instructions};
     }
+    run_units();
     const bool answered = !s_.done.empty() && !s_.faults.empty();
     if (!answered) return {kDeadlock, fetched.detail};
     s_.done.read();
@@ -63,6 +55,40 @@ class block_diagram {
   }
 
  private:
+  // What fetch reads verdicts from.
+  struct verdict_source {
+    block_diagram& diagram;
+    exit_verdict read() {
+      diagram.run_units();
+      if (diagram.s_.verdicts.empty()) throw no_verdict();
+      return diagram.s_.verdicts.read();
+    }
+  };
+
+  // Takes what fetch has sent, and runs the units until none can go on.
+  void run_units() {
+    take(s_.commands.load, load_);
+    take(s_.commands.weights, weights_);
+    take(s_.commands.expand, expand_);
+    take(s_.commands.array, array_);
+    take(s_.commands.vector, vector_);
+    take(s_.commands.store, store_);
+    for (;;) {
+      bool progress = false;
+      if (seed_ != 0) shuffle_ = shuffle_ * 6364136223846793005ULL + 1442695040888963407ULL;
+      for (int n = 0; n < kUnits; ++n) {
+        const int unit = (n + static_cast<int>(shuffle_ >> 33)) % kUnits;
+        while (ready(unit)) {
+          step(unit);
+          if (deepest_token_stream() > size_t(kTokenDepth)) throw std::logic_error("a token stream overflows");
+          progress = true;
+          if (seed_ != 0) break;
+        }
+      }
+      if (!progress) break;
+    }
+  }
+
   enum unit { kLoad, kWeights, kExpand, kArray, kVector, kStore, kUnits };
 
   template <class T>
@@ -93,7 +119,7 @@ class block_diagram {
              s_.commands.array.empty() && s_.commands.vector.empty() && s_.commands.store.empty() &&
              s_.weights_ready.empty() && s_.weights_free.empty() && s_.parameters_ready.empty() &&
              s_.parameters_free.empty() && s_.data_ready.empty() && s_.done.empty() && s_.accumulators.empty() &&
-             s_.stored.empty());
+             s_.stored.empty() && s_.verdicts.empty());
   }
 
   static bool takes_accumulators(const vector_command& c) {
@@ -161,6 +187,8 @@ class block_diagram {
 
   Units& units_;
   streams s_;
+  uint64_t seed_ = 0;
+  uint64_t shuffle_ = 0;
   std::deque<load_command> load_;
   std::deque<weights_command> weights_;
   std::deque<expand_command> expand_;

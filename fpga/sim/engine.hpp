@@ -36,8 +36,10 @@ class kernel_units {
     m_.weights_of_tiles.fault = weights_status();  // of a program that did not come to its end
   }
 
-  fetch_result fetch(const fetch_arguments& arguments, command_streams& out) {
-    return fetch_program(arguments, ports_[0], out);
+  template <class Verdicts>
+  fetch_result fetch(const fetch_arguments& arguments, command_streams& out, Verdicts& verdicts) {
+    uint32_t clock_output;  // there is no clock here: the record says what was chosen
+    return fetch_program(arguments, ports_[0], out, verdicts, &clock_output);
   }
   void load(streams& s) {
     load_unit(s.commands.load, load_port_, s.parameters_free, s.parameters_ready, m_.parameters, m_.embedding, m_.load);
@@ -54,7 +56,7 @@ class kernel_units {
                m_.weights, m_.key_value, m_.array);
   }
   void vector(streams& s) {
-    vector_unit(s.commands.vector, s.parameters_ready, s.parameters_free, s.data_ready, s.accumulators, s.stored,
+    vector_unit(s.commands.vector, s.parameters_ready, s.parameters_free, s.data_ready, s.accumulators, s.stored, s.verdicts,
                 m_.parameters, m_.embedding, m_.activations, m_.key_value, m_.vector);
   }
   void store(streams& s) { store_unit(s.commands.store, s.stored, s.done, ports_[0]); }

@@ -24,7 +24,7 @@ zq::vector_command vector_command_of(const int64_t* f) {
   c.channel = zq::uint<11>(f[9]);
   c.destination = zq::uint<3>(f[10]);
   c.address = zq::uint<15>(f[11]);
-  c.table = zq::uint<2>(f[12]);
+  c.table = zq::uint<3>(f[12]);
   c.unsigned_output = zq::uint<1>(f[13]);
   c.head_width = zq::uint<7>(f[14]);
   c.first_tile = zq::uint<1>(f[15]);
@@ -34,6 +34,17 @@ zq::vector_command vector_command_of(const int64_t* f) {
   c.item_slot = zq::uint<1>(f[19]);
   c.plain = zq::uint<1>(f[20]);
   c.four_bit = zq::uint<1>(f[21]);
+  c.span = zq::uint<8>(f[22]);
+  c.key_block = zq::uint<2>(f[23]);
+  c.last_tile = zq::uint<1>(f[24]);
+  c.predict = zq::uint<1>(f[25]);
+  c.clock = zq::uint<1>(f[26]);
+  c.last = zq::uint<1>(f[27]);
+  c.row_shift = zq::uint<4>(f[28]);
+  c.layer = zq::uint<6>(f[29]);
+  c.threshold = zq::uint<15>(f[30]);
+  c.entropy_m = zq::uint<16>(f[31]);
+  c.adaptive = zq::uint<1>(f[32]);
   return c;
 }
 
@@ -62,6 +73,9 @@ void zq_get_key_value(void* e, int group, int address, int64_t* v) {
 void zq_put_weights(void* e, int word, const int64_t* v) { put(memories(e).weights[word], v, zq::kPairs); }
 void zq_get_weights(void* e, int word, int64_t* v) { get(memories(e).weights[word], v, zq::kPairs); }
 void zq_put_parameter(void* e, int slot, int i, uint64_t v) { memories(e).parameters[slot][i] = v; }
+void zq_put_embedding(void* e, int slot, int lane, int word, const int64_t* v) {
+  put(memories(e).embedding[slot][lane][word], v, 16);
+}
 void zq_put_residual(void* e, int rb, int channel, const int64_t* v) {
   put(memories(e).vector.residual[rb][channel], v, zq::kLanes);
 }
@@ -96,13 +110,15 @@ int zq_array(void* e, const int64_t* f, int64_t* out) {
   }
 }
 
-// One vector command on acc_words accumulator words; returns the number of words it sent to store, or -1.
-int zq_vector(void* e, const int64_t* f, const int64_t* acc, int acc_words, int64_t* stored) {
+// One vector command on acc_words accumulator words; returns the number of words it sent to store, or -1. verdict: live,
+// choose and output, where it sends one.
+int zq_vector(void* e, const int64_t* f, const int64_t* acc, int acc_words, int64_t* stored, int64_t* verdict) {
   try {
     hls::stream<zq::vector_command> commands;
     hls::stream<zq::token> ready, free, data;
     hls::stream<zq::acc_word> accumulators;
     hls::stream<zq::half_word> out;
+    hls::stream<zq::exit_verdict> verdicts;
     commands.write(vector_command_of(f));
     if (f[2] == 1) ready.write(zq::token(1));
     for (int n = 0; n < acc_words; ++n) {
@@ -111,9 +127,15 @@ int zq_vector(void* e, const int64_t* f, const int64_t* acc, int acc_words, int6
       accumulators.write(w);
     }
     zq::engine_memories& m = memories(e);
-    zq::vector_unit(commands, ready, free, data, accumulators, out, m.parameters, m.embedding, m.activations,
-                    m.key_value, m.vector);
+    zq::vector_unit(commands, ready, free, data, accumulators, out, verdicts, m.parameters, m.embedding,
+                    m.activations, m.key_value, m.vector);
     if (!accumulators.empty()) return -2;
+    if (!verdicts.empty()) {
+      const zq::exit_verdict v = verdicts.read();
+      verdict[0] = v.live.to_int64();
+      verdict[1] = v.choose.to_int64();
+      verdict[2] = v.output.to_int64();
+    }
     int n = 0;
     for (; !out.empty(); ++n) get(out.read(), stored + n * zq::kLanes, zq::kLanes);
     return n;
@@ -184,17 +206,28 @@ void zq_weights_status(void* e, int64_t* code, int64_t* instruction) {
 }
 
 // The commands that fetch makes of a program, unit 0 load, 1 weights, 2 expand, 3 array, 4 vector, 5 store: their
-// fields in rows of kFields. Returns how many there are; regions as in zq_run.
-constexpr int kFields = 12;
+// fields in rows of kFields. Returns how many there are; regions as in zq_run. live: what each EXIT leaves, in order.
+constexpr int kFields = 20;
+
+struct given_verdicts {
+  const int64_t* live;
+  zq::exit_verdict read() {
+    zq::exit_verdict v;
+    v.live = zq::uint<4>(*live++);
+    return v;
+  }
+};
 
 int zq_fetch(const uint64_t* regions, int count, uint64_t program, uint64_t image, uint32_t instructions,
-             uint32_t row_blocks, int unit, int64_t* out, int capacity) {
+             uint32_t row_blocks, const int64_t* live, int unit, int64_t* out, int capacity) {
   std::vector<zq::memory_region> memory;
   for (int i = 0; i < count; ++i)
     memory.push_back({regions[3 * i], regions[3 * i + 1], reinterpret_cast<uint8_t*>(regions[3 * i + 2])});
   zq::memory_port port(&memory);
   zq::command_streams s;
-  zq::fetch_program({program, image, 0, instructions, row_blocks}, port, s);
+  given_verdicts verdicts = {live};
+  uint32_t clock_output;
+  zq::fetch_program({program, image, 0, instructions, row_blocks}, port, s, verdicts, &clock_output);
   int n = 0;
   const auto row = [&](std::initializer_list<int64_t> fields) {
     int i = 0;
@@ -230,7 +263,8 @@ int zq_fetch(const uint64_t* regions, int count, uint64_t program, uint64_t imag
       const zq::vector_command c = s.vector.read();
       row({c.kind.to_int(), c.words.to_int(), c.slot.to_int(), c.row_block.to_int(), c.width.to_int(),
            c.first_tile.to_int(), c.normalized.to_int(), c.tee.to_int(), c.pop_parameters.to_int(),
-           c.push_parameters_free.to_int(), c.push_data.to_int(), c.plain.to_int()});
+           c.push_parameters_free.to_int(), c.push_data.to_int(), c.adaptive.to_int(), c.plain.to_int(),
+           c.destination.to_int(), c.span.to_int(), c.key_block.to_int(), c.last_tile.to_int()});
     }
   if (unit == 5)
     while (!s.store.empty()) {

@@ -10,7 +10,8 @@
 
 void engine_fetch(uint64_t program_address, uint64_t image_address, uint64_t io_address, uint32_t instructions,
                   uint32_t row_blocks, uint32_t* status, uint64_t* detail, zq::beat* hp0, zq::command_streams& commands,
-                  hls::stream<zq::token>& done, hls::stream<zq::weights_status>& faults);
+                  hls::stream<zq::token>& done, hls::stream<zq::weights_status>& faults,
+                  hls::stream<zq::exit_verdict>& verdicts, uint32_t* clock_output);
 
 void engine_load(hls::stream<zq::load_command>& commands, zq::beat* hp0, hls::stream<zq::token>& parameters_free,
                  hls::stream<zq::token>& parameters_ready, zq::uint<64> parameters[zq::kSlots][zq::kParameterWords],
@@ -34,6 +35,7 @@ void engine_array(hls::stream<zq::array_command>& commands, hls::stream<zq::toke
 void engine_vector(hls::stream<zq::vector_command>& commands, hls::stream<zq::token>& parameters_ready,
                    hls::stream<zq::token>& parameters_free, hls::stream<zq::token>& data_ready,
                    hls::stream<zq::acc_word>& accumulators, hls::stream<zq::half_word>& stored,
+                   hls::stream<zq::exit_verdict>& verdicts,
                    const zq::uint<64> parameters[zq::kSlots][zq::kParameterWords],
                    const zq::embedding_word embedding[zq::kSlots][zq::kLanes][zq::kEmbeddingWords],
                    zq::activation_word activations[zq::kActivationWords],

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Fetch as an IP of its own: runs one program, waits until store has written the last word, and reports how it went,
-// with the first fault of the weights.
+// with the first fault of the weights. `clock_output` is valid for a cycle whenever an EXIT has chosen an output.
 // rtl/engine_control.v has the registers and drives the plain ports here. `program` alone would be a reserved word of
 // SystemVerilog.
 #include "../testbench/size.hpp"
@@ -10,7 +10,8 @@ using namespace zq;  // NOLINT: tops sit outside the namespace, as the tool want
 
 void engine_fetch(uint64_t program_address, uint64_t image_address, uint64_t io_address, uint32_t instructions,
                   uint32_t row_blocks, uint32_t* status, uint64_t* detail, beat* hp0, command_streams& commands,
-                  hls::stream<token>& done, hls::stream<weights_status>& faults) {
+                  hls::stream<token>& done, hls::stream<weights_status>& faults, hls::stream<exit_verdict>& verdicts,
+                  uint32_t* clock_output) {
 #pragma HLS INTERFACE mode = ap_ctrl_hs port = return
 #pragma HLS INTERFACE mode = ap_none port = program_address
 #pragma HLS INTERFACE mode = ap_none port = image_address
@@ -30,8 +31,11 @@ void engine_fetch(uint64_t program_address, uint64_t image_address, uint64_t io_
 #pragma HLS INTERFACE mode = axis port = commands.store
 #pragma HLS INTERFACE mode = axis port = done
 #pragma HLS INTERFACE mode = axis port = faults
+#pragma HLS INTERFACE mode = axis port = verdicts
+#pragma HLS INTERFACE mode = ap_vld port = clock_output
   const fetch_result fetched =
-      fetch_program({program_address, image_address, io_address, instructions, row_blocks}, hp0, commands);
+      fetch_program({program_address, image_address, io_address, instructions, row_blocks}, hp0, commands, verdicts,
+                    clock_output);
   done.read();
   const fetch_result result = result_of(fetched, faults.read());
   *status = result.status;

@@ -9,6 +9,7 @@ using namespace zq;  // NOLINT: tops sit outside the namespace, as the tool want
 void engine_vector(hls::stream<vector_command>& commands, hls::stream<token>& parameters_ready,
                    hls::stream<token>& parameters_free, hls::stream<token>& data_ready,
                    hls::stream<acc_word>& accumulators, hls::stream<half_word>& stored,
+                   hls::stream<exit_verdict>& verdicts,
                    const zq::uint<64> parameters[kSlots][kParameterWords],
                    const embedding_word embedding[kSlots][kLanes][kEmbeddingWords],
                    activation_word activations[kActivationWords], activation_word key_value[kGroups][kKeyValueWords]) {
@@ -18,6 +19,7 @@ void engine_vector(hls::stream<vector_command>& commands, hls::stream<token>& pa
 #pragma HLS INTERFACE mode = axis port = data_ready
 #pragma HLS INTERFACE mode = axis port = accumulators
 #pragma HLS INTERFACE mode = axis port = stored
+#pragma HLS INTERFACE mode = axis port = verdicts
 #pragma HLS INTERFACE mode = ap_memory port = parameters storage_type = rom_1p latency = 2
 #pragma HLS INTERFACE mode = ap_memory port = embedding storage_type = rom_1p latency = 2
 #pragma HLS INTERFACE mode = ap_memory port = activations storage_type = ram_1p latency = 2
@@ -43,6 +45,16 @@ void engine_vector(hls::stream<vector_command>& commands, hls::stream<token>& pa
 #pragma HLS BIND_STORAGE variable = state.score type = ram_s2p impl = lutram
 #pragma HLS ARRAY_PARTITION variable = state.reciprocal type = complete dim = 0
 #pragma HLS ARRAY_PARTITION variable = state.exponent type = complete dim = 0
-  vector_unit(commands, parameters_ready, parameters_free, data_ready, accumulators, stored, parameters, embedding,
-              activations, key_value, state);
+// Sums come back to their lane after 32 cycles: a read and a write a cycle. What a record holds is a register a lane.
+#pragma HLS BIND_STORAGE variable = state.exits.top type = ram_s2p impl = lutram
+#pragma HLS BIND_STORAGE variable = state.exits.total type = ram_s2p impl = lutram
+#pragma HLS BIND_STORAGE variable = state.exits.distances type = ram_s2p impl = lutram
+#pragma HLS ARRAY_PARTITION variable = state.exits.layer type = complete dim = 0
+#pragma HLS ARRAY_PARTITION variable = state.exits.entropy type = complete dim = 0
+#pragma HLS ARRAY_PARTITION variable = state.exits.foretold type = complete dim = 0
+#pragma HLS ARRAY_PARTITION variable = state.exits.first_entropy type = complete dim = 0
+#pragma HLS ARRAY_PARTITION variable = state.exits.layers type = cyclic factor = 8 dim = 1
+#pragma HLS ARRAY_PARTITION variable = state.exits.outputs type = cyclic factor = 8 dim = 1
+  vector_unit(commands, parameters_ready, parameters_free, data_ready, accumulators, stored, verdicts, parameters,
+              embedding, activations, key_value, state);
 }

@@ -34,12 +34,18 @@ EXAMPLES = (
     isa.Rows(io=0x40),
     isa.Table(image=0x100, table=2),
     isa.Embed(image=0x200, row_bytes=80, width=64, field=1, trace=0x60, first=True),
+    isa.Embed(image=0x200, row_bytes=48, width=64, adaptive=True),
     isa.Norm(image=0x300, width=64, entries=70, dst=3, dst_stride=80, m=255, s=31, plain=True, signal=True),
     GEMM,
     ATTENTION,
     isa.Gather(image=0x400, width=64, entries=70, dst=9, m=128, s=1, trace=0x70),
     isa.Keep(weights=0x500, n=200, stored=77, resident=13),
-)
+    isa.Exit(
+        weights=0x110, parameters=0x220, k=99, n=200, src=5, logits=0x330, record=0x440, entropy_m=48000, entropy_s=16,
+        layer=3, threshold=700, row_shift=5, predict=True, clock=True, wait=1,
+    ),
+)  # fmt: skip
+EXIT = EXAMPLES[9]
 
 
 def random_example(kind, rng):
@@ -78,6 +84,18 @@ class TestEncoding:
 
     def test_keep_word_by_word(self):
         assert EXAMPLES[8].encode() == struct.pack("<16I", 8, 0x500, 0, 0, 200, 0, 0, 13, *[0] * 7, 77)
+
+    def test_exit_word_by_word(self):
+        words = [9 | 1 << 8 | 0b011 << 17, 0x110, 0x220, 99, 200, 5, 0x330, 0x440, 48000, 16, 3, 700, 5, 0, 0, 0]
+        assert EXIT.encode() == struct.pack("<16I", *words)
+        assert struct.unpack_from("<I", replace(EXIT, predict=False, clock=False, last=True).encode())[0] >> 17 == 0b100
+
+    def test_spans_and_tables_of_io_word_by_word(self):
+        words = struct.unpack("<16I", replace(ATTENTION, banded=True, spans=0x660).encode())
+        assert (words[0] >> 17, words[11]) == (0b11, 0x660)
+        assert isa.Table(image=0x70, table=4, from_io=True).encode() == struct.pack(
+            "<16I", 2 | 1 << 17, 0x70, 4, *[0] * 13
+        )
 
     def test_norm_word_by_word(self):
         flags = 4 | 1 << 16 | 1 << 17
@@ -119,8 +137,8 @@ class TestEncoding:
 
 class TestDecodingRefuses:
     def test_unknown_opcode(self):
-        with pytest.raises(isa.ProgramError, match="opcode: 9 is unknown"):
-            programs.decode_instruction(struct.pack("<16I", 9, *[0] * 15))
+        with pytest.raises(isa.ProgramError, match="opcode: 10 is unknown"):
+            programs.decode_instruction(struct.pack("<16I", 10, *[0] * 15))
 
     def test_a_word_that_no_field_owns(self):
         with pytest.raises(isa.ProgramError, match="End: a word or flag"):
@@ -139,13 +157,18 @@ class TestChecks:
     REFUSED = (
         (isa.Rows(io=8), "Rows.io"),
         (isa.Table(image=8), "Table.image"),
-        (isa.Table(table=3), "Table.table"),
+        (isa.Table(table=5), "Table.table"),
         (isa.Embed(width=1025, row_bytes=1056), "Embed.width"),
         (isa.Embed(width=0, row_bytes=16), "Embed.width"),
         (isa.Embed(width=64, row_bytes=64), "Embed.row_bytes"),
         (isa.Embed(width=64, row_bytes=80, field=3), "Embed.field"),
         (isa.Embed(width=80, row_bytes=64, four_bit=True), "Embed.width"),
         (isa.Embed(width=64, row_bytes=80, trace=8), "Embed.trace"),
+        (isa.Embed(width=128, row_bytes=16, adaptive=True), "Embed.row_bytes"),
+        (isa.Embed(width=129, row_bytes=32, adaptive=True), "Embed.row_bytes"),
+        (isa.Embed(width=1024, row_bytes=66 * 16, adaptive=True), "Embed.row_bytes"),
+        (isa.Embed(width=64, row_bytes=40, adaptive=True), "Embed.row_bytes"),
+        (isa.Embed(width=64, row_bytes=48, adaptive=True, four_bit=True), "Embed.four_bit"),
         (isa.Norm(width=64, entries=63, dst_stride=64), "Norm.entries"),
         (isa.Norm(width=64, entries=1281, dst_stride=1281), "Norm.entries"),
         (isa.Norm(width=64, entries=64, m=256), "Norm.m"),
@@ -172,6 +195,21 @@ class TestChecks:
         (replace(ATTENTION, heads=17, head_width=64), "Attention.heads"),
         (replace(ATTENTION, p=24576 - 255), "Attention.p"),
         (replace(ATTENTION, context=24576 - 96 - 3 * 97 + 1), "Attention.context"),
+        (replace(ATTENTION, spans=8), "Attention.spans"),
+        (replace(EXIT, signal=True), "Exit.signal"),
+        (replace(EXIT, predict=False), "Exit.clock"),
+        (replace(EXIT, k=0), "Exit.k"),
+        (replace(EXIT, n=1025), "Exit.n"),
+        (replace(EXIT, src=24576 - 98), "Exit.src"),
+        (replace(EXIT, logits=8), "Exit.logits"),
+        (replace(EXIT, record=8), "Exit.record"),
+        (replace(EXIT, entropy_m=32767), "Exit.entropy_m"),
+        (replace(EXIT, entropy_m=65536), "Exit.entropy_m"),
+        (replace(EXIT, entropy_s=0), "Exit.entropy_s"),
+        (replace(EXIT, layer=0), "Exit.layer"),
+        (replace(EXIT, layer=64), "Exit.layer"),
+        (replace(EXIT, threshold=32768), "Exit.threshold"),
+        (replace(EXIT, row_shift=16), "Exit.row_shift"),
     )
 
     @pytest.mark.parametrize(("instruction", "field"), REFUSED, ids=[field for _, field in REFUSED])
@@ -226,6 +264,14 @@ class TestChecks:
         """The product reads four row blocks of 100 words from `src` on."""
         gemm = isa.Gemm(k=100, n=96, src=src, src_stride=100, destination=isa.TO_RESIDUAL, residual_s=1)
         programs.check((gemm, self.norm(dst, stride), isa.End()), row_blocks)
+
+    def test_no_token_is_out_where_row_blocks_may_end(self):
+        gather = isa.Gather(width=8, entries=8, signal=True)
+        ramp = isa.Exit(k=8, n=2, wait=1)
+        programs.check((gather, ramp, isa.End()))
+        norm = isa.Norm(width=8, entries=8, dst=100, dst_stride=8, signal=True)
+        with pytest.raises(isa.ProgramError, match="instruction 2: 4 tokens are out where row blocks may end"):
+            programs.check((norm, gather, ramp, replace(GEMM, src=100, wait=1, signal=False), isa.End()))
 
     def test_end_is_needed(self):
         with pytest.raises(isa.ProgramError, match="does not end"):
@@ -297,12 +343,15 @@ def test_limits_and_opcodes_are_the_kernels():
     assert values["kLanes"] == isa.LANES
     assert values["kRowBlocks"] == isa.MAX_ROW_BLOCKS
     assert values["kMaxWidth"] == isa.MAX_WIDTH
+    assert values["kMaskChannels"] == isa.MASK_CHANNELS
     assert values["kMaxHeads"] == isa.MAX_HEADS
     assert values["kMaxLabels"] == isa.MAX_LABELS
     assert values["kMaxEntries"] == isa.MAX_ENTRIES
     assert values["kParameterWords"] == isa.MAX_NORM_ENTRIES
     assert values["kActivationWords"] == isa.ACTIVATION_WORDS
     assert values["kProgramVersion"] == isa.PROGRAM_VERSION
+    assert values["kMaxLayers"] == isa.MAX_LAYERS
+    assert values["kRecordWords"] == isa.RECORD_WORDS
     assert values["kInstructionBeats"] * isa.BEAT_BYTES == isa.INSTRUCTION_BYTES
     fetch = (ROOT / "kernels" / "fetch_state.hpp").read_text()
     opcodes = re.search(r"enum opcode \{([^}]*)\}", fetch)[1].replace("Op", "").split(",")

@@ -18,7 +18,7 @@ from zynqbert.fpga.tile_commands import Load, Source, Vector
 from zynqbert.host.compiler import plan
 from zynqbert.host.model_shape import ModelShape
 
-FIELDS = 12
+FIELDS = 20
 PROGRAM = 0x1000
 IMAGE = 0x800_0000
 LOADS, SOURCES = list(Load), list(Source)
@@ -55,26 +55,35 @@ COMPARED = (
         "pop_parameters",
         "push_parameters_free",
         "push_data",
+        "adaptive",
         "plain",
+        "destination",
+        "span",
+        "key_block",
+        "last_tile",
     ),
     ("words", "wide", "end"),
 )
 
 
-def commands(program, directories, board, row_blocks: int, unit: int) -> list[tuple[int, ...]]:
-    """Commands of one unit as the kernel's fetch sends them; directories lie where they do in the image."""
+def commands(program, directories, board, row_blocks: int, unit: int, verdicts=(), spans=None) -> list[tuple[int, ...]]:
+    """Commands of one unit as the kernel's fetch sends them; directories and spans lie where they do in the image."""
     lib = Simulator("native", board.columns).lib
     code = np.frombuffer(encode(program), dtype=np.uint8).copy()
-    image = np.zeros(max((at + 16 * len(d) for at, d in directories.items()), default=16), dtype=np.uint8)
+    ends = [at + 16 * len(d) for at, d in directories.items()] + [at + 32 for at in spans or {}]
+    image = np.zeros(max(ends, default=16), dtype=np.uint8)
+    for at, of_heads in (spans or {}).items():
+        image[at : at + len(of_heads)] = of_heads
     for at, directory in directories.items():
         image[at : at + 16 * len(directory)] = np.frombuffer(encode_directory(directory), dtype=np.uint8)
     regions = np.array(
         [[PROGRAM, code.nbytes, code.ctypes.data], [IMAGE, image.nbytes, image.ctypes.data]], dtype=np.uint64
     )
     out = np.zeros((20000, FIELDS), dtype=np.int64)
+    live = np.array(verdicts, dtype=np.int64)
     n = lib.zq_fetch(
-        pointer(regions), 2, ctypes.c_uint64(PROGRAM), ctypes.c_uint64(IMAGE), len(program), row_blocks, unit,
-        pointer(out), len(out),
+        pointer(regions), 2, ctypes.c_uint64(PROGRAM), ctypes.c_uint64(IMAGE), len(program), row_blocks,
+        pointer(live), unit, pointer(out), len(out),
     )  # fmt: skip
     assert n <= len(out)
     return [tuple(row) for row in out[:n].tolist()]
@@ -90,13 +99,15 @@ def expected(plan, row_blocks: int, unit: int) -> list[tuple[int, ...]]:
     return expansion(plan.instructions, plan.directories, plan.board, row_blocks, unit)
 
 
-def expansion(program, directories, board, row_blocks: int, unit: int) -> list[tuple[int, ...]]:
+def expansion(
+    program, directories, board, row_blocks: int, unit: int, verdicts=(), spans=None
+) -> list[tuple[int, ...]]:
     """Commands of one unit as the cycle model has them."""
-    e = expand(program, row_blocks, board.columns, directories)
+    e = expand(program, row_blocks, board.columns, directories, None, verdicts, spans)
     streams = (e.load, e.weights, e.expand, e.array, e.vector, e.store)
     kinds = {0: LOADS, 1: SOURCES, 4: VECTORS}.get(unit)
     rows = [
-        ([kinds.index(getattr(c, KIND[unit]))] if kinds else []) + [getattr(c, name) for name in COMPARED[unit]]
+        ([kinds.index(getattr(c, KIND[unit]))] if kinds else []) + [getattr(c, name) or 0 for name in COMPARED[unit]]
         for c in streams[unit]
     ]
     return [tuple(int(x) for x in row) + (0,) * (FIELDS - len(row)) for row in rows]
@@ -113,11 +124,18 @@ def test_commands_of_fetch_are_the_expansion(model, kind, board, row_blocks, tra
     np.testing.assert_array_equal(fetched(compiled, row_blocks, unit), expected(compiled, row_blocks, unit))
 
 
+@pytest.mark.parametrize("unit", range(len(UNITS)), ids=UNITS)
+@pytest.mark.parametrize("board", BOARDS)
+def test_adaptive_words_too(board, unit):
+    compiled = plan(replace(ModelShape.named("minilm-l6"), word_format="adaptivfloat"), BOARDS[board], trace=True)
+    np.testing.assert_array_equal(fetched(compiled, 2, unit), expected(compiled, 2, unit))
+
+
 def test_there_is_something_to_compare():
     compiled = plan(ModelShape.named("albert-base"), BOARDS["zcu102"])
     assert any(getattr(i, "destination", None) == TO_RESIDUAL for i in compiled.instructions)
     assert all(len(expected(compiled, 2, unit)) > 1 for unit in range(5))
-    assert [row[-1] for row in expected(compiled, 2, 4)].count(1) == 2  # the plain norm, a command a row block
+    assert [row[11] for row in expected(compiled, 2, 4)].count(1) == 2  # the plain norm, a command a row block
 
 
 @pytest.mark.parametrize("unit", range(len(UNITS)), ids=UNITS)
@@ -168,4 +186,36 @@ def test_random_directories(seed, board, unit):
     where = tuple(program), directories, BOARDS[board], int(rng.integers(1, 5)), unit
     got = commands(*where)
     assert len(got) > 1 or unit == 5
+    np.testing.assert_array_equal(got, expansion(*where))
+
+
+@pytest.mark.parametrize("unit", range(len(UNITS)), ids=UNITS)
+@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("seed", range(16))
+def test_row_blocks_that_end_and_spans(seed, board, unit):
+    """Attentions of random spans between off-ramps that leave any of the row blocks that live, to the end or not."""
+    rng = np.random.default_rng(seed)
+    row_blocks = int(rng.integers(1, 5))
+    live, program, spans, verdicts = (1 << row_blocks) - 1, [], {}, []
+    for layer in range(1, 5):
+        heads, at, held = int(rng.integers(1, 16)), 4096 * layer, bool(rng.integers(2))
+        n, k = 64 * heads, int(rng.integers(1, 300))
+        if rng.random() < 0.7:
+            spans[at] = tuple(int(z) for z in rng.choice([1, 2, 31, 32, 33, 34, 64, 65, 127, 128], heads))
+        if held:
+            for destination in (isa.TO_ACTIVATION, isa.TO_KEYS, isa.TO_VALUES):
+                program.append(isa.Gemm(k=k, n=n, src_stride=k, destination=destination, head_width=64, grouped=True))
+        program.append(isa.Attention(heads=heads, head_width=64, spans=at, banded=at in spans, signal=True))
+        program.append(isa.Gemm(k=n, n=70, src_stride=n, destination=isa.TO_RESIDUAL, residual_s=1, wait=1))
+        program.append(isa.Norm(width=8, entries=8, trace=int(rng.choice([0, isa.NO_TRACE]))))
+        program.append(isa.Gather(width=8, entries=8, signal=True))
+        program.append(isa.Exit(k=8, n=int(rng.choice([1, 64, 65, 96, 97, 200])), layer=layer, wait=1))
+        live &= int(rng.integers(16)) | (int(rng.integers(1, 16)) if layer < 3 else 0)
+        verdicts.append(live)
+        if not live:
+            break
+    program.append(isa.End())
+    where = tuple(program), {}, BOARDS[board], row_blocks, unit, verdicts, spans
+    got = commands(*where)
+    assert len(got) > 1
     np.testing.assert_array_equal(got, expansion(*where))

@@ -11,6 +11,8 @@ VECTOR = "tests/fpga/test_vector_unit.py -k native"
 PASS = "tests/host/test_whole_pass.py -k native-zcu102"
 SCHEDULE = "tests/host/test_whole_pass.py -k any_legal_schedule"
 FETCH = "tests/fpga/test_fetch.py"
+EMBED = "tests/fpga/test_embed.py -k native"
+ADAPTIVE = "tests/quant/test_adaptivfloat.py"
 WEIGHTS = "tests/fpga/test_weights.py -k native-128"
 DRIVER = "tests/host/test_driver.py"
 ENGINE = "tests/host/test_engine.py"
@@ -22,9 +24,11 @@ DESIGN = "tests/fpga/test_block_design.py"
 BENCH = "tests/fpga/test_testbench.py"
 POWER = "tests/fpga/test_power.py"
 CONTROL = "tests/fpga/test_engine_control.py -k not lint"
+CHOICE = "tests/fpga/test_engine_control.py -k Choice"
 STRAIGHT = "tests/quant/test_straight_through.py"
 TRAINABLE = "tests/quant/test_trainable.py"
 PRUNING = "tests/quant/test_pruning.py"
+GOLDEN_EARLY = "tests/quant/test_golden_model.py"
 ARRAY_RTL = "tests/fpga/test_mac_array_rtl.py -k small or every_stream or late or nobody or four_tiles or reset"
 KERNELS = "fpga/kernels/"
 RTL = "fpga/rtl/"
@@ -98,6 +102,25 @@ DEFECTS = (
     Defect("keys of a row block in the wrong group", KERNELS + "linear.hpp", "key_value[rb % kKeyGroups][key_base", "key_value[(rb + 1) % kKeyGroups][key_base", VECTOR),
     Defect("weight ports swapped", KERNELS + "expand.hpp", "word[16 * p + j]", "word[16 * (p ^ 1) + j]", WEIGHTS),
     Defect("4-bit embedding nibbles swapped", KERNELS + "embed.hpp", "n % 2 == 0 ? byte_t", "n % 2 == 1 ? byte_t", PASS + "-four-bit"),
+    # AdaptivFloat words (Q24).
+    Defect("adaptive: the same code for every bit", KERNELS + "embed.hpp", "if (stored_code) next[t] = row_byte(next[t] + uint<1>(1));", "", EMBED),
+    Defect("adaptive: a code for channels without a bit too", KERNELS + "embed.hpp", "if (stored_code) next[t]", "if (adaptive && next[t] < codes_end) next[t]", EMBED),
+    Defect("adaptive: bits of a mask from the wrong end", KERNELS + "embed.hpp", ">> (n % 8)", ">> (7 - n % 8)", EMBED),
+    Defect("adaptive: the first beat of the mask for all channels", KERNELS + "embed.hpp", "embedding[slot][t][begin / kMaskChannels]", "embedding[slot][t][0]", EMBED),
+    Defect("adaptive: codes beyond the row", KERNELS + "embed.hpp", "adaptive && bit && next[t] < codes_end", "adaptive && bit", EMBED + " and corrupt"),
+    Defect("adaptive: code 0 is 16", KERNELS + "embed.hpp", "absolute == 0 ? uint<12>(0) :", "code == 128 ? uint<12>(0) :", EMBED),
+    Defect("adaptive: sign lost", KERNELS + "embed.hpp", "code > 127 ? table_value(table_value(0) - size)", "code > 255 ? table_value(table_value(0) - size)", EMBED),
+    Defect("adaptive: dropped by fetch", KERNELS + "fetch_gemm.hpp", "v.adaptive = uint<1>(i.flag(20) ? 1 : 0);", "v.adaptive = uint<1>(0);", PASS + "-adaptive"),
+    Defect("adaptive: rows longer than the buffer accepted", KERNELS + "fetch.hpp", "kEmbeddingWords * 16);", "kEmbeddingWords * 32);", FETCH),
+    Defect("adaptive: a row without a scale accepted", KERNELS + "fetch.hpp", "within(bytes, (mask + 1) * 16,", "within(bytes, mask * 16,", FETCH),
+    Defect("adaptive: loops of the mask not timed", "fpga/cycles.py", "if c.adaptive:", "if c.adaptive and c.words < 0:", "tests/fpga/test_cycles.py -k adaptive"),
+    Defect("adaptive: mask packed from the other end", "host/memory_image.py", 'bitorder="little"', 'bitorder="big"', "tests/host/test_compiler.py -k adaptive"),
+    Defect("adaptive: as many codes as the first row", "host/layouts.py", "np.count_nonzero(codes, axis=1).max()", "np.count_nonzero(codes, axis=1)[0]", "tests/host/test_compiler.py -k adaptive"),
+    Defect("adaptive: ties to the smaller size", "quant/adaptivfloat.py", 'side="right"', 'side="left"', ADAPTIVE),
+    Defect("adaptive: bias of an octave too few", "quant/adaptivfloat.py", "math.frexp(peak)[1] - 1 - TOP_EXPONENT", "math.frexp(peak)[1] - 2 - TOP_EXPONENT", ADAPTIVE),
+    Defect("adaptive: the smallest values kept", "quant/adaptivfloat.py", "np.argsort(-np.abs(rows)", "np.argsort(np.abs(rows)", ADAPTIVE),
+    Defect("adaptive: factor rounded", "quant/adaptivfloat.py", "return max(least, step / float(decode_factor(m, s)))", "return least", ADAPTIVE),
+    Defect("adaptive: code 128 accepted", "quant/artifact_tensors.py", 't["embeddings.word.q"] != 128', 't["embeddings.word.q"] != 256', "tests/quant/test_artifact.py -k adaptivfloat"),
     Defect("position row for the word", KERNELS + "load.hpp", "const uint64_t row = state.field[c.field.to_int()]", "const uint64_t row = state.field[0]", PASS),
     Defect("first table adds to what was there", KERNELS + "embed.hpp", "first ? sint<34>(term) :", "first && n < 0 ? sint<34>(term) :", "tests/host/test_whole_pass.py -k chip_state"),
     Defect("store halves swapped", KERNELS + "store.hpp", "out.half[h] = bits;", "out.half[1 - h] = bits;", PASS),
@@ -148,6 +171,20 @@ DEFECTS = (
     Defect("a denser epoch is the best", "quant/train.py", "if done else _WORST", "if done or True else _WORST", "tests/quant/test_train.py -k best_epoch_is_one"),
     Defect("calibrated dense, trained sparse", "quant/train.py", "recipe.prune is not None and recipe.prune.ramp == 0", "False", "tests/quant/test_train.py -k a_pruned_run"),
     Defect("a trained row stays for another artifact", "quant/sparsity.py", '.get("artifact") != _digest(artifact)', '.get("artifact") is None', "tests/quant/test_sparsity.py -k anew"),
+    # Leaving early, spans and heads that vanished, in integers.
+    Defect("early exit: a sentence leaves twice", "quant/golden_model.py", "now = ~left & golden", "now = golden", GOLDEN_EARLY + " -k equations_say and early-rising"),
+    Defect("early exit: half a sentence lives on", "quant/golden_model.py", "blocks[begin // LANES : -(-end // LANES)]", "blocks[begin // LANES]", GOLDEN_EARLY + " -k equations_say and early-rising"),
+    Defect("early exit: those that left choose the clock", "quant/golden_model.py", "in self.foretold[self.layer == 0])", "in self.foretold)", GOLDEN_EARLY + " -k equations_say and early-rising"),
+    Defect("early exit: one span for all heads", "quant/golden_model.py", "self.spans[i][head])", "self.spans[i][0])", GOLDEN_EARLY + " -k its_span"),
+    Defect("early exit: a span one key too far", "quant/band.py", ".abs() >= torch", ".abs() > torch", "tests/quant/test_fake_quant.py -k early"),
+    Defect("early exit: no band in the gradient", "quant/straight_through.py", "if ctx.spans is not None:", "if False:", STRAIGHT + " -k attention"),
+    Defect("early exit: ramps with the last norm's clip", "quant/trainable.py", """norm = f"layers.{name.split('.')[1]}.ffn_norm\"""", "norm = before", TRAINABLE + " -k writes"),
+    Defect("early exit: ramps are not trained", "quant/train.py", "torch.stack(losses).mean()", "losses[-1]", "tests/quant/test_train.py -k every_ramp"),
+    Defect("early exit: heads of span 0 stay", "quant/checkpoint.py", "(torch.tensor(spans) > 0)", "(torch.tensor(spans) >= 0)", "tests/quant/test_checkpoint.py -k span_0"),
+    Defect("early exit: zeros of a pruned model come back", "quant/linears.py", "prune.times)) & (w != 0)", "prune.times))", PRUNING + " -k zeros_of"),
+    Defect("early exit: what is left is pruned again", "quant/pruning.py", "or left == heads:", "or True:", PRUNING + " -k lost_heads"),
+    Defect("early exit: a span of 0 in an artifact", "quant/artifact_manifest.py", "is_int(span, 1, 128)", "is_int(span, 0, 128)", "tests/quant/test_artifact.py -k leaving_early"),
+    Defect("early exit: exit rows twice as wide", "quant/scales.py", ".bit_length() - 8", ".bit_length() - 7", "tests/quant/test_scales.py -k exit_rows"),
     # Faults, and whether board, bitstream and artifact fit.
     Defect("no reset after a hang", "host/recovery.py", "    driver.reset()\n    try:", "    try:", FAULTS),
     Defect("resident weights lost by a reset", "host/engine.py", "self._kept_after != self.driver.resets", "self._kept_after < 0", RESIDENT + " -k after_a_hang"),
@@ -186,6 +223,20 @@ DEFECTS = (
     Defect("modelled figure called measured", "host/bench/board.py", '"fps_end_to_end": figure(len(whole) / run.end_to_end_s, "fps", run.source)', '"fps_end_to_end": figure(len(whole) / run.end_to_end_s, "fps", "measured")', "tests/host/bench/test_board.py -k Modelled"),
     Defect("power of another clock", "host/meter.py", "if not goes_on or clock_mhz != self._stream_mhz:", "if not self._stream:", "tests/host/test_meter.py"),
     Defect("text of users not escaped", "host/bench/report.py", "<td>{escape(str(value))}</td></tr>'", "<td>{value}</td></tr>'", "tests/host/bench/test_report.py"),
+    # The benchmark of early exit.
+    Defect("early-exit bench: missed targets forgotten", "host/bench/edgebert_table.py", "strict=True) if not met]", "strict=True) if met is None]", "tests/host/bench/test_edgebert_table.py"),
+    Defect("early-exit bench: headline at a missed target", "host/bench/edgebert_table.py", 'if not any(row["target"]["missed"]["value"]', 'if any(row["target"]["missed"]["value"]', "tests/host/bench/test_edgebert_table.py"),
+    Defect("early-exit bench: points won called lost", "host/bench/paired.py", '"points": 100 * (away - new) / n', '"points": 100 * (new - away) / n', "tests/host/bench/test_edgebert_table.py"),
+    Defect("early-exit bench: ratio of means of other rows", "host/bench/edgebert_table.py", 'by_key[over]["energy"]["value"] / lower', 'by_key["a"]["energy"]["value"] / lower', "tests/host/bench/test_edgebert_table.py"),
+    Defect("early-exit bench: a cut run begins anew", "host/bench/edgebert_trace.py", "run(len(trace), _Keeping", "run(0, _Keeping", "tests/host/bench/test_edgebert_trace.py"),
+    Defect("early-exit bench: traces of any settings", "host/bench/edgebert_trace.py", 'f"{name}-{digest(settings)}.json"', 'f"{name}.json"', "tests/host/bench/test_edgebert_trace.py"),
+    Defect("early-exit bench: a row block stays a layer too long", "host/bench/edgebert_costs.py", "if layer > ramp else 0", "if layer >= ramp else 0", "tests/host/bench/test_edgebert_costs.py"),
+    Defect("early-exit bench: passes of any number of sentences", "host/bench/edgebert_costs.py", "and len(passes[n]) < isa.LANES)", ")", "tests/host/bench/test_edgebert_costs.py"),
+    Defect("early-exit bench: the processing system's voltage follows too", "host/bench/edgebert_costs.py", '"ps": 1.0, "ddr"', '"ps": ratio, "ddr"', "tests/host/bench/test_edgebert_costs.py"),
+    Defect("early-exit bench: idle of the period free", "host/bench/edgebert_costs.py", "standing(max(target_ms - ms, 0.0) * 1e-3)", "standing(0.0 * ms)", "tests/host/bench/test_edgebert_costs.py"),
+    Defect("early-exit bench: hypothetical figure without the word", "host/bench/edgebert.py", "            label=HYPOTHETICAL,\n", "", "tests/host/bench/test_edgebert.py -k hypothetical"),
+    Defect("early-exit bench: the engine's clock not held against the model's", "host/bench/edgebert.py", "if ran != modelled and", "if ran < 0 and", "tests/host/bench/test_edgebert.py -k another_clock"),
+    Defect("early-exit bench: any tokenizer", "host/bench/edgebert_models.py", '("tokenizer", *(m.artifact.tokenizer_path.read_bytes() for', '("tokenizer", *(len(m.artifact.manifest) for', "tests/host/bench/test_edgebert.py -k vocabulary"),
     # The power model.
     Defect("a row left out is not", "fpga/power.py", "[other for other in calibrating() if other is not row]", "list(calibrating())", POWER),
     Defect("a row keeps its own reports", "fpga/power.py", "r for r in REPORTS if r.family != row.family", "r for r in REPORTS", POWER),
@@ -212,7 +263,17 @@ DEFECTS = (
     Defect("done set in a read is lost", "fpga/rtl/engine_control.v", "done <= run_done | (done & ~control_read);", "done <= (run_done | done) & ~control_read;", CONTROL),
     Defect("ready counted twice", "fpga/rtl/engine_control.v", "(run_done ? ~taken : ready_now ^ ready_seen)", "(ready_now ^ ready_seen)", CONTROL),
     Defect("start lost in a reset", "fpga/rtl/engine_control.v", "start_seen <= start_now;", "if (engine_resetn) start_seen <= start_now;", CONTROL),
-    Defect("clock changed while a program runs", "fpga/rtl/engine_control.v", "if (!clock_as_wanted && !running) begin", "if (!clock_as_wanted) begin", CONTROL),
+    Defect("clock changed while a program runs", "fpga/rtl/engine_control.v", "if (!clock_as_wanted && (!running || chosen)) begin", "if (!clock_as_wanted) begin", CONTROL),
+    Defect("program's clock waits for its end", "fpga/rtl/engine_control.v", "if (!clock_as_wanted && (!running || chosen)) begin", "if (!clock_as_wanted && !running) begin", CHOICE),
+    Defect("program's clock stays after its run", "fpga/rtl/engine_control.v", "reset_written || !running || run_done) begin", "reset_written) begin", CHOICE),
+    Defect("program's clock taken after its run", "fpga/rtl/engine_control.v", "reset_written || !running || run_done) begin", "reset_written || run_done) begin", CHOICE),
+    Defect("program's clock survives a reset", "fpga/rtl/engine_control.v", "if (!fixed_resetn || reset_written || !running || run_done) begin", "if (!fixed_resetn || run_done) begin", CHOICE),
+    Defect("program's clock not limited", "fpga/rtl/engine_control.v", "chosen_output <= choice_held < limit ? limit : choice_held;", "chosen_output <= choice_held;", CHOICE),
+    Defect("program's clock limited by the host's alone", "fpga/rtl/engine_control.v", "lowest_output < host_output ? lowest_output : host_output", "host_output", CHOICE),
+    Defect("a choice's word moves on its way", "fpga/rtl/engine_control.v", "      if (choice_waits & choice_free) begin", "      if (choice_waits) begin", CHOICE),
+    Defect("a choice that comes too soon is lost", "fpga/rtl/engine_control.v", "clock_output_ap_vld | (choice_waits & ~choice_free)", "clock_output_ap_vld", CHOICE),
+    Defect("a choice with done is made", "fpga/rtl/engine_control.v", "if (!engine_resetn || ended & ap_idle) begin", "if (!engine_resetn) begin", CHOICE),
+    Defect("emulated limit is CLOCK's alone", "host/emulated/registers.py", "min(self._get(\"CLOCK_LIMIT\"), host)", "host", "tests/host/emulated/test_device.py -k Choice"),
     Defect("gate without its crossing", "fpga/rtl/clock_select.v", "  crossing gate_enable (.clk(chosen_clk), .d(enable), .q(gate_open));", "  assign gate_open = enable;", "tests/fpga/test_clock_select.py -k not lint"),
     Defect("memory of one cycle", "fpga/rtl/memory.v", "read_q <= word;", "read_q <= words[read_address];", "tests/fpga/test_memory_rtl.py -k not lint"),
     # Tokens of row blocks, and the norm behind its residual.

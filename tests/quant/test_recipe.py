@@ -57,7 +57,7 @@ def test_every_field_is_taken(recipe):
         'name = "n"\nseed = 7\nthreads = 3\ndevice = "cpu"\n'
         '[data]\nlabels = ["no", "yes"]\ntrain = "a"\ndev = "b"\ntest = "c"\nmax_length = 9\n'
         '[finetune]\nbase = "here"\nepochs = 4\nbatch = 5\nlearning_rate = 0.5\n'
-        '[quantize]\nword_bits = 8\nsoftmax = "normalized"\n'
+        '[quantize]\nword_bits = 8\nsoftmax = "normalized"\nword_format = "adaptivfloat"\nword_density = 0.4\n'
         "[train]\nepochs = 6\nbatch = 8\nlearning_rate = 1\ndistillation = 0\ntemperature = 3\nfeatures = 0\n"
         "[prune]\ndensity = 0.5\nramp = 0.3\n"
         "[deepen]\nlayers = 8\nshare = 0.2\nepochs = 4\nbatch = 5\nlearning_rate = 0.1\n"
@@ -76,7 +76,7 @@ def test_every_field_is_taken(recipe):
         threads=3,
         device="cpu",
         finetune=FineTuning("here", 4, 5, 0.5),
-        quantize=Quantizing(8, "normalized"),
+        quantize=Quantizing(8, "normalized", "adaptivfloat", 0.4),
         train=QuantizedTraining(6, 8, 1, 0, 3, 0),
         prune=Prune(0.5, 0.3),
         deepen=Deepen(8, 0.2, 4, 5, 0.1, 1, 1, 2),
@@ -84,6 +84,18 @@ def test_every_field_is_taken(recipe):
         offramps=OffRamps(True, True, "frozen", 7, 3, 0.3, 0.4, 0.3, 0, 0.8, 5),
     )
     assert recipe('checkpoint = "there"\n' + LEAST).checkpoint == "there"
+
+
+@pytest.mark.parametrize(
+    "text, field",
+    [
+        ('word_format = "adaptivfloat"', "quantize.word_bits: 4, where AdaptivFloat codes have 8"),
+        ("word_bits = 8\nword_density = 0.4", "quantize.word_density: 0.4 is below 1, which only adaptivfloat"),
+    ],
+)
+def test_words_that_do_not_go_together(recipe, text, field):
+    with pytest.raises(RecipeError, match=field):
+        recipe(f"{LEAST}[quantize]\n{text}\n")
 
 
 def test_another_seed(recipe, tmp_path):
@@ -113,6 +125,8 @@ WRONG = {  # by field: a type and a range that it has not
     "finetune.learning_rate": ["0", "-1e-5", "1.1", "nan", "inf", '"5e-5"', "true"],
     "quantize.word_bits": ["2", "4.0", '"4"', "true"],
     "quantize.softmax": ['"exact"', "0"],
+    "quantize.word_format": ['"float"', "8"],
+    "quantize.word_density": ["0", "-0.4", "1.01", "nan", '"0.4"', "true"],
     "train.epochs": ["0", "1001", "1.0"],
     "train.batch": ["0", "4097", "[32]"],
     "train.learning_rate": ["0.0", "1.001", "nan", "{}"],

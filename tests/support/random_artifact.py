@@ -8,7 +8,7 @@ activations fill their ranges without saturating throughout.
 import hashlib
 import json
 from collections.abc import Sequence
-from math import erf, exp, log, pi, sqrt, tanh
+from math import erf, exp, floor, log, log2, pi, sqrt, tanh
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from zynqbert.quant import golden
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]  # then w4, w5, …
+LOGIT_STEP = 1 / 1500  # logits spread over two units
 MATRICES = ("q", "k", "v", "o", "ffn1", "ffn2")
 GELU = {
     "gelu": lambda x: x * (1 + erf(x / sqrt(2))) / 2,
@@ -87,6 +88,15 @@ class _Builder:
         m[n - 1] = 0
         return q, self.put(name + "m", m, np.uint8), s
 
+    def adaptive_words(self, n: int, width: int, std: float, density: float) -> tuple[np.ndarray, ...]:
+        """A word table of AdaptivFloat codes (Q24), `density` of them kept here and there; the last row is empty."""
+        codes = np.where(self.rng.random((n, width)) < density, self.rng.integers(0, 256, (n, width)), 0)
+        codes[codes == 128] = 0
+        codes[n - 1] = 0
+        q = golden.adaptiv_ref(self.put("embeddings.word.q", codes, np.uint8))
+        m, s = self.put("embeddings.word.factor", encode_factor(std / q.std()), np.int32)
+        return q, np.full(n, m), np.full(n, s)
+
     def split(self, hidden: int) -> np.ndarray:
         """e [hidden] of Q9: the extra entries on random channels."""
         return 1 + np.bincount(self.rng.integers(0, hidden, self.extra), minlength=hidden)
@@ -146,11 +156,12 @@ class _Builder:
         return acc, b, *self.factors(f"{name}.", std / spread, dead)
 
 
-def _attention(build: _Builder, layer: str, operand, e, heads: int, d: int, spans, normalized: bool) -> np.ndarray:
-    hidden = heads * d
+def _attention(build: _Builder, layer: str, operand, e, heads: int, d: int, spans, ranges, normalized) -> np.ndarray:
+    """heads: those that are left; spans [heads] of each (Q23); ranges: begin and end [rows]."""
+    width = heads * d
     q, k, v = (
         golden.int8_ref(
-            *build.linear(f"{layer}.{name}", build.weight(f"{layer}.{name}", hidden, len(e), e), operand, 45, dead=True)
+            *build.linear(f"{layer}.{name}", build.weight(f"{layer}.{name}", width, len(e), e), operand, 45, dead=True)
         )
         for name in "qkv"
     )
@@ -158,9 +169,10 @@ def _attention(build: _Builder, layer: str, operand, e, heads: int, d: int, span
     # real scores of standard deviation 1.5, in steps of ln(510)/255
     score = [1.5 * 255 / log(510) / golden.linear_ref(k[:, c], q[:, c]).std() for c in of_head]
     score_m, score_s = build.factors(f"{layer}.attention.score_", score)
+    table = golden.exp_table_ref()
     softmax = [
         golden.softmax_ref(
-            golden.scores_ref(q[:, c], k[:, c], score_m[h], score_s[h]), *spans, golden.exp_table_ref(), normalized
+            golden.scores_ref(q[:, c], k[:, c], score_m[h], score_s[h]), *ranges, table, normalized, span=spans[h]
         )
         for h, c in enumerate(of_head)
     ]
@@ -171,6 +183,29 @@ def _attention(build: _Builder, layer: str, operand, e, heads: int, d: int, span
     return np.concatenate(
         [golden.context_ref(*_evr(softmax[h], v[:, c]), m[c], s[c]) for h, c in enumerate(of_head)], axis=1
     )
+
+
+def _head(build: _Builder, pooler: str | None, classifier: str, operand, e, hidden: int, labels: int) -> None:
+    """A pooler (of that name, if any) and a classifier, calibrated on every row, not only on the few [CLS] ones."""
+    if pooler:
+        w = build.weight(pooler, hidden, hidden, e, bits=8)
+        operand = golden.pooler_ref(*build.linear(pooler, w, operand, 42.5), build.tensors["pooler.tanh"])
+        e = np.ones(hidden, np.int64)
+    w = build.weight(classifier, labels, len(e), e, bits=8)
+    build.linear(classifier, w, operand, 3000)
+
+
+def entropy_factor(step: float) -> list[int]:
+    """[m_e, s_e] of Q21 for logits of that step: its share of 2^−10 of a factor of two."""
+    real = step * log2(exp(1)) * 1024
+    s = 15 - floor(log2(real))
+    m = round(real * 2**s)
+    return [m // 2, s - 1] if m == 2**16 else [m, s]
+
+
+def row_shift(labels: int) -> int:
+    """The least r of Q22 with which 256 rows reach the entropy ln(labels), in steps of 2^−12."""
+    return next(r for r in range(16) if log(labels) * 2**12 < 256 << r)
 
 
 def _evr(softmax, v):
@@ -245,6 +280,12 @@ def make_random_artifact(
     kind: str = "sequence",
     scores: str = "softmax",
     density: float = 1.0,
+    layer_heads: Sequence[int] | None = None,
+    spans: Sequence[Sequence[int]] | None = None,
+    exits: bool = False,
+    exit_pooler: bool = False,
+    points: dict | None = None,
+    word_density: float | None = None,
 ) -> Path:
     """Write an artifact folder at `path` and return it. The same arguments give the same bytes.
 
@@ -255,6 +296,10 @@ def make_random_artifact(
     whose matrices each layer uses: for bert its own, for albert those of layer 0 if not given. Layers that share
     matrices have the same entries, all else of their own, fitted to the operands they meet. With a `density` below 1
     at most that share of each int4 matrix is not zero, at random places; of those drawn a seventh is 0 in any case.
+    `layer_heads` are the heads left of each layer, all if not given; `spans` one int (1 .. 128) a head that is left.
+    With `exits` there is an off-ramp behind every layer but the last, with a pooler if `exit_pooler`, and the operating
+    `points` by name (docs/artifact.md). With a `word_density` the words are AdaptivFloat, about so many of their codes
+    not 0.
     """
     if not 0 < density <= 1:
         raise ValueError("density is above 0 and at most 1")
@@ -268,6 +313,11 @@ def make_random_artifact(
     weights = list(weights or ([0] * layers if albert else range(layers)))
     if len(weights) != layers or any(j > i or weights[j] != j for i, j in enumerate(weights)):
         raise ValueError("weights holds one layer each: itself, or an earlier one that uses its own")
+    layer_heads = list(layer_heads or [heads] * layers)
+    if len(layer_heads) != layers or any(layer_heads[i] != layer_heads[j] for i, j in enumerate(weights)):
+        raise ValueError("layer_heads holds one layer each, and is the same where layers share matrices")
+    if spans is not None and [len(of_layer) for of_layer in spans] != layer_heads:
+        raise ValueError("spans holds one list a layer, one span a head that is left")
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
     build = _Builder(seed, extra_entries, weights, density)
@@ -287,7 +337,10 @@ def make_random_artifact(
     sizes = {"word": (vocab, 2500.0), "position": (positions, 1500.0), "type": (2, 500.0)}
     terms = []
     for field, (n, std) in sizes.items():
-        table = build.embedding(field, n, embedding, std, four_bit=field == "word" and word_bits == 4)
+        if field == "word" and word_density is not None:
+            table = build.adaptive_words(n, embedding, std, word_density)
+        else:
+            table = build.embedding(field, n, embedding, std, four_bit=field == "word" and word_bits == 4)
         terms.append(tuple(part[index[field]] for part in table))
     x = golden.embed_ref(*terms)
     y, operand, e = build.norm("embeddings.norm", x)
@@ -296,11 +349,14 @@ def make_random_artifact(
         y, operand, e = _mapping(build, operand, e, hidden)
         widths["mapping"].append(int(e.sum()))
     before, between, sources = [], [], []  # of each layer: e of its operand, e of its attention norm, source of ffn1
+    outputs = []  # of each layer: the operand that comes from it, and its e
     for i, owner in enumerate(weights):
         layer = f"layers.{i}"
         before.append(e)
-        context = _attention(build, layer, operand, e, heads, head_width, (begin, end), normalized)
-        w = build.weight(f"{layer}.o", hidden, hidden)
+        left = layer_heads[i]
+        reach = spans[i] if spans else [128] * left
+        context = _attention(build, layer, operand, e, left, head_width, reach, (begin, end), normalized)
+        w = build.weight(f"{layer}.o", hidden, left * head_width)
         m_r, s_r = build.put(f"{layer}.o.residual", encode_factor(0.8), np.int32)
         x = golden.residual_ref(*build.linear(f"{layer}.o", w, context, 1500, dead=True), y, m_r, s_r)
         y, operand, e = build.norm(f"{layer}.attention_norm", x, between[owner] if owner < i else None)
@@ -320,22 +376,20 @@ def make_random_artifact(
         reader = weights[i + 1] if i + 1 < layers else layers
         y, operand, e = build.norm(f"{layer}.ffn_norm", x, before[reader] if reader <= i else None)
         widths["ffn_norm"].append(int(e.sum()))
+        outputs.append((operand, e))
 
-    # the head is calibrated on every row, not only on the few [CLS] ones
     if kind == "sequence":
-        table = build.put("pooler.tanh", [round(127 * tanh(-3 + 6 * i / 255)) for i in range(256)], np.int8)
-        w = build.weight("pooler", hidden, hidden, e, bits=8)
-        operand = golden.pooler_ref(*build.linear("pooler", w, operand, 42.5), table)
-        e = np.ones(hidden, np.int64)
-    w = build.weight("classifier", labels, len(e), e, bits=8)
-    build.linear("classifier", w, operand, 3000)
+        build.put("pooler.tanh", [round(127 * tanh(-3 + 6 * i / 255)) for i in range(256)], np.int8)
+    _head(build, "pooler" if kind == "sequence" else None, "classifier", operand, e, hidden, labels)
+    for i, (operand, e) in enumerate(outputs[:-1] if exits else ()):
+        _head(build, f"exits.{i}.pooler" if exit_pooler else None, f"exits.{i}", operand, e, hidden, labels)
 
     tensors = dict(sorted(build.tensors.items()))
     save_file(tensors, path / "model.safetensors")
     _tokenizer(vocab).save(str(path / "tokenizer.json"))
     manifest = {
         "format": "zynqbert-artifact",
-        "version": "2.0",
+        "version": "2.1",
         "architecture": {
             "family": family,
             "layers": layers,
@@ -350,6 +404,8 @@ def make_random_artifact(
             "activation": activation,
             "word_bits": word_bits,
             "weights": weights,
+            "layer_heads": layer_heads,
+            "word_format": "integer" if word_density is None else "adaptivfloat",
         },
         "task": {
             "kind": kind,
@@ -358,8 +414,10 @@ def make_random_artifact(
             "max_length": min(64, positions),
         },
         "entries": widths,
-        "scales": {"logits": 1 / 1500, "activations": {}},
+        "scales": {"logits": LOGIT_STEP, "activations": {}},
         "softmax": softmax,
+        "spans": None if spans is None else [list(of_layer) for of_layer in spans],
+        "exits": None,
         "tensors": {
             name: {"dtype": str(t.dtype), "shape": list(t.shape), "sha256": _sha256(t.tobytes())}
             for name, t in tensors.items()
@@ -369,5 +427,8 @@ def make_random_artifact(
         },
         "metrics": {"seed": seed},
     }
+    if exits:
+        found = {"entropy": entropy_factor(LOGIT_STEP), "row_shift": row_shift(labels)}
+        manifest["exits"] = {**found, "pooler": exit_pooler, "points": points or {}}
     (path / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     return path

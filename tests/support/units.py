@@ -13,7 +13,7 @@ KINDS = {
 }
 SOURCES = ("memory", "keep", "resident")
 WEIGHTS_BASE = 0x40_0000
-ABUF, RESIDUAL, KEYS, VALUES, IO = range(5)
+ABUF, RESIDUAL, KEYS, VALUES, IO, EXIT = range(6)
 VECTOR_FIELDS = [
     "kind",
     "slot",
@@ -37,6 +37,17 @@ VECTOR_FIELDS = [
     "item_slot",
     "plain",
     "four_bit",
+    "span",
+    "key_block",
+    "last_tile",
+    "predict",
+    "clock",
+    "last",
+    "row_shift",
+    "layer",
+    "threshold",
+    "entropy_m",
+    "adaptive",
 ]
 
 
@@ -62,8 +73,8 @@ def norm_words(gamma, gamma_shift, beta, beta_shift, entries) -> np.ndarray:
 
 
 class Units:
-    def __init__(self, build: str, columns: int = 128, threads: int | None = None):
-        self.sim = Simulator(build, columns, threads=threads)
+    def __init__(self, build: str, columns: int = 128, threads: int | None = None, sanitize: bool = False):
+        self.sim = Simulator(build, columns, threads=threads, sanitize=sanitize)
         self.lib, self.engine, self.columns = self.sim.lib, self.sim.engine, columns
         self.pairs = columns // 2
 
@@ -91,6 +102,12 @@ class Units:
 
     def get_residual(self, n: int, rb: int = 0) -> np.ndarray:
         return np.stack([self._get("zq_get_residual", rb, c) for c in range(n)], axis=1)
+
+    def put_embedding(self, rows: np.ndarray, slot: int = 0) -> None:
+        """rows uint8 [32, bytes], a lane each, as the memory image has them."""
+        for t, row in enumerate(rows):
+            for word, beat in enumerate(row.reshape(-1, 16)):
+                self._put("zq_put_embedding", slot, t, word, values=beat)
 
     def put_parameters(self, words: np.ndarray, slot: int = 0) -> None:
         for i, w in enumerate(words):
@@ -121,13 +138,16 @@ class Units:
         return out.T
 
     def vector(self, kind: str, acc: np.ndarray | None = None, **fields) -> np.ndarray:
-        """One vector command; acc [32, words] → what it teed, [32, stored words]."""
-        values = dict.fromkeys(VECTOR_FIELDS, 0) | {"kind": KINDS[kind], "tee": 1} | fields
+        """One vector command; acc [32, words] → what it teed, [32, stored words]. A verdict stays in `verdict`."""
+        values = dict.fromkeys(VECTOR_FIELDS, 0) | {"kind": KINDS[kind], "tee": 1, "span": 128} | fields
         f = np.array([int(values.pop(name)) for name in VECTOR_FIELDS], dtype=np.int64)
         assert not values, f"unknown fields {values}"
         words = np.zeros((0, LANES), dtype=np.int64) if acc is None else np.ascontiguousarray(acc.T, dtype=np.int64)
         stored = np.zeros((4096, LANES), dtype=np.int64)
-        n = self.lib.zq_vector(self.engine, pointer(f), pointer(words), len(words), pointer(stored))
+        self.verdict = np.full(3, -1, dtype=np.int64)
+        n = self.lib.zq_vector(
+            self.engine, pointer(f), pointer(words), len(words), pointer(stored), pointer(self.verdict)
+        )
         assert n >= 0, f"vector command {kind} failed with {n}"
         return stored[:n].T
 

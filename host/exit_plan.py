@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a program lets sentences leave at its off-ramps (docs/program.md, Leaving early)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+TABLE_ROWS = 256
+
+
+@dataclass(frozen=True)
+class ExitPlan:
+    """Leave below entropy `threshold` (steps of 2^-12 nats, Q22), 0 .. 32767.
+
+    `table`: the exit table, 256 layers, by which the first ramp foretells where a sentence leaves; None: nothing is
+    foretold. `clock`: choose the engine's clock by the layer foretold, from a table that the host writes for each pass.
+    """
+
+    threshold: int
+    table: tuple[int, ...] | None = None
+    clock: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.threshold <= 32767:
+            raise ValueError(f"threshold is {self.threshold}, not 0 to 32767")
+        if self.table is not None and (len(self.table) != TABLE_ROWS or not all(0 <= x <= 255 for x in self.table)):
+            raise ValueError(f"table: not {TABLE_ROWS} layers from 0 to 255")
+        if self.clock and self.table is None:
+            raise ValueError("clock: is chosen by the layer foretold, which needs a table")
+
+    @staticmethod
+    def of_point(point: Mapping[str, Any], *, foretold: bool = False, clock: bool = False) -> "ExitPlan":
+        """An artifact's operating point (docs/artifact.md): by entropy alone, or as `foretold`. ValueError if it has no
+        such way."""
+        if not foretold:
+            return ExitPlan(point["threshold"], clock=clock)
+        way = point.get("foretold")
+        if way is None:
+            raise ValueError("foretold: the operating point has no exit table; remedy: train one, or leave by entropy")
+        return ExitPlan(way["threshold"], tuple(way["table"]), clock)
