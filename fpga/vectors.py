@@ -36,7 +36,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the vector unit answers to an EXIT: `live` row blocks, a bit each; `output` of the wizard, None: no choice."""
+    """What the vector unit answers to an EXIT: `live` row blocks, a bit each; the clock `output`, None: no choice."""
 
     live: int
     output: int | None = None
