@@ -120,8 +120,12 @@ void run(const std::string& path, top_units& units) {
   const vectors v = vector_reader(path).read();
   put(v.before, units.memory);
   units.verdicts = v.verdicts;
-  const fetch_result result =
-      block_diagram<top_units>(units).run({v.program, v.image, v.io, v.instructions, v.row_blocks}, 0);
+  fetch_result result;
+  try {
+    result = block_diagram<top_units>(units).run({v.program, v.image, v.io, v.instructions, v.row_blocks}, 0);
+  } catch (const std::exception& fault) {
+    throw std::runtime_error(path + ": " + fault.what());
+  }
   if (units.given != v.verdicts.size())
     throw std::runtime_error(path + ": only " + std::to_string(units.given) + " verdicts were given");
   if (result.status != kOk)
