@@ -204,7 +204,8 @@ BAD = {
     "last byte missing": (lambda data: data[:-1], r"expected( segment )?\W?\d+"),
     "a byte too many": (lambda data: data + b"\0", "end"),
     "a segment beyond the memory": (
-        lambda data: data[:HEADER_BYTES] + struct.pack("<I", vectors.MEMORY_BYTES - 4) + data[HEADER_BYTES + 4 :], r"initial( segment )?\W?0",
+        lambda data: data[:HEADER_BYTES] + struct.pack("<I", vectors.MEMORY_BYTES - 4) + data[HEADER_BYTES + 4 :],
+        r"initial( segment )?\W?0",
     ),
     "more verdicts than there are": (words(verdicts=1 << 20), r"verdicts?( \d+)?"),
     "a verdict of eight bits": (
