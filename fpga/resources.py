@@ -183,6 +183,10 @@ def products() -> tuple[Product, ...]:
         Product("vector", "Q8 v·r0", 17, 17, 1),
         Product("vector", "Q8 a·r0", 18, 17, 1),
         Product("vector", "Q8 r0·d", 35, 17, 1),
+        Product("vector", "Q21 x·m", 17, 16, 1),
+        Product("vector", "Q21 rise·S", 39, 17, 1),
+        Product("vector", "Q21 distance·t", 28, 17, 1),
+        Product("vector", "Q21 to nats", 19, 17, 1),
         Product("load", "row address", 32, 18, 1),
         Product("fetch", "tile addresses", 32, 18, 2),
     )
@@ -208,6 +212,7 @@ def memories(board: Board) -> tuple[Memory, ...]:
         Memory("residual, one bank a row block", MAX_WIDTH, LANES * 16, "vector", copies=MAX_ROW_BLOCKS),
         # A dual-ported copy of the three tables serves two lanes; two copies share a BRAM36.
         Memory("tables, two copies each", 3 * 256, 2 * 8, "vector", copies=LANES // 4),
+        Memory("powers and logarithms", 1024, 16, "vector", copies=2),
         Memory("head factors", MAX_HEADS * (MAX_WIDTH // MAX_HEADS + 2), 16, "vector"),
         Memory("parameters, even and odd", SLOTS * MAX_NORM_ENTRIES // 2, 64, "vector", copies=2),
         Memory("embedding rows, a bank a lane", SLOTS * EMBEDDING_BEATS, 128, "load", copies=LANES),
@@ -239,6 +244,8 @@ def logic(board: Board) -> tuple[Logic, ...]:
         Logic("vector", "gather of result rows", 34 * 16 * LANES, 16 * LANES, "128:1 of 16 bits a lane"),
         Logic("vector", "corner turn", 9 * 16 * LANES + 1000, 16 * LANES * LANES, "two planes of 1 KB, read 32:1"),
         Logic("vector", "division, inverse root", 3500, 5000, "36 stages of a 32-bit divider; one Newton step"),
+        Logic("vector", "off-ramps", 2.5 * (39 + 56 + 41 + 39 + 54) + 36 * 17 + 3 * 16 * LANES + 500, 44 * LANES + 3200,
+              "shifts of the sums, 37 stages of a 33-bit divider, five words of 16 bits a lane chosen, two tables"),
         Logic("vector", "embedding bytes", 40 * LANES, 136 * LANES, "16:1 of 8 bits a lane"),
         Logic("vector", "adaptive rows", 90 * LANES, 200 * LANES,
               "a lane: bit of its mask 128:1 35, place in its row 20, shift and sign of a code 35"),
