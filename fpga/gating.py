@@ -33,5 +33,7 @@ def zero_products(
         used = np.concatenate([used, np.zeros((n % 2, k), dtype=bool)])
         used = used[0::2] | used[1::2]  # [ceil(N / 2), K]: a tile has a whole number of pairs
     steps = tiles * blocks * pairs * rows
-    enabled = steps + int(used[:, 1:].sum(axis=0, dtype=np.int64) @ (activations[:, 1:] != 0).sum(axis=0, dtype=np.int64))
+    enabled = steps + int(
+        used[:, 1:].sum(axis=0, dtype=np.int64) @ (activations[:, 1:] != 0).sum(axis=0, dtype=np.int64)
+    )
     return steps * k, steps * k - enabled
