@@ -29,9 +29,9 @@ class ModelShape:
     """Sizes of a BERT or ALBERT model; `embedding_norm`, `mapping` and `layers` count operand entries (Q9, Q11, Q20).
 
     `kind`: "sequence", one answer a sentence, or "token", one a row. `mapping`: None where the embeddings have the
-    hidden width. `weights`: for each layer, the layer whose matrices it uses, itself or an earlier one. `layer_heads`:
-    the heads left of each layer, all of them if not given; `spans`: of each of those (Q23), None where all see all;
-    `exits`: the off-ramps, None where there are none.
+    hidden width. `weights`: for each layer, the layer whose matrices it uses, itself or an earlier one. `heads_left`:
+    of each layer, None where all are; `spans`: of each head that is left (Q23), None where all see all; `exits`: the
+    off-ramps, None where there are none.
     """
 
     name: str
@@ -51,13 +51,14 @@ class ModelShape:
     mapping: int | None
     layers: tuple[LayerShape, ...]
     weights: tuple[int, ...]
-    layer_heads: tuple[int, ...] = ()
+    heads_left: tuple[int, ...] | None = None
     spans: tuple[tuple[int, ...], ...] | None = None
     exits: Ramps | None = None
 
-    def __post_init__(self) -> None:
-        if not self.layer_heads:
-            object.__setattr__(self, "layer_heads", (self.heads,) * len(self.layers))
+    @property
+    def layer_heads(self) -> tuple[int, ...]:
+        """The heads left of each layer."""
+        return (self.heads,) * len(self.layers) if self.heads_left is None else self.heads_left
 
     def context_width(self, layer: int) -> int:
         """Channels of the queries, keys, values and context of a layer."""
@@ -87,7 +88,7 @@ class ModelShape:
             mapping=entries["mapping"][0] if a["family"] == "albert" else None,
             layers=tuple(LayerShape(*sizes) for sizes in layers),
             weights=tuple(a["weights"]),
-            layer_heads=tuple(a.get("layer_heads", ())),
+            heads_left=tuple(a["layer_heads"]) if "layer_heads" in a else None,
             spans=None if spans is None else tuple(tuple(of_layer) for of_layer in spans),
             exits=None if exits is None else Ramps(exits["pooler"], tuple(exits["entropy"]), exits["row_shift"]),
         )
