@@ -112,7 +112,11 @@ def test_configuration_with_a_network(project):
     before[at + 2] += flags
     last = max(n for n, line in enumerate(before) if line.startswith("tb.file="))
     before.insert(last + 1, f"tb.file={project.folder}/firmware/weights")
+    # Of the vectors those go whose sentences leave by the table.
+    simulated = next(n for n, line in enumerate(before) if line.startswith("csim.argv="))
+    before[simulated] = "csim.argv=" + " ".join(str(path) for path in VECTOR.vectors if "ramps" not in path.name)
     assert after == before
+    assert len(VECTOR.vectors) == len(replace(VECTOR, predictor=project).vectors) + 1
 
 
 def test_script_with_a_network(project):
