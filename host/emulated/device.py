@@ -17,7 +17,7 @@ from ...fpga.simulator import Simulator
 from ..pynq_quietly import Clocks, Device
 from .interrupts import InterruptBlock
 from .memory import Block, EmulatedBuffer, EmulatedMemory
-from .registers import ClockWizardBlock, EmulationError, EngineBlock, Faults, RegisterBlock, ps_clock_blocks
+from .registers import ClockWizardBlock, EmulationError, EngineBlock, Faults, RegisterBlock, RunEnd, ps_clock_blocks
 
 # Pynq 3.1 sets the clock by the divisors of the IOPLL (1500 MHz), 4.0 by the frequency.
 PL_CLOCK = {"enable": 1, "frequency": CLOCK_INPUT_MHZ, "divisor0": 15, "divisor1": 1}
@@ -142,10 +142,10 @@ class EmulatedDevice(Device):
         """What a reset leaves: an engine that knows nothing of what ran before."""
         self.simulator = Simulator(self.build, self.board.columns, threads=self.threads)
 
-    def _run(self, program: int, image: int, io: int, instructions: int, row_blocks: int) -> tuple[int, int]:
+    def _run(self, program: int, image: int, io: int, instructions: int, row_blocks: int) -> RunEnd:
         status = self.simulator.run(self.memory.regions(), program, image, io, instructions, row_blocks, seed=self.seed)
         self.fault_message = getattr(status, "message", "")
-        return status.code, status.detail
+        return RunEnd(status.code, status.detail, getattr(status, "output", None))
 
     def device_bytes(self, buffer: EmulatedBuffer) -> np.ndarray:
         """The device's copy of `buffer`, for tests."""

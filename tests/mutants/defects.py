@@ -25,6 +25,7 @@ BENCH = "tests/fpga/test_testbench.py"
 POWER = "tests/fpga/test_power.py"
 CONTROL = "tests/fpga/test_engine_control.py -k not lint"
 CHOICE = "tests/fpga/test_engine_control.py -k Choice"
+GATED = "tests/fpga/test_mac_array_rtl.py -k (zero_products and small) or first_step"
 STRAIGHT = "tests/quant/test_straight_through.py"
 TRAINABLE = "tests/quant/test_trainable.py"
 PRUNING = "tests/quant/test_pruning.py"
@@ -278,6 +279,16 @@ DEFECTS = (
     Defect("a choice's word moves on its way", "fpga/rtl/engine_control.v", "      if (choice_waits & choice_free) begin", "      if (choice_waits) begin", CHOICE),
     Defect("a choice that comes too soon is lost", "fpga/rtl/engine_control.v", "clock_output_ap_vld | (choice_waits & ~choice_free)", "clock_output_ap_vld", CHOICE),
     Defect("a choice with done is made", "fpga/rtl/engine_control.v", "if (!engine_resetn || ended & ap_idle) begin", "if (!engine_resetn) begin", CHOICE),
+    Defect("a zero activation multiplies", "fpga/rtl/mac_cell.sv", "!add || !(w_zero_out || a_zero)", "!add || !w_zero_out", GATED),
+    Defect("a zero weight multiplies", "fpga/rtl/mac_cell.sv", "!add || !(w_zero_out || a_zero)", "!add || !a_zero", GATED),
+    Defect("a first step is gated", "fpga/rtl/mac_cell.sv", "assign multiplies = !add || ", "assign multiplies = ", GATED),
+    Defect("adder enabled a cycle early", "fpga/rtl/mac_cell.sv", ".CEP(adds)", ".CEP(multiplies)", GATED),
+    Defect("zero of an activation in its own cycle", "fpga/rtl/zero_flag.sv", "always_ff @(posedge clk) zero <= a == 9'd0;", "assign zero = a == 9'd0;", GATED),
+    Defect("gating counts columns, not pairs", "fpga/gating.py", "used = used[0::2] | used[1::2]", "used = used[0::2] & used[1::2]", "tests/fpga/test_gating.py"),
+    Defect("gating takes first steps for others", "fpga/gating.py", "multiply[1:]", "multiply[0:]", "tests/fpga/test_gating.py"),
+    Defect("the last of the largest is foretold", "fpga/kernels/exit_network.hpp", "results[n] > results[best]", "results[n] >= results[best]", "tests/fpga/build/test_predictor.py -k foretells"),
+    Defect("every unit gets the network", "fpga/build/steps.py", "self.predictor if unit == PREDICTING_UNIT else None", "self.predictor", "tests/fpga/build/test_predictor.py -k told"),
+    Defect("another network is not built anew", "fpga/build/steps.py", '        inputs["predictor"] = component.predictor.sha256\n', "        pass\n", "tests/host/test_build.py -k network"),
     Defect("emulated limit is CLOCK's alone", "host/emulated/registers.py", "min(self._get(\"CLOCK_LIMIT\"), host)", "host", "tests/host/emulated/test_device.py -k Choice"),
     Defect("gate without its crossing", "fpga/rtl/clock_select.v", "  crossing gate_enable (.clk(chosen_clk), .d(enable), .q(gate_open));", "  assign gate_open = enable;", "tests/fpga/test_clock_select.py -k not lint"),
     Defect("memory of one cycle", "fpga/rtl/memory.v", "read_q <= word;", "read_q <= words[read_address];", "tests/fpga/test_memory_rtl.py -k not lint"),
