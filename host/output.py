@@ -192,6 +192,8 @@ def print_estimate(figures: dict[str, Any], reference: list[dict[str, Any]]) -> 
     for name, mj in sorted(extra["energy_mj"].items(), key=lambda item: -item[1]):
         print(f"  {name:18} {mj:8.2f} mJ {mj / total:6.1%}")
     _print_lengths(extra)
+    if "exits" in extra:
+        _print_exits(extra["exits"], figures["clock_mhz"])
     _print_memory(extra["memory"])
     print("\nThe power model on published accelerators that it was not fitted on (docs/power.md):")
     for row in extra["power_rows"]:
@@ -226,6 +228,16 @@ def _print_lengths(extra: Mapping[str, Any]) -> None:
     print("\nWhat the array does not hide, shares of the pass, modelled:")
     for name, share in extra["array_waits"].items():
         print(f"  {name:36} {share:6.2%}")
+
+
+def _print_exits(rows: Iterable[Mapping[str, Any]], first_mhz: float) -> None:
+    print(f"\nA sentence that leaves early, its first layer at {first_mhz:g} MHz, the rest at each clock; modelled:")
+    for row in rows:
+        rest = f"{row['rest_mhz']:4g} MHz" if row["layer"] > 1 else " " * 8
+        print(
+            f"  layer {row['layer']:2}  {rest}  {row['cycles']:9} cycles  {row['latency_ms']:8.3f} ms  "
+            f"{row['energy_mj']:8.3f} mJ"
+        )
 
 
 def _print_memory(memory: Mapping[str, Any]) -> None:
