@@ -23,6 +23,10 @@ BUILD = "tests/fpga/build/"
 DESIGN = "tests/fpga/test_block_design.py"
 BENCH = "tests/fpga/test_testbench.py"
 POWER = "tests/fpga/test_power.py"
+ENERGY = "tests/fpga/test_energy.py"
+DVFS = "tests/fpga/test_dvfs.py"
+EARLY = "tests/host/test_early_exit.py"
+ZEROS = "tests/host/test_zero_steps.py"
 CONTROL = "tests/fpga/test_engine_control.py -k not lint"
 CHOICE = "tests/fpga/test_engine_control.py -k Choice"
 GATED = "tests/fpga/test_mac_array_rtl.py -k (zero_products and small) or first_step"
@@ -254,6 +258,24 @@ DEFECTS = (
     Defect("a family counts for each of its reports", "fpga/constants.py", "families.setdefault(report.family, [])", "families.setdefault(report.name, [])", POWER),
     Defect("volts of a report forgotten", "fpga/constants.py", "* (NOMINAL_V / r.vccint) ** 2", "", POWER),
     Defect("an unknown unit never works", "fpga/power.py", "if unit in timing.busy else 1.0", "if unit in timing.busy else 0.0", POWER),
+    # Energy by part, frequency scaling by sentence, early exit in the host.
+    Defect("energy: zero steps save the idle share too", "fpga/energy.py", '-found[CELLS]["array busy"]', '-1.2 * found[CELLS]["array busy"]', ENERGY),
+    Defect("energy: a pause keeps the clock", "fpga/energy.py", "    return Work({SECONDS: seconds})", "    return Work({SECONDS: seconds, CYCLES: seconds * 1e8})", ENERGY),
+    Defect("energy: bytes written are free", "fpga/energy.py", "timing.ddr_bytes_read + timing.ddr_bytes_written", "timing.ddr_bytes_read", ENERGY),
+    Defect("dvfs: the change of clock takes no time", "fpga/dvfs.py", "standing(select_seconds()) + rest", "standing(0.0) + rest", DVFS),
+    Defect("dvfs: the first layer at the rest's clock", "fpga/dvfs.py", "self.until(1, row_blocks, first_mhz) + standing", "self.until(1, row_blocks, rest_mhz) + standing", DVFS),
+    Defect("dvfs: a target missed by the top clock is met", "fpga/dvfs.py", "None if target_s is None else False, self", "None if target_s is None else True, self", DVFS),
+    Defect("dvfs: energy to the end, not of the period", "fpga/dvfs.py", "self.energy(course, target_s, gated))", "self.energy(course))", DVFS),
+    Defect("dvfs: none foretold is the first layer", "fpga/dvfs.py", "bytes([found[-1], *found,", "bytes([found[0], *found,", DVFS),
+    Defect("dvfs: a slower output may have a lower number", "fpga/dvfs.py", "if outputs[number] < found[-1][1]:", "if outputs[number] < outputs[current]:", DVFS),
+    Defect("dvfs: a retune costs nothing", "fpga/dvfs.py", "given - best > pause_joules(passes.board, retune_seconds())", "given - best > 0", DVFS),
+    Defect("early exit: a lane that left keeps its rows", "host/early_exit.py", "record.layer[lane] > layer else 0", "record.layer[lane] >= layer else 0", EARLY + " -k by_hand"),
+    Defect("early exit: the clock table is not flushed", "host/engine.py", "            region[:] = np.frombuffer(table, np.uint8)\n            region.flush()\n", "            region[:] = np.frombuffer(table, np.uint8)\n", EARLY + " -k flushed"),
+    Defect("early exit: the exit table of the other way", "host/engine.py", "            region[:] = table\n            region.flush()\n", "            region[:] = table\n", EARLY + " -k come_and_go"),
+    Defect("early exit: every sentence answers as the last ramp", "host/engine.py", "ramp_logits(io, layer, lane)", "ramp_logits(io, 1, lane)", EARLY + " -k is_the_goldens"),
+    Defect("early exit: retuned within a batch", "host/engine.py", "        for given in texts:\n            sentence = self.encoder.encode(given, strict=strict)\n", "        for given in texts:\n            self._retune(latency_target_ms) if latency_target_ms else None\n            sentence = self.encoder.encode(given, strict=strict)\n", EARLY + " -k never_within"),
+    Defect("early exit: strict forgives a missed target", "host/cli.py", "if failed or (strict and met[False]):", "if failed:", EARLY + " -k a_missed_target"),
+    Defect("zero steps: the scores of one tile alone", "host/zero_steps.py", "for first in range(0, len(k), KEYS):", "for first in range(0, KEYS, KEYS):", ZEROS + " -k counted"),
     # The block design, its Tcl, the manifest.
     Defect("memory written at every enable", "fpga/build/tcl/design.tcl", "join_pins ${writer}_we0 $cell/write_we", "join_pins ${writer}_ce0 $cell/write_we", DESIGN),
     Defect("stream on the fixed clock", "fpga/build/tcl/design.tcl", "give engine_clock $fifo/s_axis_aclk", "give fixed_clock $fifo/s_axis_aclk", DESIGN),
