@@ -16,8 +16,8 @@ from typing import Any
 from ...fpga.boards import Board, board_named
 from ...fpga.dvfs import Passes
 from ...quant.datasets import Example
+from ..early_exit import Ways
 from ..errors import HostError
-from ..exit_plan import ExitPlan
 from ..inputs import InputError
 from . import edgebert_costs as costs
 from .board import versions
@@ -204,9 +204,8 @@ class Modelled:
         full = model.passes(board)
         if model.exits is None:
             return Modelled(full, None, None)
-        of_point = model.exits["points"][point]
-        ways = ExitPlan.of_point(of_point), ExitPlan.of_point(of_point, foretold=True, clock=True)
-        return Modelled(full, *(model.passes(board, way) for way in ways))
+        ways = Ways.of_point(model.exits["points"][point])
+        return Modelled(full, model.passes(board, ways.free), model.passes(board, ways.timed))
 
 
 def of_board(given: Given, board: Board, targets: list[float] | None) -> dict[str, Any]:
@@ -405,7 +404,7 @@ def step_of(given: Given, model: Model, boards: Sequence[str]) -> dict[str, Any]
     energies = {}
     for name in boards:
         board = board_named(name)
-        exits = None if point is None else ExitPlan.of_point(model.exits["points"][point])
+        exits = None if point is None else Ways.of_point(model.exits["points"][point]).free
         found = costs.at_one_clock(model.passes(board, exits), blocks, layers)
         energies[name] = {
             "energy": figure(statistics.fmean(found.mj), "mJ", MODELLED),
@@ -440,6 +439,10 @@ def notes_of(given: Given) -> list[str]:
         f"what no clock is chosen in ran on the emulated {given.first_board}: answers do not depend on the board",
         "the voltage is fixed on these boards; EdgeBERT's ratios are of a chip whose voltage follows its clock",
     ]
+    if given.leaving.exits["points"][given.point]["foretold"] is None:
+        notes.append(
+            "the operating point foretells no layer: clocks are chosen as if every sentence went to the last one"
+        )
     if given.leaving is given.recipe:
         notes.append(
             "the dense model has no off-ramps, so that rows (b) and (c) are of the recipe's model, slimmed as it is, "
