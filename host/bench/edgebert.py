@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ...fpga.boards import Board, board_named
-from ...fpga.dvfs import Passes
+from ...fpga.dvfs import MARGIN, Passes
 from ...quant.datasets import Example
 from ..early_exit import Ways
 from ..errors import HostError
@@ -261,8 +261,7 @@ def of_board(given: Given, board: Board, targets: list[float] | None) -> dict[st
 
 def to_target(given: Given, letter: str, name: str, model: str, passes: Passes, trace: Trace, target: float) -> Ran:
     """A row (c) or (d). Raises HostError where the engine chose another clock than the cost model says it does."""
-    depth = (given.recipe if model == "recipe" else given.dense).layers
-    found = costs.to_target(passes, given.asked(trace), target, depth)
+    found = costs.to_target(passes, given.asked(trace), target)
     for n, (ran, modelled) in enumerate(zip(trace.clocks_mhz, found.clocks_mhz, strict=True)):
         if ran != modelled and trace.layers[n] > 1:
             raise HostError(
@@ -277,8 +276,8 @@ def by_target(given: Given, passes: Passes, trace: Trace, targets: Sequence[floa
     be if the supply followed the clock. All modelled, the last of them hypothetical."""
     asked, rows = given.asked(trace), []
     for target in targets:
-        found = costs.ways(passes, asked, target, given.recipe.layers)
-        volts = costs.with_voltage(passes, asked, target, given.recipe.layers)
+        found = costs.ways(passes, asked, target)
+        volts = costs.with_voltage(passes, asked, target)
         rows.append(
             {
                 "target_ms": target,
@@ -314,9 +313,9 @@ def asides(
     packed = [
         costs.packed(passes, asked, leaving, step) for passes, leaving in ((dense.full, False), (recipe.foretold, True))
     ]
-    way = costs.ways(recipe.foretold, asked, headline, given.recipe.layers)
-    volts = costs.with_voltage(recipe.foretold, asked, headline, given.recipe.layers)
-    plain = statistics.fmean(costs.to_target(recipe.foretold, asked, headline, given.recipe.layers).mj)
+    way = costs.ways(recipe.foretold, asked, headline)
+    volts = costs.with_voltage(recipe.foretold, asked, headline)
+    plain = statistics.fmean(costs.to_target(recipe.foretold, asked, headline).mj)
     a_pass = f"{packed[0]['sentences_a_pass']:.1f} sentences a pass"
     return [
         aside(
@@ -354,7 +353,7 @@ def asides(
                 ("top clock to the end, clock left running", way["ungated"].mj),
                 ("top clock to the end, then the clock stopped", way["race"].mj),
                 ("slowest clock that meets the target, then stopped", way["slow"].mj),
-                ("the engine's choice of the two", way["best"].mj),
+                (f"the engine's choice: the fastest within {MARGIN:.0%} of the least", way["best"].mj),
             ),
         ),
         aside(
