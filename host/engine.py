@@ -154,7 +154,7 @@ class Engine:
         self._io = self._buffers.allocate(max(way.plan.io.bytes for way in self._ways()))
         if len(self.plan.keeping) > 1:
             self._keeping = self._buffers.filled(np.frombuffer(self.plan.keeping_program, np.uint8))
-        sizes = (buffer.nbytes for buffer in (self._way.program, self._image, self._io))
+        sizes = (buffer.nbytes for buffer in (self._program, self._image, self._io))
         logger.info("bytes of program %d, image %d, io %d; loaded in %.2f s", *sizes, time.perf_counter() - start)
 
     def _ways(self) -> Iterator[_Way]:
@@ -166,6 +166,11 @@ class Engine:
     def plan(self) -> Plan:
         """The compiled model; with early exit that of the last pass, without a latency target or with one."""
         return self._way.plan
+
+    @property
+    def _program(self):
+        """The buffer of the program that runs now."""
+        return self._way.program
 
     def _use(self, way: _Way) -> None:
         """Run the passes to come as `way`; the memory images differ by the exit table alone."""
@@ -414,7 +419,7 @@ class Engine:
             region[:] = np.frombuffer(table, np.uint8)
             region.flush()
         self.keep_weights()
-        self._run(self._way.program, self.plan.instructions, rows.row_blocks)
+        self._run(self._program, self.plan.instructions, rows.row_blocks)
         self._io[self.plan.io.results :].invalidate()
 
     def keep_weights(self) -> None:

@@ -20,6 +20,7 @@ from ..early_exit import Ways
 from ..errors import HostError
 from ..inputs import InputError
 from . import edgebert_costs as costs
+from . import edgebert_zeros as zeros
 from .board import versions
 from .edgebert_models import Model, check_pair
 from .edgebert_run import trace_of
@@ -315,7 +316,16 @@ def asides(
     ]
     way = costs.ways(recipe.foretold, asked, headline)
     volts = costs.with_voltage(recipe.foretold, asked, headline)
-    plain = statistics.fmean(costs.to_target(recipe.foretold, asked, headline).mj)
+    targeted = costs.to_target(recipe.foretold, asked, headline)
+    plain = statistics.fmean(targeted.mj)
+    shares = [
+        zeros.zero_share(given.out / RUNS, model, passes.plan, given.texts)
+        for model, passes in ((given.dense, dense.full), (given.recipe, recipe.full))
+    ]
+    zero = (
+        zeros.saved_mj(dense.full, blocks, None, [costs.TOP_MHZ] * len(blocks), shares[0]),
+        zeros.saved_mj(recipe.foretold, blocks, trace.layers, targeted.clocks_mhz, shares[1]),
+    )
     a_pass = f"{packed[0]['sentences_a_pass']:.1f} sentences a pass"
     return [
         aside(
@@ -354,6 +364,18 @@ def asides(
                 ("top clock to the end, then the clock stopped", way["race"].mj),
                 ("slowest clock that meets the target, then stopped", way["slow"].mj),
                 (f"the engine's choice: the fastest within {MARGIN:.0%} of the least", way["best"].mj),
+            ),
+        ),
+        aside(
+            "zero products",
+            f"Cells of the array whose product is 0 stand still (fpga/gating.py): {shares[0]:.1%} of the cell-steps of "
+            f"the dense model, {shares[1]:.1%} of the recipe's, counted over {zeros.SENTENCES} sentences and all layers. "
+            "Only the working part of their DSPs is saved. No row above counts it.",
+            (
+                ("(a) as above", own),
+                ("(a), zero products gated", own - zero[0]),
+                ("(d) as above", plain),
+                ("(d), zero products gated", plain - zero[1]),
             ),
         ),
         aside(

@@ -152,14 +152,13 @@ class EmulatedDevice(Device):
 
     def _chosen(self, program: int, io: int, instructions: int) -> int | None:
         """The output of the wizard that a program has chosen, as its record says: the kernels have no clock here."""
-        data = self.memory.read(program, instructions * INSTRUCTION_BYTES)
-        for at in range(0, len(data), INSTRUCTION_BYTES):
-            if data[at] == Exit.OPCODE:
-                ramp = decode_instruction(data[at : at + INSTRUCTION_BYTES])
-                if ramp.clock:
-                    outputs = io + ramp.record + (RECORD_WORDS - 1) * 2 * LANES
-                    output = int.from_bytes(self.memory.read(outputs, 2), "little", signed=True)
-                    return None if output < 0 else output
+        for index in range(instructions):
+            data = self.memory.read(program + index * INSTRUCTION_BYTES, INSTRUCTION_BYTES)
+            ramp = decode_instruction(data) if data[0] == Exit.OPCODE else None
+            if ramp is not None and ramp.clock:
+                outputs = io + ramp.record + (RECORD_WORDS - 1) * 2 * LANES
+                output = int.from_bytes(self.memory.read(outputs, 2), "little", signed=True)
+                return None if output < 0 else output
         return None
 
     def device_bytes(self, buffer: EmulatedBuffer) -> np.ndarray:

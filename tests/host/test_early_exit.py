@@ -13,13 +13,18 @@ from zynqbert import host
 from zynqbert.fpga import registers
 from zynqbert.fpga.boards import BOARDS
 from zynqbert.fpga.dvfs import Passes, ladder, leaving_at
-from zynqbert.fpga.energy import energy
-from zynqbert.host import cli, early_exit
+from zynqbert.fpga.energy import energy, work_of
+from zynqbert.host import cli
+from zynqbert.host.compiler import plan
 from zynqbert.host.driver import EngineDriver
 from zynqbert.host.early_exit import Ways, operating_point, target_seconds, verdicts_of
+from zynqbert.host.exit_plan import ExitPlan
 from zynqbert.host.layouts import Record
+from zynqbert.host.model_shape import ModelShape
 from zynqbert.host.output import ENERGY_PARTS
 from zynqbert.host.packing import Sentence, pack_pass
+from zynqbert.host.result import EXIT_FIELDS
+from zynqbert.quant.artifact import load_artifact
 from zynqbert.quant.golden_model import GoldenModel
 
 LAYERS = 5
@@ -284,13 +289,7 @@ class TestParts:
                 next(engine.stream(TEXTS, latency_target_ms=10))
             (result,) = engine.stream(TEXTS[:1])
             assert result.exit_layer is result.layers is result.target_met is None
-            assert not set(result.as_dict()) & set(early_exit_names())
-
-
-def early_exit_names():
-    from zynqbert.host.result import EXIT_FIELDS
-
-    return EXIT_FIELDS
+            assert not set(result.as_dict()) & set(EXIT_FIELDS)
 
 
 class TestCommandLine:
@@ -326,9 +325,9 @@ class TestCommandLine:
 
     def test_plain_output_has_nothing_of_it(self, call):
         _, out, _ = call("--format", "csv")
-        assert not set(next(csv.reader(io.StringIO(out)))) & set(early_exit_names())
+        assert not set(next(csv.reader(io.StringIO(out)))) & set(EXIT_FIELDS)
         _, out, _ = call("--format", "jsonl")
-        assert not set(json.loads(out.splitlines()[0])) & set(early_exit_names())
+        assert not set(json.loads(out.splitlines()[0])) & set(EXIT_FIELDS)
 
     def test_a_missed_target(self, call):
         options = ("--early-exit", "1", "--latency-target", "0.001")
@@ -353,5 +352,60 @@ class TestCommandLine:
         assert (code, out) == (2, "") and "the artifact has no off-ramps" in err
 
 
-def test_names_are_exported():
-    assert early_exit.NATS == 2**-12
+class TestEstimate:
+    def rows(self, capsys, folder, *options):
+        code = cli.call(["estimate", "--artifact", str(folder), "--seq", "40", *options])
+        captured = capsys.readouterr()
+        assert (code, captured.err) == (0, "")
+        return captured.out
+
+    def test_each_layer_at_each_clock(self, capsys, artifact):
+        found = json.loads(self.rows(capsys, artifact, "--json"))
+        rows = found["extra"]["exits"]
+        assert found["modelled"] is True
+        clocks = [250.0, 200, 150, 100]
+        assert [(r["layer"], r["rest_mhz"]) for r in rows] == [
+            (layer, mhz) for layer in range(1, LAYERS + 1) for mhz in (clocks if layer > 1 else clocks[:1])
+        ]
+        model = load_artifact(artifact)
+        compiled = plan(ModelShape.of_manifest(model.manifest), BOARDS["zcu102"], artifact=model, exits=ExitPlan(0))
+        for row in rows:
+            course = Passes(compiled).course(2, leaving_at(row["layer"], 2), 250.0, row["rest_mhz"])
+            assert row["latency_ms"] == pytest.approx(course.seconds * 1e3)
+            assert row["cycles"] == pytest.approx(course.work["cycles"], abs=1)
+            assert row["energy_mj"] == pytest.approx(energy(BOARDS["zcu102"], course.work).joules * 1e3)
+
+    def test_text_says_modelled(self, capsys, artifact):
+        out = self.rows(capsys, artifact)
+        assert "A sentence that leaves early, its first layer at 250 MHz, the rest at each clock; modelled:" in out
+        assert out.count("  layer ") == 1 + 4 * (LAYERS - 1)
+
+    def test_none_without_off_ramps(self, capsys, tmp_path):
+        folder = make_random_artifact(tmp_path / "plain")
+        assert "exits" not in json.loads(self.rows(capsys, folder, "--json"))["extra"]
+        assert "leaves early" not in self.rows(capsys, folder)
+
+
+class TestMarks:
+    """Leaving behind a layer is the beginning of the pass through all layers, counter by counter."""
+
+    @pytest.mark.parametrize("blocks", [1, 3])
+    def test_the_pass_that_leaves_is_the_beginning_of_the_whole(self, artifact, blocks):
+        model = load_artifact(artifact)
+        compiled = plan(ModelShape.of_manifest(model.manifest), BOARDS["zcu102"], artifact=model, exits=ExitPlan(0))
+        passes = Passes(compiled)
+        for mhz in (300, 100):
+            for layer in range(1, LAYERS + 1):
+                way = leaving_at(layer, blocks)
+                alone = compiled.simulate(blocks, mhz, verdicts=way)
+                assert dict(passes.work(blocks, mhz, way).counts) == pytest.approx(dict(work_of(alone).counts))
+                assert passes.timing(blocks, mhz).verdicts[layer - 1] == alone.verdicts[-1]
+
+    def test_fewer_row_blocks_take_less(self, artifact):
+        model = load_artifact(artifact)
+        compiled = plan(ModelShape.of_manifest(model.manifest), BOARDS["zcu102"], artifact=model, exits=ExitPlan(0))
+        passes = Passes(compiled)
+        every, some = (passes.course(3, way, 300, 200) for way in ((7, 7, 7, 0), (7, 4, 4, 0)))
+        one = passes.course(3, (7, 0), 300, 200)
+        assert one.seconds < some.seconds < every.seconds
+        assert one.work["array busy"] < some.work["array busy"] < every.work["array busy"]

@@ -284,13 +284,13 @@ class TestClock:
 class TestLogging:
     def test_what_is_told(self, artifact, caplog):
         with caplog.at_level(logging.INFO, "zynqbert"), open_emulated(artifact, clock_mhz=200) as engine:
-            sizes = [buffer.nbytes for buffer in (engine._way.program, engine._image, engine._io)]
+            sizes = [buffer.nbytes for buffer in (engine._program, engine._image, engine._io)]
             list(engine.stream(TEXTS))
         assert {record.levelno for record in caplog.records} == {logging.INFO}
         said = [record.getMessage() for record in caplog.records if record.name.startswith("zynqbert.host")]
         assert said[0] == f"emulated zcu102, bitstream {engine.target.bitstream}"
         assert said[1].startswith(
-            "engine: program version 3, 128 columns, 32 lanes, capabilities clock_select four_bit_"
+            "engine: program version 4, 128 columns, 32 lanes, capabilities clock_select four_bit_"
         )
         assert said[2].startswith("engine clock: ") and "mhz=200" in said[2]
         assert said[3].startswith("bytes of program {}, image {}, io {}; loaded in ".format(*sizes))

@@ -21,6 +21,10 @@ BUILD = "tests/fpga/build/"
 DESIGN = "tests/fpga/test_block_design.py"
 BENCH = "tests/fpga/test_testbench.py"
 POWER = "tests/fpga/test_power.py"
+ENERGY = "tests/fpga/test_energy.py"
+DVFS = "tests/fpga/test_dvfs.py"
+EARLY = "tests/host/test_early_exit.py"
+ZEROS = "tests/host/test_zero_steps.py"
 CONTROL = "tests/fpga/test_engine_control.py -k not lint"
 CHOICE = "tests/fpga/test_engine_control.py -k Choice"
 STRAIGHT = "tests/quant/test_straight_through.py"
@@ -29,6 +33,11 @@ PRUNING = "tests/quant/test_pruning.py"
 ARRAY_RTL = "tests/fpga/test_mac_array_rtl.py -k small or every_stream or late or nobody or four_tiles or reset"
 KERNELS = "fpga/kernels/"
 RTL = "fpga/rtl/"
+EXIT = "tests/fpga/test_exit.py -k native"
+EXPANSION = "tests/host/test_expansion.py -k row_blocks_that_end"
+LEAVING = "tests/host/test_leaving.py -k native and zcu102"
+SPANS = "tests/host/test_leaving.py -k spans_equal and native and zcu102"
+CYCLES = "tests/fpga/test_cycles.py -k verdict or all_have_left or live_row or narrow_heads"
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,7 @@ DEFECTS = (
     Defect("table index off by one", KERNELS + "linear.hpp", "(y + sint<9>(128))", "(y + sint<9>(127))", VECTOR + " and activation"),
     # Softmax.
     Defect("row minimum for the maximum", KERNELS + "softmax.hpp", "x[t] > maximum[t]) maximum", "x[t] < maximum[t]) maximum", VECTOR),
-    Defect("masked keys enter the maximum", KERNELS + "softmax.hpp", "if (sees(state, row + t, j) && x[t]", "if (x[t]", VECTOR),
+    Defect("masked keys enter the maximum", KERNELS + "softmax.hpp", "if (sees(state, row + t, first + j, span) && x[t]", "if (x[t]", VECTOR),
     Defect("masked keys enter the sum", KERNELS + "softmax.hpp", "e[t] = seen ? state.table", "e[t] = seen || !seen ? state.table", VECTOR),
     Defect("key range ends one late", KERNELS + "softmax.hpp", "state.key_end[row] > key", "state.key_end[row] >= key", VECTOR),
     Defect("reciprocal truncated", KERNELS + "softmax.hpp", "uint<32>(quotient + uint<1>(1)) >> 1", "uint<32>(quotient) >> 1", VECTOR),
@@ -91,9 +100,9 @@ DEFECTS = (
     Defect("gamma applied in plain mode", KERNELS + "layer_norm.hpp", "y[t] = x[t];", "y[t] = clamp_half<24>(sint<24>(x[t] * p.gamma));", VECTOR + " and plain"),
     Defect("plain dropped by fetch", KERNELS + "fetch_gemm.hpp", "v.plain = uint<1>(i.flag(17) ? 1 : 0);", "v.plain = uint<1>(0);", PASS + "-albert"),
     Defect("mapping adds the embedding's norm", "host/compiler.py", '"mapping", k, (0, 1)', '"mapping", k, (128, 8)', PASS + "-albert"),
-    Defect("every layer uses layer 0's matrices", "host/compiler.py", 'owner = f"{self.owner[layer]}.{matrix}" if layer', 'owner = f"layers.0.{matrix}" if layer', PASS + "-albert"),
+    Defect("every layer uses layer 0's matrices", "host/compiler.py", 'owner = f"{self.owner.get(layer, layer)}.{matrix}" if layer', 'owner = f"layers.0.{matrix}" if layer', PASS + "-albert"),
     Defect("bias of the owner in every place", "host/memory_image.py", 'bias = t[f"{name}.bias"]', 'bias = t[f"{owner}.bias"]', PASS + "-albert"),
-    Defect("answers of all row blocks in one place", KERNELS + "fetch_gemm.hpp", "uint64_t(rb) * n + first", "uint64_t(rb - rb) * n + first", PASS + "-tokens"),
+    Defect("answers of all row blocks in one place", KERNELS + "fetch_gemm.hpp", "uint64_t(rb) * channels + first", "uint64_t(rb - rb) * channels + first", PASS + "-tokens"),
     # Memories and movement.
     Defect("corner turn reads the plane being written", KERNELS + "linear.hpp", "plane[1 - phase][j]", "plane[phase][j]", VECTOR),
     Defect("keys of a row block in the wrong group", KERNELS + "linear.hpp", "key_value[rb % kKeyGroups][key_base", "key_value[(rb + 1) % kKeyGroups][key_base", VECTOR),
@@ -103,7 +112,7 @@ DEFECTS = (
     Defect("first table adds to what was there", KERNELS + "embed.hpp", "first ? sint<34>(term) :", "first && n < 0 ? sint<34>(term) :", "tests/host/test_whole_pass.py -k chip_state"),
     Defect("store halves swapped", KERNELS + "store.hpp", "out.half[h] = bits;", "out.half[1 - h] = bits;", PASS),
     # Fetch: tokens and checks.
-    Defect("weights freed at the first row block", KERNELS + "fetch_gemm.hpp", "uint<1>(rb == blocks - 1 && !loads.zero ? 1 : 0)", "uint<1>(rb == 0 && !loads.zero ? 1 : 0)", "tests/host/test_expansion.py"),
+    Defect("weights freed at the first row block", KERNELS + "fetch_gemm.hpp", "uint<1>(n == rows.count - 1 && !loads.zero ? 1 : 0)", "uint<1>(n == 0 && !loads.zero ? 1 : 0)", "tests/host/test_expansion.py"),
     Defect("context does not wait for the numerators", KERNELS + "fetch_attention.hpp", "uint<8>(tokens_up_to(state, at.scored[slot]))", "uint<8>(0)", PASS),
     Defect("activation region unchecked", KERNELS + "fetch.hpp", "base + stride * (blocks - 1) + words <= kActivationWords;", "base + stride * (blocks - 1) <= kActivationWords;", FETCH),
     Defect("shift 0 accepted", KERNELS + "fetch.hpp", "within(s, 1, 31); }", "within(s, 0, 31); }", FETCH),
@@ -112,7 +121,7 @@ DEFECTS = (
     Defect("packer forgets the continuation", "host/memory_image.py", "(channel[1:] == channel[:-1])", "(channel[1:] != channel[1:])", PASS),
     Defect("packer drops the score shift", "host/memory_image.py", 'words[:, 0] |= tensors[f"{name}.score_{part}"]', 'words[:, 0] |= tensors[f"{name}.score_m"]', PASS),
     # The cycle model's commands.
-    Defect("model frees weights a row block early", "fpga/expansion.py", "push_weights_free=last and not zero,", "push_weights_free=first and not zero,", "tests/host/test_expansion.py"),
+    Defect("model frees weights a row block early", "fpga/expansion.py", "push_weights_free=n == len(self.rows(i)) - 1 and not zero,", "push_weights_free=n == 0 and not zero,", "tests/host/test_expansion.py"),
     # The driver and what feeds it.
     Defect("rows not flushed", "host/engine.py", "region.flush()", "pass", ENGINE),
     Defect("program and image not flushed", "host/buffers.py", "buffer.flush()", "pass", ENGINE),
@@ -212,6 +221,24 @@ DEFECTS = (
     Defect("a family counts for each of its reports", "fpga/constants.py", "families.setdefault(report.family, [])", "families.setdefault(report.name, [])", POWER),
     Defect("volts of a report forgotten", "fpga/constants.py", "* (NOMINAL_V / r.vccint) ** 2", "", POWER),
     Defect("an unknown unit never works", "fpga/power.py", "if unit in timing.busy else 1.0", "if unit in timing.busy else 0.0", POWER),
+    # Energy by part, frequency scaling by sentence, early exit in the host.
+    Defect("energy: zero steps save the idle share too", "fpga/energy.py", '-found[CELLS]["array busy"]', '-1.2 * found[CELLS]["array busy"]', ENERGY),
+    Defect("energy: a pause keeps the clock", "fpga/energy.py", "    return Work({SECONDS: seconds})", "    return Work({SECONDS: seconds, CYCLES: seconds * 1e8})", ENERGY),
+    Defect("energy: bytes written are free", "fpga/energy.py", "timing.ddr_bytes_read + timing.ddr_bytes_written", "timing.ddr_bytes_read", ENERGY),
+    Defect("dvfs: the change of clock takes no time", "fpga/dvfs.py", "standing(select_seconds()) + rest", "standing(0.0) + rest", DVFS),
+    Defect("dvfs: the first layer at the rest's clock", "fpga/dvfs.py", "self.until(1, row_blocks, first_mhz) + standing", "self.until(1, row_blocks, rest_mhz) + standing", DVFS),
+    Defect("dvfs: a target missed by the top clock is met", "fpga/dvfs.py", "None if target_s is None else False, self", "None if target_s is None else True, self", DVFS),
+    Defect("dvfs: energy to the end, not of the period", "fpga/dvfs.py", "self.energy(course, target_s, gated))", "self.energy(course))", DVFS),
+    Defect("dvfs: none foretold is the first layer", "fpga/dvfs.py", "bytes([found[-1], *found,", "bytes([found[0], *found,", DVFS),
+    Defect("dvfs: a slower output may have a lower number", "fpga/dvfs.py", "if outputs[number] < found[-1][1]:", "if outputs[number] < outputs[current]:", DVFS),
+    Defect("dvfs: a retune costs nothing", "fpga/dvfs.py", "given - best > pause_joules(passes.board, retune_seconds())", "given - best > 0", DVFS),
+    Defect("early exit: a lane that left keeps its rows", "host/early_exit.py", "record.layer[lane] > layer else 0", "record.layer[lane] >= layer else 0", EARLY + " -k by_hand"),
+    Defect("early exit: the clock table is not flushed", "host/engine.py", "            region[:] = np.frombuffer(table, np.uint8)\n            region.flush()\n", "            region[:] = np.frombuffer(table, np.uint8)\n", EARLY + " -k flushed"),
+    Defect("early exit: the exit table of the other way", "host/engine.py", "            region[:] = table\n            region.flush()\n", "            region[:] = table\n", EARLY + " -k come_and_go"),
+    Defect("early exit: every sentence answers as the last ramp", "host/engine.py", "ramp_logits(io, layer, lane)", "ramp_logits(io, 1, lane)", EARLY + " -k is_the_goldens"),
+    Defect("early exit: retuned within a batch", "host/engine.py", "        for given in texts:\n            sentence = self.encoder.encode(given, strict=strict)\n", "        for given in texts:\n            self._retune(latency_target_ms) if latency_target_ms else None\n            sentence = self.encoder.encode(given, strict=strict)\n", EARLY + " -k never_within"),
+    Defect("early exit: strict forgives a missed target", "host/cli.py", "if failed or (strict and met[False]):", "if failed:", EARLY + " -k a_missed_target"),
+    Defect("zero steps: the scores of one tile alone", "host/zero_steps.py", "for first in range(0, len(k), KEYS):", "for first in range(0, KEYS, KEYS):", ZEROS + " -k counted"),
     # The block design, its Tcl, the manifest.
     Defect("memory written at every enable", "fpga/build/tcl/design.tcl", "join_pins ${writer}_we0 $cell/write_we", "join_pins ${writer}_ce0 $cell/write_we", DESIGN),
     Defect("stream on the fixed clock", "fpga/build/tcl/design.tcl", "give engine_clock $fifo/s_axis_aclk", "give fixed_clock $fifo/s_axis_aclk", DESIGN),
@@ -241,8 +268,8 @@ DEFECTS = (
     Defect("gate without its crossing", "fpga/rtl/clock_select.v", "  crossing gate_enable (.clk(chosen_clk), .d(enable), .q(gate_open));", "  assign gate_open = enable;", "tests/fpga/test_clock_select.py -k not lint"),
     Defect("memory of one cycle", "fpga/rtl/memory.v", "read_q <= word;", "read_q <= words[read_address];", "tests/fpga/test_memory_rtl.py -k not lint"),
     # Tokens of row blocks, and the norm behind its residual.
-    Defect("only the first row block waits", KERNELS + "fetch_gemm.hpp", "m.pop_data = uint<8>(ct == 0 ? i.wait() : 0);", "m.pop_data = uint<8>(ct == 0 && rb == 0 ? i.wait() * blocks : 0);", "tests/host/test_expansion.py"),
-    Defect("attention signals one row block", KERNELS + "fetch_attention.hpp", "uint<3>(last && i.signal() ? blocks : 0)", "uint<3>(last && i.signal() ? 1 : 0)", PASS),
+    Defect("only the first row block waits", KERNELS + "fetch_gemm.hpp", "m.pop_data = uint<8>(ct == 0 ? i.wait() : 0);", "m.pop_data = uint<8>(ct == 0 && n == 0 ? i.wait() * rows.count : 0);", "tests/host/test_expansion.py"),
+    Defect("attention signals one row block", KERNELS + "fetch_attention.hpp", "uint<3>(last && i.signal() ? state.live.count : 0)", "uint<3>(last && i.signal() ? 1 : 0)", PASS),
     Defect("norm before its row block's tile", KERNELS + "fetch_gemm.hpp", "if (last && with_norm) send_norm_block(", "if (ct == 0 && with_norm) send_norm_block(", PASS),
     Defect("norm may overwrite what is still read", "fpga/program.py", "if row_blocks > 1 and not apart and not alike:", "if row_blocks > 1 and not apart and not alike and gemm.src > norm.dst:", "tests/fpga/test_program.py"),
     Defect("a last GEMM forgotten", KERNELS + "fetch.hpp", "n <= a.instructions; ++n", "n < a.instructions; ++n", FETCH),
@@ -261,4 +288,27 @@ DEFECTS = (
     Defect("context an item early", KERNELS + "fetch_attention.hpp", "tokens_up_to(state, at.scored[slot])", "tokens_up_to(state, at.scored[slot] - 1)", "tests/host/test_expansion.py"),
     Defect("score factor of the head before", KERNELS + "fetch_attention.hpp", "v.channel = uint<11>(head * 2 * ceil_div(1 + width, 2));\n  v.address = uint<15>(i.word[6]", "v.channel = uint<11>((head > 0 ? head - 1 : 0) * 2 * ceil_div(1 + width, 2));\n  v.address = uint<15>(i.word[6]", PASS),
     Defect("held GEMMs in any order", KERNELS + "fetch.hpp", "fits && int(w[7]) == wanted", "fits && wanted >= 0", FETCH),
+    # Leaving early, and spans.
+    Defect("exit: sums forget too soon", KERNELS + "exit.hpp", "kMostRise = 40", "kMostRise = 20", EXIT),
+    Defect("exit: logarithm's table a place off", KERNELS + "exit.hpp", "(total >> (p - 10))", "(total >> (p - 9))", EXIT),
+    Defect("exit: every tile begins anew", KERNELS + "exit.hpp", "c.first_tile == 1 && i < kLanes", "i < kLanes", EXIT),
+    Defect("exit: absent lanes count", KERNELS + "exit.hpp", "row < kRows && e.layer[t] == 0", "e.layer[t] == 0", EXIT),
+    Defect("exit: who has left leaves again", KERNELS + "exit.hpp", "row < kRows && e.layer[t] == 0", "row < kRows", EXIT),
+    Defect("exit: at the threshold too", KERNELS + "exit.hpp", "entropy < c.threshold ||", "entropy <= c.threshold ||", EXIT),
+    Defect("exit: below the layer foretold too", KERNELS + "exit.hpp", "c.layer >= e.foretold[t]", "c.layer + uint<1>(1) >= e.foretold[t]", EXIT),
+    Defect("exit: the last lane's clock", KERNELS + "exit.hpp", "if (output < fastest) fastest", "fastest", EXIT),
+    Defect("exit: a row block of the last row alone", KERNELS + "exit.hpp", "state.key_begin[row] < (b + 1) * kLanes && state", "state.key_end[row] <= (b + 1) * kLanes && state", EXIT),
+    Defect("exit: nobody is forgotten", KERNELS + "vector_unit.hpp", "  clear_exits(state.exits);\n", "", EXIT),
+    Defect("exit: dead row blocks run on", KERNELS + "fetch_exit.hpp", "  state.live = rows_of_mask(live);\n", "  if (live == 0) state.live = rows_of_mask(live);\n", EXPANSION),
+    Defect("exit: a program without sentences goes on", KERNELS + "fetch.hpp", "running = state.live.count > 0;", "state.live.count += state.live.count == 0;", EXPANSION),
+    Defect("exit: keys of dead row blocks", KERNELS + "fetch_attention.hpp", "const int end = state.live.last() + 1;", "const int end = state.live.last() / 2 * 2 + 2;", EXPANSION),
+    Defect("exit: the next layer's operand overwritten", "host/compiler.py", 'self.gather(f"{name}.", k, at.q)', 'self.gather(f"{name}.", k, at.x)', LEAVING),
+    Defect("exit: a label too few", "host/compiler.py", "                weights=weights,\n                parameters=parameters,\n                k=k,\n                n=self.shape.labels,\n", "                weights=weights,\n                parameters=parameters,\n                k=k,\n                n=self.shape.labels - 1,\n", LEAVING),
+    Defect("exit: fetch does not wait", "fpga/cycles.py", "now = max(now, (yield from self.verdicts.take(1)))", "yield from self.verdicts.take(1)", CYCLES),
+    Defect("exit: tokens out where row blocks end", "fpga/program.py", "isinstance(instruction, Exit) and tokens:", "isinstance(instruction, Exit) and tokens > 4:", "tests/fpga/test_program.py -k no_token_is_out"),
+    Defect("span: a key too far", KERNELS + "softmax.hpp", "row - key < span", "row - key <= span", SPANS),
+    Defect("span: forward alone", KERNELS + "softmax.hpp", " && key - row < span", "", SPANS),
+    Defect("span: a row block of keys too few", KERNELS + "fetch_attention.hpp", "(rb * kLanes + kLanes - 1 + span - 1)", "(rb * kLanes + kLanes - 1 + span - 2)", EXPANSION),
+    Defect("span: numerators from the first key needed", KERNELS + "fetch_attention.hpp", "slot * kRows + keys.first % kKeyGroups * kLanes", "slot * kRows", SPANS),
+    Defect("span: another head's", KERNELS + "fetch_attention.hpp", "spans.span[16 * b + j]", "spans.span[16 * b + 15 - j]", SPANS),
 )  # fmt: skip

@@ -2,17 +2,23 @@
 """Modelled costs of the early-exit bench: sums of the energy model by hand, packing, and what is hypothetical."""
 
 import doctest
+import json
 from statistics import fmean
 
 import pytest
+from early_exit import labelled
 from random_artifact import make_random_artifact
 from zynqbert.fpga.boards import BOARDS
 from zynqbert.fpga.dvfs import MARGIN, Passes
 from zynqbert.fpga.energy import energy, standing, work_of
 from zynqbert.host.bench import edgebert_costs as costs
+from zynqbert.host.bench import edgebert_zeros
+from zynqbert.host.bench.edgebert_models import Model
 from zynqbert.host.compiler import ModelShape, plan
 from zynqbert.host.exit_plan import ExitPlan
+from zynqbert.host.zero_steps import gated_steps
 from zynqbert.quant.artifact import load_artifact
+from zynqbert.quant.golden_model import GoldenModel
 
 BOARD = BOARDS["zcu102"]
 DEPTH = 3
@@ -156,3 +162,41 @@ class TestPacking:
         assert [len(group) for group in found] == [32, 32, 6]
         assert sorted(n for group in found for n in group) == list(range(70))
         assert [len(group) for group in costs.first_fit([128, 1, 127])] == [1, 2]
+
+
+class TestZeros:
+    TEXTS = ("w4 w5 w6", "w7 w8 " * 20)
+
+    def test_counted_over_sentences_and_kept(self, artifact, full, tmp_path, monkeypatch):
+        """Each sentence in a pass of its own, and kept."""
+        model = Model.load("--artifact", labelled(artifact.tokenizer_path.parent))
+        share = edgebert_zeros.zero_share(tmp_path, model, full.plan, self.TEXTS)
+        steps = gated = 0
+        golden = GoldenModel(model.folder)
+        for text in self.TEXTS:
+            ids, trace = model.encoder().encode(text).ids, {}
+            golden.forward_sentence(ids, length=32 * costs.row_blocks(len(ids)), trace=trace)
+            of_pass = gated_steps(full.plan, artifact, trace)
+            steps, gated = steps + of_pass[0], gated + of_pass[1]
+        assert share == gated / steps and 0.14 < share < 1  # a seventh of the weights is 0
+        (path,) = tmp_path.iterdir()
+        assert json.loads(path.read_text()) == {"gated": gated, "steps": steps, "sentences": 2}
+        monkeypatch.setattr(edgebert_zeros, "gated_steps", None)  # not counted twice
+        assert edgebert_zeros.zero_share(tmp_path, model, full.plan, self.TEXTS) == share
+        path.write_text("[]")
+        with pytest.raises(ValueError, match="not a count of zeros; remedy"):
+            edgebert_zeros.zero_share(tmp_path, model, full.plan, self.TEXTS)
+
+    def test_what_gating_saves(self, full, leaving):
+        """As the energy model has it of passes that are gated from the outset."""
+        gated = Passes(full.plan, 0.3)
+        saved = costs.at_one_clock(full, ASKED.blocks, None).mj, costs.at_one_clock(gated, ASKED.blocks, None).mj
+        top = [300.0] * len(TOKENS)
+        assert edgebert_zeros.saved_mj(full, ASKED.blocks, None, top, 0.3) == pytest.approx(
+            fmean(saved[0]) - fmean(saved[1])
+        )
+        slow = costs.to_target(leaving, ASKED, 1e3)
+        other = costs.to_target(Passes(leaving.plan, 0.3), ASKED, 1e3)
+        assert slow.clocks_mhz == other.clocks_mhz
+        saving = edgebert_zeros.saved_mj(leaving, ASKED.blocks, ASKED.layers, slow.clocks_mhz, 0.3)
+        assert saving == pytest.approx(fmean(slow.mj) - fmean(other.mj)) and saving > 0
