@@ -369,8 +369,8 @@ def asides(
         aside(
             "zero products",
             f"Cells of the array whose product is 0 stand still (fpga/gating.py): {shares[0]:.1%} of the cell-steps of "
-            f"the dense model, {shares[1]:.1%} of the recipe's, counted over {zeros.SENTENCES} sentences and all layers. "
-            "Only the working part of their DSPs is saved. No row above counts it.",
+            f"the dense model, {shares[1]:.1%} of the recipe's, counted over {zeros.SENTENCES} sentences, all "
+            "layers. Only the working part of their DSPs is saved. No row above counts it.",
             (
                 ("(a) as above", own),
                 ("(a), zero products gated", own - zero[0]),
