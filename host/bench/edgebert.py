@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from ...fpga.boards import Board, board_named
-from ...fpga.dvfs import Passes
+from ...fpga.dvfs import MARGIN, Passes
 from ...quant.datasets import Example
+from ..early_exit import Ways
 from ..errors import HostError
-from ..exit_plan import ExitPlan
 from ..inputs import InputError
 from . import edgebert_costs as costs
+from . import edgebert_zeros as zeros
 from .board import versions
 from .edgebert_models import Model, check_pair
 from .edgebert_run import trace_of
@@ -204,9 +205,8 @@ class Modelled:
         full = model.passes(board)
         if model.exits is None:
             return Modelled(full, None, None)
-        of_point = model.exits["points"][point]
-        ways = ExitPlan.of_point(of_point), ExitPlan.of_point(of_point, foretold=True, clock=True)
-        return Modelled(full, *(model.passes(board, way) for way in ways))
+        ways = Ways.of_point(model.exits["points"][point])
+        return Modelled(full, model.passes(board, ways.free), model.passes(board, ways.timed))
 
 
 def of_board(given: Given, board: Board, targets: list[float] | None) -> dict[str, Any]:
@@ -262,8 +262,7 @@ def of_board(given: Given, board: Board, targets: list[float] | None) -> dict[st
 
 def to_target(given: Given, letter: str, name: str, model: str, passes: Passes, trace: Trace, target: float) -> Ran:
     """A row (c) or (d). Raises HostError where the engine chose another clock than the cost model says it does."""
-    depth = (given.recipe if model == "recipe" else given.dense).layers
-    found = costs.to_target(passes, given.asked(trace), target, depth)
+    found = costs.to_target(passes, given.asked(trace), target)
     for n, (ran, modelled) in enumerate(zip(trace.clocks_mhz, found.clocks_mhz, strict=True)):
         if ran != modelled and trace.layers[n] > 1:
             raise HostError(
@@ -278,8 +277,8 @@ def by_target(given: Given, passes: Passes, trace: Trace, targets: Sequence[floa
     be if the supply followed the clock. All modelled, the last of them hypothetical."""
     asked, rows = given.asked(trace), []
     for target in targets:
-        found = costs.ways(passes, asked, target, given.recipe.layers)
-        volts = costs.with_voltage(passes, asked, target, given.recipe.layers)
+        found = costs.ways(passes, asked, target)
+        volts = costs.with_voltage(passes, asked, target)
         rows.append(
             {
                 "target_ms": target,
@@ -315,9 +314,18 @@ def asides(
     packed = [
         costs.packed(passes, asked, leaving, step) for passes, leaving in ((dense.full, False), (recipe.foretold, True))
     ]
-    way = costs.ways(recipe.foretold, asked, headline, given.recipe.layers)
-    volts = costs.with_voltage(recipe.foretold, asked, headline, given.recipe.layers)
-    plain = statistics.fmean(costs.to_target(recipe.foretold, asked, headline, given.recipe.layers).mj)
+    way = costs.ways(recipe.foretold, asked, headline)
+    volts = costs.with_voltage(recipe.foretold, asked, headline)
+    targeted = costs.to_target(recipe.foretold, asked, headline)
+    plain = statistics.fmean(targeted.mj)
+    shares = [
+        zeros.zero_share(given.out / RUNS, model, passes.plan, given.texts)
+        for model, passes in ((given.dense, dense.full), (given.recipe, recipe.full))
+    ]
+    zero = (
+        zeros.saved_mj(dense.full, blocks, None, [costs.TOP_MHZ] * len(blocks), shares[0]),
+        zeros.saved_mj(recipe.foretold, blocks, trace.layers, targeted.clocks_mhz, shares[1]),
+    )
     a_pass = f"{packed[0]['sentences_a_pass']:.1f} sentences a pass"
     return [
         aside(
@@ -355,7 +363,19 @@ def asides(
                 ("top clock to the end, clock left running", way["ungated"].mj),
                 ("top clock to the end, then the clock stopped", way["race"].mj),
                 ("slowest clock that meets the target, then stopped", way["slow"].mj),
-                ("the engine's choice of the two", way["best"].mj),
+                (f"the engine's choice: the fastest within {MARGIN:.0%} of the least", way["best"].mj),
+            ),
+        ),
+        aside(
+            "zero products",
+            f"Cells of the array whose product is 0 stand still (fpga/gating.py): {shares[0]:.1%} of the cell-steps of "
+            f"the dense model, {shares[1]:.1%} of the recipe's, counted over {zeros.SENTENCES} sentences, all "
+            "layers. Only the working part of their DSPs is saved. No row above counts it.",
+            (
+                ("(a) as above", own),
+                ("(a), zero products gated", own - zero[0]),
+                ("(d) as above", plain),
+                ("(d), zero products gated", plain - zero[1]),
             ),
         ),
         aside(
@@ -405,7 +425,7 @@ def step_of(given: Given, model: Model, boards: Sequence[str]) -> dict[str, Any]
     energies = {}
     for name in boards:
         board = board_named(name)
-        exits = None if point is None else ExitPlan.of_point(model.exits["points"][point])
+        exits = None if point is None else Ways.of_point(model.exits["points"][point]).free
         found = costs.at_one_clock(model.passes(board, exits), blocks, layers)
         energies[name] = {
             "energy": figure(statistics.fmean(found.mj), "mJ", MODELLED),
@@ -440,6 +460,10 @@ def notes_of(given: Given) -> list[str]:
         f"what no clock is chosen in ran on the emulated {given.first_board}: answers do not depend on the board",
         "the voltage is fixed on these boards; EdgeBERT's ratios are of a chip whose voltage follows its clock",
     ]
+    if given.leaving.exits["points"][given.point]["foretold"] is None:
+        notes.append(
+            "the operating point foretells no layer: clocks are chosen as if every sentence went to the last one"
+        )
     if given.leaving is given.recipe:
         notes.append(
             "the dense model has no off-ramps, so that rows (b) and (c) are of the recipe's model, slimmed as it is, "

@@ -49,8 +49,8 @@ def trace_of(
                 trace.add(
                     LABELS.index(result.label),
                     model.layers if point is None else result.exit_layer,
-                    result.predicted_layer or 0,
-                    result.entropy,
+                    result.foretold_layer or 0,
+                    result.exit_entropy,
                     result.clock_mhz,
                 )
 
