@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Classifiers after every layer: what they compute, before and after their scaling is folded in, and what they learn."""
+"""Classifiers after every layer: what they compute, before and after their scaling is folded in, what they learn."""
 
 import pytest
 import torch
