@@ -28,6 +28,8 @@ WIZARD_DEFAULTS = 0b01  # LOAD alone: back to what the bitstream had
 
 CLOCK_STOP = 1 << 8
 CLOCK_STOPPED, CLOCK_BUSY = 1 << 8, 1 << 9
+CLOCK_LIMIT_DEFAULT = 3  # of register CLOCK_LIMIT
+CLOCK_CHOSEN = 1 << 8  # of register CLOCK_ENDED
 RESET_ENGINE = 1 << 0
 
 
@@ -82,6 +84,16 @@ ENGINE = (
     Register("CLOCK", 0x80, 32, "RW", "[1:0] the wizard's output that clocks the engine; bit 8: 1 stops that clock"),
     Register("CLOCK_STATUS", 0x84, 32, "R", "[1:0] output in use; bit 8: the clock is stopped; bit 9: changing"),
     Register("RESET", 0x88, 32, "RW", "bit 0: write 1 to reset the engine; reads 1 until that is done"),
+    Register(
+        "CLOCK_LIMIT",
+        0x8C,
+        32,
+        "RW",
+        "[1:0] outputs below this one and below CLOCK's a program may not choose; 3 at first: none below CLOCK's",
+    ),
+    Register(
+        "CLOCK_ENDED", 0x90, 32, "R", "[1:0] output of the clock as the last run ended; bit 8: the program chose it"
+    ),
 )
 
 CLOCK_WIZARD = (
@@ -161,6 +173,7 @@ def render() -> str:
         "To run: write PROGRAM, IMAGE, IO, INSTRUCTIONS and ROW_BLOCKS, write 1 to AP_CTRL, read AP_CTRL until bit 1",
         "is set (that read clears it), read STATUS. All registers are on the fixed clock and answer while the engine's",
         "clock stands. A change of CLOCK stops the engine's clock, waits, changes the output, waits, and starts it.",
+        "So does a choice of the program, in the midst of its run; as the run ends the clock goes back to CLOCK's.",
         "The wizard is written only while AP_CTRL bit 2 (idle) is set and CLOCK_STATUS says stopped; output n is",
         f"{CLOCK_INPUT_MHZ:g} MHz x MULT / (DIVCLK x divide n); fractions, of MULT and of output 0 alone, are",
         "multiples of 125. Retuning resets nothing: what is on chip stays.",

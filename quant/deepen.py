@@ -23,7 +23,7 @@ from .float_model import normalise
 from .float_stage import Run, Stage, run_epochs
 from .sentences import Sentences
 from .spans import whole_spans
-from .student import Student, attended, embed, forward, load_student, read, widened
+from .student import Student, embed, forward, load_student, projected, read, widened
 
 FIT_SENTENCES = 256  # train texts that the norms are fitted on
 
@@ -74,11 +74,11 @@ def _calm(deep: Student, there: int, share: float, batch: Batch) -> None:
                 linear.weight *= share
                 linear.bias *= share
             wanted = y
-        x = attended(weights, i, y, batch, whole.attend)
+        x = projected(weights, i, y, batch, whole.attend) + y
         if i >= there:
             fit_norm(layer.attention_norm, x, wanted, eps)
         y = normalise(layer.attention_norm, x, eps)
-        x = widened(weights, i, y)
+        x = widened(weights, i, y) + y
         if i >= there:
             fit_norm(layer.ffn_norm, x, wanted, eps)
         y = normalise(layer.ffn_norm, x, eps)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The labelled texts of a training in float, as tokens."""
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 
@@ -36,7 +37,26 @@ class Sentences:
         """Tokens of each train text."""
         return [len(s.ids) for s in self.tokens["train"]]
 
-    def batch(self, split: str, rows: Sequence[int]) -> tuple[Batch, torch.Tensor]:
-        """The texts `rows` of a split, and their labels int64 [texts]."""
-        target = torch.tensor([self.labels[split][i] for i in rows], device=self.device)
-        return make_batch([self.tokens[split][i] for i in rows], self.device), target
+    def target(self, split: str, rows: Sequence[int]) -> torch.Tensor:
+        """Labels int64 of the texts `rows` of a split."""
+        return torch.tensor([self.labels[split][i] for i in rows], device=self.device)
+
+    def batch(self, split: str, rows: Sequence[int], noise: float = 0.0) -> tuple[Batch, torch.Tensor]:
+        """The texts `rows` of a split, and their labels; of their tokens the share `noise` is replaced (`noisy`)."""
+        batch = make_batch([self.tokens[split][i] for i in rows], self.device)
+        return noisy(batch, noise) if noise else batch, self.target(split, rows)
+
+
+def noisy(batch: Batch, share: float) -> Batch:
+    """The batch with each token replaced at the chance `share` by one drawn from all of the batch.
+
+    New texts for a teacher to answer: a student that follows it learns more than the train split by heart. The special
+    tokens, which are those of the ids that texts begin and end with, stay and are never drawn.
+    """
+    ids, last = batch.ids, batch.first + batch.lengths - 1
+    words = ~torch.isin(ids, torch.cat([ids[batch.first], ids[last]]))  # [rows]
+    if not words.any():
+        return batch
+    drawn = ids[words][torch.randint(int(words.sum()), ids.shape, device=ids.device)]
+    replaced = words & (torch.rand(ids.shape, device=ids.device) < share)
+    return dataclasses.replace(batch, ids=torch.where(replaced, drawn, ids))

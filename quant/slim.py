@@ -2,8 +2,9 @@
 """A fine-tuned encoder made slim: half of its weights, a short reach for each head, and no head that is not needed.
 
 One training for all three (EdgeBERT, arXiv 2011.14203): the density of the encoder's matrices falls step by step
-(masks.py), the heads' spans are learnt under a penalty (spans.py), and the loss follows the unpruned model. The last
-`settle` epochs have masks and integer spans as they will run.
+(masks.py), the heads' spans are learnt under a penalty (spans.py), and the loss follows the unpruned model. So that
+spans are left as long as off-ramps will need them, a classifier after each layer answers too while this is learnt; it
+is not kept. The last `settle` epochs have masks and integer spans as they will run.
 """
 
 from dataclasses import asdict, dataclass
@@ -13,15 +14,15 @@ import torch
 from rich.console import Console
 
 from .distillation import Teacher, distillation_loss, feature_loss
-from .finetune import score
 from .float_stage import Rank, Run, Stage, run_epochs
 from .masks import Masks
 from .pruning import stage_density
+from .ramps import SCALING_SENTENCES, Ramps, on_dev
 from .sentences import Sentences
-from .spans import HardSpans, SoftSpans, Spans
+from .spans import SPANS, HardSpans, SoftSpans, Spans, whole_spans
 from .student import Attend, Student, forward, load_student, read
 
-SPANS = "zynqbert_spans"  # in config.json: [[span of each head] of each layer]
+ANSWER_RATE = 1e-3  # peak learning rate of the classifiers after each layer
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,10 @@ class Slim:
     `score_rate` is the peak rate of movement's scores.
 
     `span_ramp` R in tokens, `span_rate` the peak rate of z in tokens a step, `span_penalty` the weight of the mean
-    span, `heads_off` the least share of heads that end at span 0. Of `epochs` the last `settle` have all of it fixed.
-    `distillation`, `temperature`, `features` as of Deepen.
+    span after the first `span_from` part of the learning epochs, `heads_off` the least share of heads that end at span
+    0. `answers` weighs the loss of each layer's classifier. Of `epochs` the last `settle` have masks and spans fixed.
+    `dropout` and `noise` (sentences.py) are the student's and of what it reads; `distillation`, `temperature`,
+    `features` as of Deepen.
     """
 
     density: float = 0.5
@@ -40,12 +43,16 @@ class Slim:
     score_rate: float = 1e-2
     span_ramp: float = 8.0
     span_rate: float = 0.5
-    span_penalty: float = 1.0
+    span_penalty: float = 3.0
+    span_from: float = 0.3
     heads_off: float = 0.0
+    answers: float = 0.3
     epochs: int = 3
     settle: int = 1
     batch: int = 32
     learning_rate: float = 1e-4
+    dropout: float = 0.1
+    noise: float = 0.1
     distillation: float = 0.9
     temperature: float = 2.0
     features: float = 1.0
@@ -59,18 +66,24 @@ class _Slimming(Stage):
         self.student, self.teacher, self.sentences, self.settings = student, teacher, sentences, settings
         self.soft = SoftSpans(sizes.layers, sizes.heads, sentences.max_length, settings.span_ramp, device)
         self.masks = Masks(student.matrices, settings.method)
+        some = sentences.tokens["train"][:SCALING_SENTENCES]
+        whole = whole_spans(sizes.layers, sizes.heads, device)
+        self.ramps = Ramps.new(read(student.weights, some, whole.attend)[1].to(device), len(sentences.names))
+        answers = {f"answers.{name}": tensor for name, tensor in self.ramps.trained.items()}
         scores = self.masks.scores
+        rates = {**dict.fromkeys(scores, settings.score_rate), **dict.fromkeys(answers, ANSWER_RATE)}
         super().__init__(
-            {**student.parameters, "spans": self.soft.z, **scores},
-            {"spans": settings.span_rate, **dict.fromkeys(scores, settings.score_rate)},
+            {**student.parameters, "spans": self.soft.z, **scores, **answers}, {"spans": settings.span_rate, **rates}
         )
         per_epoch = -(-len(sentences.lengths) // settings.batch)
         self.per_epoch, self.learning = per_epoch, (settings.epochs - settings.settle) * per_epoch
         self.hard: HardSpans | None = None
         self.density: float | None = None
+        self.shorten = False
 
     def prepare(self, step: int) -> None:
         """Masks are chosen anew where an epoch begins, the density falls or the spans become hard."""
+        self.shorten = step >= self.settings.span_from * self.learning
         if step >= self.learning:
             if self.hard is None:
                 self.fix()
@@ -90,15 +103,15 @@ class _Slimming(Stage):
         return self.soft.attend if self.hard is None else self.hard.attend
 
     def loss(self, rows: list[int]) -> torch.Tensor:
-        batch, target = self.sentences.batch("train", rows)
-        learnt = self.hard is None
-        out = forward(self.masks.applied(self.student.weights, learnt), batch, self.attend)
+        s, learnt = self.settings, self.hard is None
+        batch, target = self.sentences.batch("train", rows, s.noise)
+        out = forward(self.masks.applied(self.student.weights, learnt), batch, self.attend, s.dropout)
         wanted, last = self.teacher(batch)
-        s = self.settings
         loss = distillation_loss(out.logits, target, wanted, s.distillation, s.temperature)
+        loss = loss + s.answers * self.ramps.loss(out.first, target, wanted, s.distillation, s.temperature)
         if s.features:
             loss = loss + s.features * feature_loss(out.rows, last)
-        return loss + s.span_penalty * self.soft.penalty() if learnt else loss
+        return loss + s.span_penalty * self.soft.penalty() if learnt and self.shorten else loss
 
     def hold(self) -> None:
         self.soft.clamp()
@@ -106,10 +119,10 @@ class _Slimming(Stage):
 
     def measure(self) -> dict:
         weights = self.masks.applied(self.student.weights, learnt=False)
-        found = score(read(weights, self.sentences.tokens["dev"], self.attend)[0], self.sentences.labels["dev"])
-        spans = self.soft.hard(self.settings.heads_off)
-        entry = {"dev_loss": found["loss"], "dev_accuracy": found["accuracy"], "settled": self.hard is not None}
-        return {**entry, "density": self.masks.density(), **span_report(spans)}
+        last, first = (x.to(self.sentences.device) for x in read(weights, self.sentences.tokens["dev"], self.attend))
+        found = on_dev(self.ramps, first, last, self.sentences.labels["dev"])
+        spans = span_report(self.soft.hard(self.settings.heads_off))
+        return {**found, "settled": self.hard is not None, "density": self.masks.density(), **spans}
 
     def rank(self, entry: dict) -> Rank | None:
         return super().rank(entry) if entry["settled"] else None

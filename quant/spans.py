@@ -15,6 +15,7 @@ import torch
 from .batch import Batch
 from .configuration import POSITIONS
 
+SPANS = "zynqbert_spans"  # in config.json: [[span of each head] of each layer]
 Spans = list[list[int]]  # [layers][heads]
 
 

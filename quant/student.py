@@ -2,8 +2,8 @@
 """A float model that is trained: the tensors of a Hugging Face folder as parameters, and the forward pass over them.
 
 The pass is that of float_model.py on flat token rows, with gradients, and with attention to be chosen: `attend(i, q, k,
-v, batch)` makes the context of layer i, all [rows, hidden] (spans.py). There is no dropout: what is trained here
-follows a teacher.
+v, batch)` makes the context of layer i, all [rows, hidden] (spans.py). Dropout, where it is asked for, is
+that of BERT but for attention's weights: of the embeddings, of both residual branches and of the pooled row.
 """
 
 import json
@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch.nn.functional import dropout
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
 from .batch import Batch, split_batches
 from .checkpoint import Layer, Linear, ModelWeights, Norm, weights_of
 from .configuration import UnsupportedModel, check_config, check_task
-from .float_model import activate, apply, embedding_sum, head, normalise
+from .float_model import activate, apply, embedding_sum, normalise
 from .tokens import Tokens
 from .training import Parameters
 
@@ -91,27 +92,32 @@ def embed(weights: ModelWeights, batch: Batch) -> torch.Tensor:
     return normalise(weights.embedding_norm, embedding_sum(weights, batch), weights.architecture.eps)
 
 
-def attended(weights: ModelWeights, i: int, y: torch.Tensor, batch: Batch, attend: Attend) -> torch.Tensor:
-    """Layer i's first half before its norm: y [rows, hidden] + the projected context."""
+def projected(weights: ModelWeights, i: int, y: torch.Tensor, batch: Batch, attend: Attend) -> torch.Tensor:
+    """What layer i's attention adds to y [rows, hidden]."""
     layer = weights.layers[i]
     q, k, v = (apply(getattr(layer, name), y) for name in "qkv")
-    return apply(layer.o, attend(i, q, k, v, batch)) + y
+    return apply(layer.o, attend(i, q, k, v, batch))
 
 
 def widened(weights: ModelWeights, i: int, y: torch.Tensor) -> torch.Tensor:
-    """Layer i's second half before its norm: y [rows, hidden] + the feed-forward part."""
+    """What layer i's feed-forward part adds to y [rows, hidden]."""
     layer = weights.layers[i]
-    return apply(layer.ffn2, activate(apply(layer.ffn1, y), weights.architecture.activation)) + y
+    return apply(layer.ffn2, activate(apply(layer.ffn1, y), weights.architecture.activation))
 
 
-def forward(weights: ModelWeights, batch: Batch, attend: Attend) -> Outputs:
-    """The whole model on a batch."""
-    eps, first, y = weights.architecture.eps, [], embed(weights, batch)
+def forward(weights: ModelWeights, batch: Batch, attend: Attend, share: float = 0.0) -> Outputs:
+    """The whole model on a batch, with dropout of a `share`."""
+
+    def drop(x: torch.Tensor) -> torch.Tensor:
+        return dropout(x, share) if share else x
+
+    eps, first, y = weights.architecture.eps, [], drop(embed(weights, batch))
     for i, layer in enumerate(weights.layers):
-        y = normalise(layer.attention_norm, attended(weights, i, y, batch, attend), eps)
-        y = normalise(layer.ffn_norm, widened(weights, i, y), eps)
+        y = normalise(layer.attention_norm, drop(projected(weights, i, y, batch, attend)) + y, eps)
+        y = normalise(layer.ffn_norm, drop(widened(weights, i, y)) + y, eps)
         first.append(y[batch.first])
-    return Outputs(head(weights, first[-1]), y, first)
+    pooled = torch.tanh(apply(weights.pooler, first[-1]))
+    return Outputs(apply(weights.classifier, drop(pooled)), y, first)
 
 
 @torch.no_grad()

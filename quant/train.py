@@ -23,7 +23,6 @@ from .batch import Batch, make_batch
 from .checkpoint import load_checkpoint
 from .datasets import Example
 from .distillation import Teacher, distillation_loss, feature_loss
-from .edgebert import float_stages
 from .evaluate import float_logits, paired_accuracy, quantized_logits, ramp_logits
 from .finetune import fine_tune, score
 from .pipeline import quantize_checkpoint
@@ -71,7 +70,9 @@ def train(recipe: Recipe, folder: Path, out: Path, *, resume: bool = False, cons
     names, data = recipe.data.load(folder)
     _keep_settings(out / "settings.json", recipe, names, data)
     if any((recipe.deepen, recipe.slim, recipe.offramps)):
-        return float_stages(recipe, names, data, out, device=device, console=console)
+        from .exit_stages import edgebert  # which itself quantizes and trains by this module
+
+        return edgebert(recipe, names, data, out, device=device, console=console)
     source = recipe.checkpoint
     if source is None:
         settings = dict(max_length=recipe.data.max_length, seed=recipe.seed, device=device)
@@ -80,7 +81,7 @@ def train(recipe: Recipe, folder: Path, out: Path, *, resume: bool = False, cons
     checkpoint = load_checkpoint(source)
     if checkpoint.task.kind != "sequence" or list(checkpoint.task.labels) != list(names):
         raise ValueError(f"{source}: its labels are {checkpoint.task.labels}, the data's {list(names)}")
-    calibrated = _calibrated(recipe, source, data, out / "calibrated", console)
+    calibrated = calibrate_once(recipe, source, data, out / "calibrated", console)
 
     text = calibrated.tokenizer_path.read_text(encoding="utf-8")
 
@@ -123,12 +124,13 @@ def train(recipe: Recipe, folder: Path, out: Path, *, resume: bool = False, cons
 def _keep_settings(path: Path, recipe: Recipe, names: Sequence[str], data: dict[str, list[Example]]) -> None:
     """Write what decides the run, or hold it against what the run was begun with. Raises ValueError naming fields."""
     kept: dict = {"seed": recipe.seed, "checkpoint": recipe.checkpoint, "data.labels": list(names)}
-    optional = [table for table in ("prune", "deepen", "slim", "offramps") if getattr(recipe, table) is not None]
-    for table in ("data", "finetune", "quantize", "train", *optional):
+    tables = ("data", "finetune", "quantize", "train", "prune", "deepen", "slim", "offramps", "exits")
+    for table in (table for table in tables if getattr(recipe, table) is not None):
         fields = asdict(getattr(recipe, table))
         kept |= {f"{table}.{name}": value for name, value in fields.items() if (table, name) != ("data", "labels")}
     for split, examples in data.items():
         kept[f"examples.{split}.sha256"] = hashlib.sha256(repr(examples).encode()).hexdigest()
+    kept = json.loads(json.dumps(kept))  # tuples as they come back
     if path.is_file():
         check_settings(path, json.loads(path.read_text(encoding="utf-8")), kept)
     else:
@@ -136,7 +138,7 @@ def _keep_settings(path: Path, recipe: Recipe, names: Sequence[str], data: dict[
         write_json(path, kept)
 
 
-def _calibrated(recipe: Recipe, source: str, data: dict, out: Path, console: Console) -> Artifact:
+def calibrate_once(recipe: Recipe, source: str, data: dict, out: Path, console: Console) -> Artifact:
     """The quantized but untrained model, made unless it is there already."""
     if not out.is_dir():
         console.print("calibrating")

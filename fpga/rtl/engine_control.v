@@ -12,11 +12,18 @@
 // 1 while GIE is 1 and any bit of ISR. Idle is 1 between runs, from reset on. STATUS and DETAIL change only as a run
 // ends. PROGRAM .. ROW_BLOCKS stand still while AP_CTRL is not idle: a write to them then does nothing.
 //
-// CLOCK: a change is made only between runs. Written while a program runs it waits for the run's end (or a reset), and
+// CLOCK: a change that the host asks for is made only between runs. Written while a program runs it waits for the run's end (or a reset), and
 // CLOCK_STATUS says "changing" from the write until the clock is as CLOCK says. The clock is stopped, after
 // SELECT_WAIT_CYCLES the output is chosen, after as many again the clock runs or stays stopped: CLOCK_STATUS is done
 // 2 * SELECT_WAIT_CYCLES + 1 cycles after the write is answered, where nothing was in its way. CLOCK_STATUS says
 // "stopped" only while nothing moves. A start waits for a change that was asked before it, and for a clock that runs.
+//
+// A program may choose an output for the rest of its run: fetch gives it as `clock_output`. An output below the limit,
+// which is the lower of CLOCK's output and CLOCK_LIMIT as it arrives, becomes the limit. The clock is changed by the
+// steps of CLOCK in the midst of the run: the engine stands still meanwhile, nothing is reset, what is under way goes
+// on. A later choice takes the place of the one before; CLOCK waits for the run's end as ever. As the run ends, or is
+// reset, the choice is forgotten: the clock goes back to what CLOCK says, and the next start waits for it. CLOCK_STATUS
+// shows the output in use throughout, and "changing" while that moves; CLOCK_ENDED, from done on, the last run's.
 //
 // RESET ends the run, if there is one, without done: start, done, ready and ISR clear at once, AP_CTRL is idle, a
 // change of CLOCK that waited is made. A stopped clock runs for the reset and is stopped again; CLOCK does not change.
@@ -25,7 +32,8 @@
 // output 0, running, and gets there by the same steps. Nothing else resets the engine.
 //
 // Crossings (crossing.v): start, ready and done are toggles, reset a level that is answered. Arguments stand still from
-// before start's toggle until done, results from before done's toggle until the next start. The tool has to bound the
+// before start's toggle until done, results from before done's toggle until the next start. A choice of clock is a
+// toggle too, answered by one: its word stands still until then, and the latest of those that came meanwhile follows. The tool has to bound the
 // delay of all these paths to one cycle of the receiving clock.
 module engine_control #(
     parameter [63:0] ID = 64'd0
@@ -101,7 +109,9 @@ module engine_control #(
     input  wire [31:0] status,
     input  wire        status_ap_vld,
     input  wire [63:0] detail,
-    input  wire        detail_ap_vld
+    input  wire        detail_ap_vld,
+    input  wire [31:0] clock_output,
+    input  wire        clock_output_ap_vld
 );
 
   `include "registers.vh"
@@ -303,28 +313,65 @@ module engine_control #(
   localparam [6:0] WAIT_CYCLES = SELECT_WAIT_CYCLES;
 
   reg clock_stop;
-  reg [1:0] clock_output;
+  reg [1:0] host_output, lowest_output;
   reg clock_changing = 1'b0, clock_settling = 1'b0;
   reg [6:0] clock_wait = 7'd0;
   initial clock_select = 2'd0;
   initial clock_enable = 1'b1;
 
-  wire [2:0] clock_wanted = {clock_stop & ~(reset_request | ~out_of_reset), clock_output};
+  // A choice of the program. done and it may be seen in either order, a cycle apart, so what comes while nothing runs
+  // is none; a next run begins later than that.
+  reg chosen;
+  reg [1:0] chosen_output;
+  reg choice_seen = 1'b0;
+  reg choice_toggle = 1'b0;
+  reg [1:0] choice_held;
+  wire choice_now;
+  wire [1:0] limit = lowest_output < host_output ? lowest_output : host_output;
+
+  crossing choice_crossing (.clk(fixed_clk), .d(choice_toggle), .q(choice_now));
+
+  always @(posedge fixed_clk) begin
+    choice_seen <= choice_now;
+    if (!fixed_resetn || reset_written || !running || run_done) begin
+      chosen <= 1'b0;
+    end else if (choice_now ^ choice_seen) begin
+      chosen <= 1'b1;
+      chosen_output <= choice_held < limit ? limit : choice_held;
+    end
+  end
+
+  reg last_chosen;
+  reg [1:0] last_output;
+
+  always @(posedge fixed_clk)
+    if (!fixed_resetn) begin
+      last_chosen <= 1'b0;
+      last_output <= 2'd0;
+    end else if (run_done) begin
+      last_chosen <= chosen;
+      last_output <= chosen ? chosen_output : clock_select;
+    end
+
+  wire [2:0] clock_asked = {clock_stop & ~(reset_request | ~out_of_reset), host_output};
+  wire [2:0] clock_wanted = chosen ? {1'b0, chosen_output} : clock_asked;
   wire clock_as_wanted = clock_wanted == {~clock_enable, clock_select};
   assign clock_steady = ~clock_changing & clock_as_wanted;
   assign clock_runs = clock_steady & clock_enable;
 
   always @(posedge fixed_clk) begin
     if (!fixed_resetn) begin
-      clock_stop   <= 1'b0;
-      clock_output <= 2'd0;
+      clock_stop <= 1'b0;
+      host_output <= 2'd0;
+      lowest_output <= 2'd3;
     end else begin
-      if (written(write_word, REG_CLOCK, write_low)) clock_output <= write_data[1:0];
+      if (written(write_word, REG_CLOCK, write_low)) host_output <= write_data[1:0];
+      if (written(write_word, REG_CLOCK_LIMIT, write_low)) lowest_output <= write_data[1:0];
       if (written(write_word, REG_CLOCK, write & write_strobe[1])) clock_stop <= write_data[8];
     end
 
     if (!clock_changing) begin
-      if (!clock_as_wanted && !running) begin
+      if (!clock_as_wanted && (!running || chosen)) begin
         clock_changing <= 1'b1;
         clock_settling <= 1'b0;
         clock_enable <= 1'b0;
@@ -363,10 +410,12 @@ module engine_control #(
       {8'h00, REG_DETAIL + 8'd4}: read_data = last_detail[63:32];
       {8'h00, REG_ID}: read_data = ID[31:0];
       {8'h00, REG_ID + 8'd4}: read_data = ID[63:32];
-      {8'h00, REG_CLOCK}: read_data = {23'd0, clock_stop, 6'd0, clock_output};
+      {8'h00, REG_CLOCK}: read_data = {23'd0, clock_stop, 6'd0, host_output};
       {8'h00, REG_CLOCK_STATUS}:
       read_data = {22'd0, ~clock_steady, ~clock_enable & clock_steady, 6'd0, clock_select};
       {8'h00, REG_RESET}: read_data = {31'd0, reset_pending};
+      {8'h00, REG_CLOCK_LIMIT}: read_data = {30'd0, lowest_output};
+      {8'h00, REG_CLOCK_ENDED}: read_data = {23'd0, last_chosen, 6'd0, last_output};
       default: read_data = 32'd0;
     endcase
 
@@ -404,6 +453,28 @@ module engine_control #(
       ended <= ap_done | (ended & ~ap_idle);
       if (ap_start & ap_ready) ready_toggle <= ~ready_toggle;
       if (ended & ap_idle) done_toggle <= ~done_toggle;
+    end
+  end
+
+  // The engine's clock: a choice is handed on once the one before was seen, and not beyond the run's end.
+
+  wire choice_answered;
+  reg choice_waits;
+  reg [1:0] choice_next;
+  wire choice_free = choice_answered == choice_toggle;
+
+  crossing choice_answer (.clk(engine_clk), .d(choice_seen), .q(choice_answered));
+
+  always @(posedge engine_clk) begin
+    if (clock_output_ap_vld) choice_next <= clock_output[1:0];
+    if (!engine_resetn || ended & ap_idle) begin
+      choice_waits <= 1'b0;
+    end else begin
+      choice_waits <= clock_output_ap_vld | (choice_waits & ~choice_free);
+      if (choice_waits & choice_free) begin
+        choice_held   <= choice_next;
+        choice_toggle <= ~choice_toggle;
+      end
     end
   end
 

@@ -23,9 +23,10 @@ module mac_array #(
     for (genvar g = 0; g < GROUPS; g++) begin : g_top
       localparam int COLUMNS = g == GROUPS - 1 ? PAIRS - GROUP * g : GROUP;
       logic [30*COLUMNS-1:0] weights;
+      logic [COLUMNS-1:0] zeros;
       for (genvar i = 0; i < COLUMNS; i++) begin : g_weight
         weight_edge #(.SKEW((GROUP - 1) * g + i)) weight_edge (
-            .clk(clk), .w(w[9*(GROUP*g+i)+:9]), .operand(weights[30*i+:30])
+            .clk(clk), .w(w[9*(GROUP*g+i)+:9]), .operand(weights[30*i+:30]), .zero(zeros[i])
         );
       end
     end
@@ -44,25 +45,32 @@ module mac_array #(
       end
 
       logic [8:0] late;
+      logic late_zero;
       delay #(.WIDTH(9), .DEPTH(t)) skew (.clk(clk), .d(a[9*t+:9]), .q(late));
+      zero_flag zero_flag (.clk(clk), .a(late), .zero(late_zero));
 
       for (genvar g = 0; g < GROUPS; g++) begin : g_group
         localparam int COLUMNS = g == GROUPS - 1 ? PAIRS - GROUP * g : GROUP;
         logic [8:0] a_in, a_out;
-        logic add_in, add_out;
+        logic add_in, add_out, a_zero_in, a_zero_out;
         logic [30*COLUMNS-1:0] w_in, w_out;
+        logic [COLUMNS-1:0] w_zero_in, w_zero_out;
         logic [BITS-1:0] behind, drained;
         if (g == 0) begin : g_activation
           assign a_in = late;
           assign add_in = adds;
+          assign a_zero_in = late_zero;
         end else begin : g_activation
           assign a_in = g_row[t].g_group[g-1].a_out;
           assign add_in = g_row[t].g_group[g-1].add_out;
+          assign a_zero_in = g_row[t].g_group[g-1].a_zero_out;
         end
         if (t == 0) begin : g_weights
           assign w_in = g_top[g].weights;
+          assign w_zero_in = g_top[g].zeros;
         end else begin : g_weights
           assign w_in = g_row[t-1].g_group[g].w_out;
+          assign w_zero_in = g_row[t-1].g_group[g].w_zero_out;
         end
         if (g == GROUPS - 1) begin : g_drain
           assign behind = '0;
@@ -73,10 +81,14 @@ module mac_array #(
             .clk(clk),
             .a_in(a_in),
             .add_in(add_in),
+            .a_zero_in(a_zero_in),
             .a_out(a_out),
             .add_out(add_out),
+            .a_zero_out(a_zero_out),
             .w_in(w_in),
+            .w_zero_in(w_zero_in),
             .w_out(w_out),
+            .w_zero_out(w_zero_out),
             .select(selects[2*g+:2]),
             .drain_in(behind),
             .drain_out(drained)

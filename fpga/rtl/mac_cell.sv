@@ -3,16 +3,31 @@
 //
 // w and a are taken in one cycle, `add` (0 on a first step) in the next, and the step is in p three cycles after w and a. The weight goes
 // on to the row below through the cascade of the DSPs' column, a cycle later. So a bubble is a = 0: nothing here stops.
+//
+// A product that is zero changes nothing, so multiplier and adder stand still: M and P are enabled where neither operand
+// is zero, and on a tile's first step, which has to load P. The operands bring what they are: `w_zero` comes with w and
+// goes on with it, `a_zero` comes with `add`.
 module mac_cell #(
     parameter bit TOP = 1'b0  // first row: the weight comes from outside, not from the cell above
 ) (
     input  logic        clk,
     input  logic [29:0] w_in,
+    input  logic        w_zero_in,
     output logic [29:0] w_out,
+    output logic        w_zero_out,
     input  logic [ 8:0] a,
     input  logic        add,
+    input  logic        a_zero,
     output logic [47:0] p
 );
+
+  logic multiplies, adds;
+  assign multiplies = !add || !(w_zero_out || a_zero);
+
+  always_ff @(posedge clk) begin
+    w_zero_out <= w_zero_in;
+    adds <= multiplies;
+  end
 
   // Unused ports as UG579 asks: C and D all ones behind registers that stand still.
   DSP48E2 #(
@@ -61,8 +76,8 @@ module mac_cell #(
       .CEC(1'b0),
       .CED(1'b0),
       .CEAD(1'b0),
-      .CEM(1'b1),
-      .CEP(1'b1),
+      .CEM(multiplies),
+      .CEP(adds),
       .CECTRL(1'b1),
       .CEALUMODE(1'b0),
       .CEINMODE(1'b0),

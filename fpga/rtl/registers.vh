@@ -15,4 +15,6 @@ localparam [7:0] REG_ID = 8'h70;
 localparam [7:0] REG_CLOCK = 8'h80;
 localparam [7:0] REG_CLOCK_STATUS = 8'h84;
 localparam [7:0] REG_RESET = 8'h88;
+localparam [7:0] REG_CLOCK_LIMIT = 8'h8C;
+localparam [7:0] REG_CLOCK_ENDED = 8'h90;
 localparam integer SELECT_WAIT_CYCLES = 64;

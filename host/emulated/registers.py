@@ -6,6 +6,7 @@ pynq.Overlay writes before a download.
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 from ...fpga import registers
 from ...fpga.registers import Register
@@ -19,6 +20,14 @@ READS_UNTIL_DONE = 3
 
 class EmulationError(RuntimeError):
     """The host did what the hardware would not forgive; the message says what."""
+
+
+class RunEnd(NamedTuple):
+    """How a run ended: STATUS, DETAIL, and the output of the wizard that the program chose last, or None."""
+
+    status: int
+    detail: int
+    output: int | None = None
 
 
 @dataclass
@@ -83,14 +92,14 @@ class StorageBlock(RegisterBlock):
 
 
 class EngineBlock(RegisterBlock):
-    """The engine's registers. ap_start calls `run(program, image, io, instructions, row_blocks)`, which answers
-    (status, detail); RESET calls `clear()`. `locked()` says whether the wizard gives clocks.
+    """The engine's registers. ap_start calls `run(program, image, io, instructions, row_blocks)`, which answers with
+    the fields of a RunEnd; RESET calls `clear()`. `locked()` says whether the wizard gives clocks.
     """
 
     def __init__(
         self,
         identity: int,
-        run: Callable[..., tuple[int, int]],
+        run: Callable[..., RunEnd | tuple[int, int]],
         clear: Callable[[], None],
         locked: Callable[[], bool],
         faults: Faults,
@@ -100,6 +109,7 @@ class EngineBlock(RegisterBlock):
         self.run, self.clear, self.locked, self.faults = run, clear, locked, faults
         self._reads_until_clock = self._reads_until_reset = 0
         self.put(registers.engine("ID"), identity)
+        self._set("CLOCK_LIMIT", registers.CLOCK_LIMIT_DEFAULT)
         self._set("AP_CTRL", registers.AP_IDLE)
 
     def _get(self, name: str) -> int:
@@ -146,6 +156,8 @@ class EngineBlock(RegisterBlock):
                 self._start()
         elif offset == registers.engine("CLOCK").offset:
             self._change_clock(value & (registers.CLOCK_STOP | 3))
+        elif offset == registers.engine("CLOCK_LIMIT").offset:
+            self.values[offset] = value & 3
         elif offset == registers.engine("RESET").offset:
             if value & registers.RESET_ENGINE:
                 self._reset()
@@ -162,11 +174,21 @@ class EngineBlock(RegisterBlock):
             self._set("AP_CTRL", registers.AP_START)
             return
         names = ("PROGRAM", "IMAGE", "IO", "INSTRUCTIONS", "ROW_BLOCKS")
-        status, detail = self.run(*(self.get(registers.engine(name)) for name in names))
-        self._set("STATUS", status)
-        self.put(registers.engine("DETAIL"), detail)
+        end = RunEnd(*self.run(*(self.get(registers.engine(name)) for name in names)))
+        self._set("STATUS", end.status)
+        self.put(registers.engine("DETAIL"), end.detail)
+        self._set("CLOCK_ENDED", self._ended_on(end.output))
         self._set("ISR", self._get("ISR") | self._get("IER") & 3)
         self._set("AP_CTRL", registers.AP_IDLE | registers.AP_DONE | registers.AP_READY)
+
+    def _ended_on(self, chosen: int | None) -> int:
+        """CLOCK_ENDED of a run whose program chose that output. The clock is back at the host's when the run is over:
+        a run takes no time here.
+        """
+        host = self._get("CLOCK") & 3
+        if chosen is None:
+            return host
+        return registers.CLOCK_CHOSEN | max(chosen, min(self._get("CLOCK_LIMIT"), host))
 
     def _change_clock(self, value: int) -> None:
         if not self.idle:

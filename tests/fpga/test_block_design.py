@@ -108,6 +108,7 @@ def test_streams_and_memories_have_the_sizes_of_the_kernels(board):
     assert f"masks_{last + 1}" not in streams
     assert streams["segments"].bits == sum(vivado_catalogue.struct_fields("segment_command"))
     assert streams["faults"].bits == sum(vivado_catalogue.struct_fields("weights_status"))
+    assert streams["verdicts"].bits == sum(vivado_catalogue.struct_fields("exit_verdict"))
     assert board.resident_words == k["kResidentWords"]
     assert len(board.weight_ports) == board.ports == k["kPorts"]
 

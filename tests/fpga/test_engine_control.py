@@ -103,6 +103,7 @@ class TestRegisters:
         "INSTRUCTIONS": (2**32 - 1, 0), "ROW_BLOCKS": (2**32 - 1, 0),
         "STATUS": (0, 0), "DETAIL": (0, 0), "ID": (0, rtl.ENGINE_ID),
         "CLOCK": (0x103, 0), "CLOCK_STATUS": (0, 0), "RESET": (0, 0),
+        "CLOCK_LIMIT": (3, registers.CLOCK_LIMIT_DEFAULT), "CLOCK_ENDED": (0, 0),
     }  # fmt: skip
 
     def test_no_register_is_left_out(self):
@@ -586,3 +587,199 @@ class TestClockAndRuns:
             driver.start_clock()
             driver.run(0, 0, 0, 1, 1)
         assert bench.get("violations") == 0
+
+
+def ask(bench, output, cycle=10, again=0, last=0):
+    """The coming runs ask for `output` in engine cycle `cycle`, and for `last` so many cycles later."""
+    for name, value in {"cycle": cycle, "output": output, "again": again, "last": last}.items():
+        bench.set(f"ask_{name}", value)
+
+
+def half_periods(bench) -> np.ndarray:
+    """Lengths in ps of the phases of the engine's clock since the last call."""
+    return np.diff(np.abs(bench.edges()))
+
+
+class TestChoiceOfTheProgram:
+    """Outputs that a program chooses in its run: fetch's clock_output."""
+
+    CHOSEN = registers.CLOCK_CHOSEN
+
+    @pytest.mark.parametrize("host", range(4))
+    @pytest.mark.parametrize("limit", range(4))
+    @pytest.mark.parametrize("output", range(4))
+    def test_any_output_from_the_limit_on(self, bench, driver, host, limit, output):
+        """Below the limit, the lower of the host's two, it is the limit; the host's output comes back after the run."""
+        driver.select_clock(host)
+        bench.write(address("CLOCK_LIMIT"), limit)
+        ask(bench, output | 0xABCD_EF00)
+        begin(bench, cycles=4000)
+        allowed = max(output, min(limit, host))
+        bench.advance(3_000_000)
+        assert bench.read(address("AP_CTRL")) == START
+        assert bench.read(address("CLOCK_STATUS")) == allowed
+        bench.edges()
+        bench.advance(500_000)
+        assert set(half_periods(bench)) == {rtl.OUTPUTS_PS[allowed]}
+        assert bench.read(address("CLOCK")) == host
+        bench.wait("AP_CTRL", DONE, DONE)
+        assert bench.read(address("CLOCK_ENDED")) == self.CHOSEN | allowed
+        bench.wait("CLOCK_STATUS", BUSY, 0)
+        assert bench.read(address("CLOCK_STATUS")) == host
+        ask(bench, 0, cycle=0)
+        driver.run(0, 0, 0, 1, 1)
+        assert bench.read(address("CLOCK_ENDED")) == host, "and the next run has no choice"
+        assert bench.get("violations") == 0
+
+    @pytest.mark.parametrize("uncertain", [False, True], ids=["real-crossings", "uncertain-crossings"])
+    @pytest.mark.parametrize("clocks", CLOCKS)
+    def test_at_any_ratio_of_the_clocks(self, clocks, uncertain):
+        """Every phase of the engine's clock is one of the old output or of the new, or the pause; nothing is reset, the
+        arguments stand still, the run is as many engine cycles as ever."""
+        fixed, output = CLOCKS[clocks]
+        shortest = np.min(output)
+        longer = shortest * 3 + 7 if shortest < 10_000 else shortest // 3
+        other = (longer, longer)
+        bench = ready_bench(fixed=fixed, outputs=(output, other, other, other), uncertain=uncertain)
+        rng = np.random.default_rng(7)
+        for run in range(12):
+            ask(bench, 1 + run % 3, cycle=int(rng.integers(1, 300)))
+            bench.edges()
+            before, reset_cycles = bench.get("engine_cycles"), bench.get("reset_cycles")
+            begin(bench, cycles=2500, INSTRUCTIONS=run)
+            bench.wait("AP_CTRL", DONE, DONE, reads=100_000)
+            assert bench.read(address("CLOCK_ENDED")) == self.CHOSEN | 1 + run % 3
+            bench.wait("CLOCK_STATUS", BUSY, 0, reads=100_000)
+            bench.advance(20 * max(other[0], np.max(output)))  # until the gate has opened
+            lengths = half_periods(bench)
+            assert np.count_nonzero(lengths == other[0]) > 1000
+            gaps = lengths > max(other[0], np.max(output))
+            assert lengths.min() >= min(other[0], shortest)
+            assert isinstance(output, tuple) or set(lengths[~gaps]) == {output, other[0]}
+            # To the choice and back to the host's; each is a pause of SELECT_WAIT_CYCLES and more.
+            assert np.count_nonzero(gaps) == 2
+            assert lengths[gaps].min() > registers.SELECT_WAIT_CYCLES * 2 * np.min(fixed)
+            assert bench.get("engine_cycles") - before > 2500
+            assert bench.get("reset_cycles") == reset_cycles
+            assert bench.get("starts") == run + 1
+        assert bench.get("moved") == bench.get("violations") == 0
+
+    def test_the_output_in_use_changes_nothing(self, bench, driver):
+        """Neither at its begin nor at its end does the clock pause."""
+        driver.select_clock(2)
+        ask(bench, 2)
+        bench.edges()
+        driver.run(0, 0, 0, 1, 1)
+        bench.advance(5_000_000)
+        assert set(half_periods(bench)) == {rtl.OUTPUTS_PS[2]}
+
+    def test_of_two_choices_the_last_counts(self, bench):
+        """However close they follow each other, also while the clock changes: each word is whole."""
+        for again in (1, 2, 3, 5, 8, 13, 50, 200):
+            for first, last in ((1, 2), (2, 1), (3, 0), (1, 3)):
+                ask(bench, first, again=again, last=last)
+                begin(bench, cycles=3000)
+                bench.wait("AP_CTRL", DONE, DONE)
+                assert bench.read(address("CLOCK_ENDED")) == self.CHOSEN | last
+        assert bench.get("violations") == 0
+
+    @pytest.mark.parametrize("clocks", CLOCKS)
+    def test_close_to_the_end(self, clocks):
+        """Asked in the last cycles of a run, with done or a little before, the next start being written already: the
+        choice counts or not, but never in the next run, which is on the host's clock from its first cycle."""
+        fixed, output = CLOCKS[clocks]
+        bench = ready_bench(fixed=fixed, outputs=(output,) * 4)
+        for before in range(12):
+            for cycles in (12, 13):
+                starts = bench.get("starts")
+                ask(bench, 2, cycle=cycles - before)
+                begin(bench, cycles=cycles, early=cycles - 1)
+                bench.wait("AP_CTRL", START, 0)
+                ask(bench, 2, cycle=0)
+                bench.wait("AP_CTRL", IDLE, IDLE)
+                assert bench.read(address("CLOCK_ENDED")) in (0, self.CHOSEN | 2)
+                begin(bench, cycles=5)
+                bench.wait("AP_CTRL", DONE, DONE)
+                assert bench.read(address("CLOCK_ENDED")) == 0
+                assert bench.read(address("CLOCK_STATUS")) == 0
+                assert bench.get("starts") == starts + 2
+
+    def test_with_done_it_is_none(self, bench):
+        ask(bench, 3, cycle=50)
+        for _ in range(10):
+            bench.edges()
+            begin(bench, cycles=50)
+            bench.wait("AP_CTRL", DONE, DONE)
+            assert bench.read(address("CLOCK_ENDED")) == 0
+            bench.advance(3_000_000)
+            assert set(half_periods(bench)) == {rtl.OUTPUTS_PS[0]}
+
+    @pytest.mark.parametrize("value", [1, registers.CLOCK_STOP, 3 | registers.CLOCK_STOP])
+    @pytest.mark.parametrize("first", ["write", "choice"])
+    def test_beside_a_change_that_waits(self, bench, first, value):
+        """CLOCK written before or after the choice waits for the run's end, a stop too; the run ends on the choice."""
+        bench.write(address("CLOCK_LIMIT"), 0)
+        ask(bench, 2, cycle=10 if first == "choice" else 1500)
+        begin(bench, cycles=4000)
+        if first == "choice":
+            bench.wait("CLOCK_STATUS", 3 | BUSY, 2)
+        bench.write(address("CLOCK"), value)
+        bench.wait("CLOCK_STATUS", 3 | BUSY, 2)
+        assert bench.read(address("AP_CTRL")) & IDLE == 0
+        bench.wait("AP_CTRL", DONE, DONE)
+        assert bench.read(address("CLOCK_ENDED")) == self.CHOSEN | 2
+        bench.wait("CLOCK_STATUS", BUSY, 0)
+        assert bench.read(address("CLOCK_STATUS")) == value
+        bench.write(address("CLOCK"), 0)
+        bench.wait("CLOCK_STATUS", BUSY, 0)
+        assert bench.read(address("CLOCK_STATUS")) == 0
+
+    @pytest.mark.parametrize("clocks", CLOCKS)
+    def test_reset_forgets_it(self, clocks):
+        """Written at any moment about the choice, of a run that hangs: the host's clock, and none for the next run."""
+        fixed, output = CLOCKS[clocks]
+        bench = ready_bench(fixed=fixed, outputs=(output,) * 4)
+        ended = 0
+        for moment in range(40):
+            ask(bench, 3, cycle=1 + moment % 5)
+            bench.set("run_hangs", 1)
+            begin(bench)
+            bench.advance(moment * 5 * np.max(output))
+            bench.write(address("RESET"), 1)
+            bench.wait("RESET", 1, 0)
+            assert bench.get("reset_cycles") >= RESET_MIN_CYCLES
+            assert (bench.read(address("CLOCK_STATUS")), bench.read(address("CLOCK_ENDED"))) == (0, ended)
+            ask(bench, 3, cycle=0)
+            bench.set("run_hangs", 0)
+            begin(bench, cycles=5)
+            bench.wait("AP_CTRL", DONE, DONE)
+            assert (bench.read(address("CLOCK_STATUS")), bench.read(address("CLOCK_ENDED"))) == (0, ended)
+        assert bench.get("violations") == 0
+
+    def test_reset_pin_forgets_it(self, bench):
+        bench.write(address("CLOCK_LIMIT"), 1)
+        ask(bench, 3)
+        bench.set("run_hangs", 1)
+        begin(bench)
+        bench.wait("CLOCK_STATUS", 3 | BUSY, 3)
+        bench.set("fixed_resetn", 0)
+        bench.advance(20_000)
+        bench.set("fixed_resetn", 1)
+        bench.wait("RESET", 1, 0)
+        assert bench.read(address("CLOCK_LIMIT")) == registers.CLOCK_LIMIT_DEFAULT
+        assert (bench.read(address("CLOCK_STATUS")), bench.read(address("CLOCK_ENDED"))) == (0, 0)
+
+    def test_the_next_start_waits_for_the_hosts_clock(self, bench):
+        """Started as soon as the engine has taken the first: no cycle of the second run is on the first's choice."""
+        ask(bench, 3)
+        begin(bench, cycles=3000, early=2900)
+        bench.wait("AP_CTRL", START, 0)
+        bench.write(address("AP_CTRL"), START)
+        bench.wait("CLOCK_STATUS", 3 | BUSY, 3)
+        ask(bench, 3, cycle=0)
+        while bench.get("starts") == 1:
+            bench.advance(1000)
+        bench.edges()
+        bench.wait("AP_CTRL", IDLE, IDLE)
+        assert set(half_periods(bench)) == {rtl.OUTPUTS_PS[0]}
+        assert bench.read(address("CLOCK_ENDED")) == 0

@@ -41,7 +41,7 @@ def write_build(folder: Path, **changed) -> Path:
         "sha256": sha256, "utilization": dict.fromkeys(("lut", "ff", "bram36", "uram", "dsp"), use),
         "timing": dict.fromkeys(("wns_ns", "tns_ns", "whs_ns", "ths_ns", "wpws_ns", "tpws_ns"), 0.1)
         | dict.fromkeys(("setup_failing", "hold_failing", "pulse_failing", "no_clock"), 0),
-        "csynth": {}, "date": "2026-01-01T00:00:00+00:00",
+        "csynth": {}, "date": "2026-01-01T00:00:00+00:00", "predictor": {},
     }  # fmt: skip
     path = folder / "manifest.json"
     path.write_text(json.dumps(content | changed))

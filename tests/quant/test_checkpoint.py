@@ -329,7 +329,10 @@ def test_a_file_of_off_ramps_that_is_missing_cut_or_another_models(source, tmp_p
     file.unlink()
     with pytest.raises(UnsupportedModel, match=r"offramps\.safetensors = None.*restore the file"):
         load_checkpoint(path)
-    for edit, field in (({"1.bias": tensors["0.bias"]}, "1.bias"), ({"0.weight": tensors["0.weight"][:2]}, "0.weight")):
+    for edit, field in (
+        ({"1.bias": tensors["0.bias"].clone()}, "1.bias"),
+        ({"0.weight": tensors["0.weight"][:2].clone()}, "0.weight"),
+    ):
         save_file({**tensors, **edit}, file)
         with pytest.raises(UnsupportedModel, match="train the off-ramps again") as caught:
             load_checkpoint(path)

@@ -15,7 +15,8 @@ from zynqbert.quant.deepen import Deepen
 from zynqbert.quant.finetune import FineTuning
 from zynqbert.quant.offramps import FIELD, FILE, OffRamps
 from zynqbert.quant.recipe import Data, Recipe
-from zynqbert.quant.slim import SPANS, Slim
+from zynqbert.quant.slim import Slim
+from zynqbert.quant.spans import SPANS
 from zynqbert.quant.student import read_config
 from zynqbert.quant.train import train
 

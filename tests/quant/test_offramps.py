@@ -11,18 +11,9 @@ from safetensors.torch import load_file
 from tiny_bert import random_classifier
 from zynqbert.quant import float_stage
 from zynqbert.quant.finetune import collate
-from zynqbert.quant.offramps import (
-    FIELD,
-    FILE,
-    OffRamps,
-    Ramps,
-    layer_accuracy,
-    load_ramps,
-    offramp_logits,
-    train_offramps,
-)
-from zynqbert.quant.slim import SPANS
-from zynqbert.quant.spans import HardSpans
+from zynqbert.quant.offramps import FIELD, FILE, OffRamps, load_ramps, offramp_logits, train_offramps
+from zynqbert.quant.ramps import layer_accuracy
+from zynqbert.quant.spans import SPANS, HardSpans
 from zynqbert.quant.student import load_student, read, read_config
 
 LAYERS, SPANNED = 3, [[128, 0], [2, 3], [0, 1]]
@@ -129,13 +120,6 @@ def test_poolers_and_shared_ramps(run, tmp_path, shared, train):
     wanted = pooled @ ramps["1.weight"].T + ramps["1.bias"]
     torch.testing.assert_close(offramp_logits(tmp_path, texts)[:, 1], wanted, rtol=0, atol=1e-5)
     assert read_config(tmp_path)[FIELD] == {"pooler": True, "shared": shared, "trained": train}
-
-
-def test_a_shared_ramp_is_trained_once():
-    ramps = Ramps.new(4, 8, 2, pooler=True, shared=True)
-    assert len(ramps.parameters) == 12 and set(ramps.trained) == {
-        "0.weight", "0.bias", "0.pooler.weight", "0.pooler.bias"}  # fmt: skip
-    assert len(Ramps.new(4, 8, 2, pooler=False, shared=False).trained) == 6
 
 
 @pytest.mark.parametrize("steps", [3, 8, 12])  # of 8 an epoch

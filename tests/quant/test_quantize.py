@@ -41,7 +41,7 @@ MADE = {
     "regression": (dict(problem_type="regression", num_labels=1, hidden_act="gelu_new"), OPTIONS, 0.2),
     "tokens": (dict(kind="token"), OPTIONS, 0.1),
     "albert": (dict(family="albert", hidden_act="gelu_new"), OPTIONS, 0.15),
-    "early": (dict(num_hidden_layers=3, slim=dict(spans=[[3, 128], [0, 9], [1, 128]], pooler=False)), OPTIONS, 0.15),
+    "early": (dict(num_hidden_layers=3, slim=dict(spans=[[3, 128], [128, 9], [0, 128]], pooler=False)), OPTIONS, 0.2),
     "early, albert": (
         dict(family="albert", num_hidden_layers=3, slim=dict(spans=[[7, 0]] * 3, pooler=True)),
         OPTIONS,

@@ -63,10 +63,11 @@ def test_every_field_is_taken(recipe):
         "[deepen]\nlayers = 8\nshare = 0.2\nepochs = 4\nbatch = 5\nlearning_rate = 0.1\n"
         "distillation = 1\ntemperature = 1\nfeatures = 2\n"
         '[slim]\ndensity = 0.25\nmethod = "movement"\nramp = 0.5\nscore_rate = 0.02\nspan_ramp = 6\nspan_rate = 2\n'
-        "span_penalty = 7\nheads_off = 0.75\nepochs = 5\nsettle = 2\nbatch = 6\nlearning_rate = 0.2\n"
+        "span_penalty = 7\nspan_from = 0.4\nanswers = 0\nheads_off = 0.75\n"
+        "epochs = 5\nsettle = 2\nbatch = 6\nlearning_rate = 0.2\ndropout = 0\nnoise = 0.2\n"
         "distillation = 0.5\ntemperature = 4\nfeatures = 0.5\n"
         '[offramps]\npooler = true\nshared = true\ntrain = "frozen"\nepochs = 7\nbatch = 3\nlearning_rate = 0.3\n'
-        "backbone_rate = 0.4\ndistillation = 0.8\ntemperature = 5\n"
+        "backbone_rate = 0.4\ndropout = 0.3\nnoise = 0\ndistillation = 0.8\ntemperature = 5\n"
     )
     assert found == Recipe(
         data=Data(None, LABELS, "a", "b", "c", 9),
@@ -79,8 +80,8 @@ def test_every_field_is_taken(recipe):
         train=QuantizedTraining(6, 8, 1, 0, 3, 0),
         prune=Prune(0.5, 0.3),
         deepen=Deepen(8, 0.2, 4, 5, 0.1, 1, 1, 2),
-        slim=Slim(0.25, "movement", 0.5, 0.02, 6, 2, 7, 0.75, 5, 2, 6, 0.2, 0.5, 4, 0.5),
-        offramps=OffRamps(True, True, "frozen", 7, 3, 0.3, 0.4, 0.8, 5),
+        slim=Slim(0.25, "movement", 0.5, 0.02, 6, 2, 7, 0.4, 0.75, 0, 5, 2, 6, 0.2, 0, 0.2, 0.5, 4, 0.5),
+        offramps=OffRamps(True, True, "frozen", 7, 3, 0.3, 0.4, 0.3, 0, 0.8, 5),
     )
     assert recipe('checkpoint = "there"\n' + LEAST).checkpoint == "there"
 
@@ -154,6 +155,9 @@ WRONG = {  # by field: a type and a range that it has not
     **{f"{table}.learning_rate": ["0", "1.1", '"1e-4"'] for table in STAGES},
     **{f"{table}.distillation": ["-0.1", "1.1", "true"] for table in STAGES},
     **{f"{table}.temperature": ["0", "101"] for table in STAGES},
+    **{f"{table}.{name}": ["-0.1", "0.91"] for table in ("slim", "offramps") for name in ("dropout", "noise")},
+    "slim.span_from": ["-0.1", "0.91"],
+    "slim.answers": ["-1", "1001", "true"],
     **{f"{table}.features": ["-0.5", "1001"] for table in ("deepen", "slim")},
 }
 

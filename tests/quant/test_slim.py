@@ -13,8 +13,8 @@ from zynqbert.quant import float_stage
 from zynqbert.quant.configuration import POSITIONS
 from zynqbert.quant.finetune import score
 from zynqbert.quant.masks import METHODS, serving
-from zynqbert.quant.slim import SPANS, Slim, slim, span_report
-from zynqbert.quant.spans import HardSpans
+from zynqbert.quant.slim import Slim, slim, span_report
+from zynqbert.quant.spans import SPANS, HardSpans
 from zynqbert.quant.student import load_student, read, read_config
 
 SETTINGS = Slim(batch=8, heads_off=0.5, span_rate=1.0, span_ramp=4.0, learning_rate=1e-3)
@@ -95,7 +95,7 @@ def test_the_density_falls_and_spans_shorten(finished):
 
 
 def test_without_penalty_and_pruning_nothing_is_lost(dense, tmp_path):
-    still = dict(span_rate=1e-9, learning_rate=1e-9)
+    still = dict(dropout=0.0, noise=0.0, span_rate=1e-9, learning_rate=1e-9)
     settings = dataclasses.replace(SETTINGS, density=1.0, span_penalty=0.0, heads_off=0.0, **still)
     log = run(dense, tmp_path, settings)
     assert log["spans"] == [[POSITIONS] * 4] * 2 and log["best"]["density"] == 1

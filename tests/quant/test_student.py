@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from tiny_bert import random_classifier, random_model
 from transformers import AutoModelForSequenceClassification
 from zynqbert.quant import float_model
+from zynqbert.quant import student as student_module
 from zynqbert.quant.checkpoint import load_checkpoint
 from zynqbert.quant.configuration import UnsupportedModel
 from zynqbert.quant.finetune import collate, predict
@@ -35,6 +36,29 @@ def test_it_answers_as_the_float_model(folder):
     for i, first in enumerate(out.first):
         torch.testing.assert_close(first, taps[f"layers.{i}.ffn_norm.y"][batch.first], **near)
     assert target.tolist() == [0, 1, 0, 1]
+
+
+def test_dropout_is_of_rows_and_branches_and_the_pooled_row(folder):
+    texts, student = sentences(), load_student(folder)
+    attend, (batch, _) = whole_spans(3, 2).attend, texts.batch("train", [4, 9])
+    seen = []
+    real = student_module.dropout
+
+    def watched(x, share):
+        seen.append((tuple(x.shape), share))
+        return real(x, share)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(student_module, "dropout", watched)
+        plain = forward(student.weights, batch, attend)
+        assert seen == []
+        torch.manual_seed(0)
+        one = forward(student.weights, batch, attend, 0.25)
+    rows = (int(batch.lengths.sum()), 64)
+    assert seen == [(rows, 0.25)] * 7 + [((2, 64), 0.25)]
+    torch.manual_seed(0)
+    assert torch.equal(forward(student.weights, batch, attend, 0.25).logits, one.logits)
+    assert not torch.equal(one.rows, plain.rows) and not torch.equal(one.logits, plain.logits)
 
 
 def test_texts_are_read_in_their_order(folder):

@@ -212,6 +212,37 @@ class TestEngineClock:
             overlay.engine.select_clock(1)
 
 
+class TestChoiceOfTheProgram:
+    """CLOCK_LIMIT and CLOCK_ENDED, as engine_control.v has them (tests/fpga/test_engine_control.py)."""
+
+    @staticmethod
+    def ended(overlay, device, chosen):
+        device.engine.run = lambda *arguments: (0, 7) if chosen is None else (0, 7, chosen)
+        overlay.engine.run(0, 0, 0, 0, 1)
+        assert (device.engine_mhz, overlay.engine.read(registers.engine("DETAIL").offset)) == (
+            registers.WIZARD_OUTPUTS_MHZ[overlay.engine.clock_output],
+            7,
+        )
+        return overlay.engine.read(registers.engine("CLOCK_ENDED").offset)
+
+    @pytest.mark.parametrize("host_output", range(4))
+    def test_it_is_none_below_the_limit(self, device, overlay, host_output):
+        overlay.engine.select_clock(host_output)
+        for chosen in range(4):
+            assert self.ended(overlay, device, chosen) == registers.CLOCK_CHOSEN | max(chosen, host_output)
+        for limit in range(4):
+            put(overlay.engine, registers.engine, "CLOCK_LIMIT", 0xFFFFFFFC | limit)
+            assert overlay.engine.read(registers.engine("CLOCK_LIMIT").offset) == limit
+            for chosen in range(4):
+                allowed = max(chosen, min(limit, host_output))
+                assert self.ended(overlay, device, chosen) == registers.CLOCK_CHOSEN | allowed
+        assert overlay.engine.clock_output == host_output, "the host's comes back"
+
+    def test_a_run_without_one_ends_on_the_hosts(self, device, overlay):
+        overlay.engine.select_clock(2)
+        assert self.ended(overlay, device, None) == 2
+
+
 class TestClockWizard:
     def test_it_powers_up_with_the_tables_outputs(self, device, overlay):
         assert device.clock_wizard.outputs_mhz == overlay.clock_wizard.outputs_mhz() == registers.WIZARD_OUTPUTS_MHZ

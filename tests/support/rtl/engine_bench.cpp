@@ -58,6 +58,7 @@ struct bench {
     top->run_cycles = 1;
     top->run_early = top->run_lingers = top->run_hangs = top->run_status = 0;
     top->run_detail = 0;
+    top->ask_cycle = top->ask_output = top->ask_again = top->ask_last = 0;
     settle();
   }
 
@@ -200,6 +201,10 @@ struct bench {
     else if (name == "run_hangs") top->run_hangs = value & 1;
     else if (name == "run_status") top->run_status = uint32_t(value);
     else if (name == "run_detail") top->run_detail = value;
+    else if (name == "ask_cycle") top->ask_cycle = uint32_t(value);
+    else if (name == "ask_output") top->ask_output = uint32_t(value);
+    else if (name == "ask_again") top->ask_again = uint32_t(value);
+    else if (name == "ask_last") top->ask_last = uint32_t(value);
     else return false;
     settle();
     return true;

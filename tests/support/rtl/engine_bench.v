@@ -35,6 +35,10 @@ module engine_bench #(
     input  wire         run_hangs,
     input  wire [ 31:0] run_status,
     input  wire [ 63:0] run_detail,
+    input  wire [ 31:0] ask_cycle,
+    input  wire [ 31:0] ask_output,
+    input  wire [ 31:0] ask_again,
+    input  wire [ 31:0] ask_last,
     output wire         engine_idle,
     output wire [255:0] arguments,
     output wire [ 31:0] starts,
@@ -48,7 +52,8 @@ module engine_bench #(
   wire enable, engine_resetn;
   wire ap_start, ap_done, ap_ready, ap_idle, status_ap_vld, detail_ap_vld;
   wire [63:0] program_address, image_address, io_address, detail;
-  wire [31:0] instructions, row_blocks, status;
+  wire [31:0] instructions, row_blocks, status, clock_output;
+  wire clock_output_ap_vld;
 
   engine_control #(
       .ID(ID)
@@ -89,7 +94,9 @@ module engine_bench #(
       .status(status),
       .status_ap_vld(status_ap_vld),
       .detail(detail),
-      .detail_ap_vld(detail_ap_vld)
+      .detail_ap_vld(detail_ap_vld),
+      .clock_output(clock_output),
+      .clock_output_ap_vld(clock_output_ap_vld)
   );
 
   clock_select clocks (
@@ -121,12 +128,18 @@ module engine_bench #(
       .status_ap_vld(status_ap_vld),
       .detail(detail),
       .detail_ap_vld(detail_ap_vld),
+      .clock_output(clock_output),
+      .clock_output_ap_vld(clock_output_ap_vld),
       .cycles(run_cycles),
       .early(run_early),
       .lingers(run_lingers),
       .hang(run_hangs),
       .answer_status(run_status),
       .answer_detail(run_detail),
+      .ask_cycle(ask_cycle),
+      .ask_output(ask_output),
+      .ask_again(ask_again),
+      .ask_last(ask_last),
       .arguments(arguments),
       .starts(starts),
       .moved(moved)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Stands for fetch: an ap_ctrl_hs block as Vitis HLS makes them. It takes a run's arguments as it starts, ends after
-// `cycles`, is ready `early` cycles before that, is idle `lingers` cycles after, or hangs.
+// `cycles`, is ready `early` cycles before that, is idle `lingers` cycles after, or hangs; it may ask for a clock twice.
 module fetch_model (
     input  wire        clk,
     input  wire        resetn,
@@ -17,6 +17,8 @@ module fetch_model (
     output wire        status_ap_vld,
     output wire [63:0] detail,
     output wire        detail_ap_vld,
+    output wire [31:0] clock_output,
+    output wire        clock_output_ap_vld,
 
     input  wire [ 31:0] cycles,         // at least 1
     input  wire [ 31:0] early,          // less than cycles
@@ -24,6 +26,10 @@ module fetch_model (
     input  wire         hang,
     input  wire [ 31:0] answer_status,
     input  wire [ 63:0] answer_detail,
+    input  wire [ 31:0] ask_cycle,      // of a run, in which it asks for a clock; 0: in none
+    input  wire [ 31:0] ask_output,
+    input  wire [ 31:0] ask_again,      // cycles later it asks once more, for ask_last; 0: not
+    input  wire [ 31:0] ask_last,
     output reg  [255:0] arguments,      // of the last run: row_blocks, instructions, io, image, program
     output reg  [ 31:0] starts,
     output reg  [ 31:0] moved           // cycles in which the arguments were not those of the start
@@ -41,6 +47,10 @@ module fetch_model (
   assign detail_ap_vld = ap_done;
   assign status = ap_done ? answer_status : ~answer_status;
   assign detail = ap_done ? answer_detail : ~answer_detail;
+  wire asks = running & ask_cycle != 32'd0 & cycle == ask_cycle;
+  wire asks_again = running & ask_again != 32'd0 & cycle == ask_cycle + ask_again;
+  assign clock_output_ap_vld = asks | asks_again;
+  assign clock_output = asks ? ask_output : asks_again ? ask_last : ~ask_output ^ {31'd0, cycle[0]};
 
   initial {starts, moved} = 64'd0;
 
