@@ -117,7 +117,7 @@ DEFECTS = (
     Defect("adaptive: a code for channels without a bit too", KERNELS + "embed.hpp", "if (stored_code) next[t]", "if (adaptive && next[t] < codes_end) next[t]", EMBED),
     Defect("adaptive: bits of a mask from the wrong end", KERNELS + "embed.hpp", ">> (n % 8)", ">> (7 - n % 8)", EMBED),
     Defect("adaptive: the first beat of the mask for all channels", KERNELS + "embed.hpp", "embedding[slot][t][begin / kMaskChannels]", "embedding[slot][t][0]", EMBED),
-    Defect("adaptive: codes beyond the row", KERNELS + "embed.hpp", "adaptive && bit && next[t] < codes_end", "adaptive && bit", EMBED + " and corrupt"),
+    Defect("adaptive: a code beyond the row", KERNELS + "embed.hpp", "bit && next[t] < codes_end", "bit && next[t] < codes_end + uint<1>(1)", EMBED + " and corrupt"),
     Defect("adaptive: code 0 is 16", KERNELS + "embed.hpp", "absolute == 0 ? uint<12>(0) :", "code == 128 ? uint<12>(0) :", EMBED),
     Defect("adaptive: sign lost", KERNELS + "embed.hpp", "code > 127 ? table_value(table_value(0) - size)", "code > 255 ? table_value(table_value(0) - size)", EMBED),
     Defect("adaptive: dropped by fetch", KERNELS + "fetch_gemm.hpp", "v.adaptive = uint<1>(i.flag(20) ? 1 : 0);", "v.adaptive = uint<1>(0);", PASS + "-adaptive"),
