@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from .distillation import Teacher, distillation_loss
 from .float_stage import Rank, Run, Stage, run_epochs
-from .ramps import Ramps, on_dev
+from .ramps import SCALING_SENTENCES, Ramps, on_dev
 from .sentences import Sentences
 from .spans import SPANS, HardSpans, whole_spans
 from .student import Attend, Student, forward, load_student, read, read_config
@@ -75,10 +75,10 @@ def offramp_logits(folder: str | Path, sentences: Sequence[Tokens]) -> torch.Ten
 
 
 class _Ramping(Stage):
-    """What both ways share: the epoch kept is the best of all layers together."""
+    """What both ways share: of epochs whose last layers are as good the one with the best layers before is kept."""
 
     def rank(self, entry: dict) -> Rank:
-        return entry["mean_accuracy"], -entry["dev_loss"]
+        return entry["dev_accuracy"], entry["mean_accuracy"], -entry["dev_loss"]
 
 
 class _Frozen(_Ramping):
@@ -146,18 +146,19 @@ def train_offramps(
     """Give the slim folder `source` off-ramps; the log, which is also `out/offramps.json`.
 
     `out` is a Hugging Face folder with FILE, `dense` the folder of the model before it was made slim. Keeps the epoch
-    with the best mean accuracy of all layers on dev. Raises ValueError where `out` holds a run already or one begun
-    with other settings, UnsupportedModel.
+    best on dev, by its last layer and then by the mean of all. Raises ValueError where `out` holds a run already or one
+    begun with other settings, UnsupportedModel.
     """
     run = Run(out, "offramps", {**asdict(settings), "seed": seed, **sentences.settings}, resume)
     if (log := run.log()) is not None:
         return log
     device = sentences.device
     student = load_student(source, device)
-    spans, sizes = spans_of(source, student), student.weights.architecture
+    spans = spans_of(source, student)
     torch.manual_seed(seed)  # poolers
     kind = {"pooler": settings.pooler, "shared": settings.shared}
-    ramps = Ramps.new(sizes.layers, sizes.hidden, len(sentences.names), **kind, device=device)
+    _, first = read(student.weights, sentences.tokens["train"][:SCALING_SENTENCES], spans.attend)
+    ramps = Ramps.new(first.to(device), len(sentences.names), **kind)
     if settings.train == "frozen":
         stage: _Ramping = _Frozen(student, spans.attend, ramps, sentences, settings)
     else:
@@ -166,5 +167,5 @@ def train_offramps(
     log = run_epochs(stage, run, sentences.lengths, epochs=settings.epochs, batch=settings.batch,
                      rate=settings.backbone_rate, seed=seed, console=console or Console(stderr=True))  # fmt: skip
     student.save(out, source, **{FIELD: {**kind, "trained": settings.train}, SPANS: spans.spans})
-    save_tensors(out / FILE, {name: t.detach().cpu().clone() for name, t in ramps.parameters.items()})
+    save_tensors(out / FILE, {name: tensor.cpu() for name, tensor in ramps.folded().parameters.items()})
     return run.finish({**log, "best": log["epochs"][log["best_epoch"] - 1]})

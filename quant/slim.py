@@ -17,9 +17,9 @@ from .distillation import Teacher, distillation_loss, feature_loss
 from .float_stage import Rank, Run, Stage, run_epochs
 from .masks import Masks
 from .pruning import stage_density
-from .ramps import Ramps, on_dev
+from .ramps import SCALING_SENTENCES, Ramps, on_dev
 from .sentences import Sentences
-from .spans import SPANS, HardSpans, SoftSpans, Spans
+from .spans import SPANS, HardSpans, SoftSpans, Spans, whole_spans
 from .student import Attend, Student, forward, load_student, read
 
 ANSWER_RATE = 1e-3  # peak learning rate of the classifiers after each layer
@@ -66,7 +66,9 @@ class _Slimming(Stage):
         self.student, self.teacher, self.sentences, self.settings = student, teacher, sentences, settings
         self.soft = SoftSpans(sizes.layers, sizes.heads, sentences.max_length, settings.span_ramp, device)
         self.masks = Masks(student.matrices, settings.method)
-        self.ramps = Ramps.new(sizes.layers, sizes.hidden, len(sentences.names), device=device)
+        some = sentences.tokens["train"][:SCALING_SENTENCES]
+        whole = whole_spans(sizes.layers, sizes.heads, device)
+        self.ramps = Ramps.new(read(student.weights, some, whole.attend)[1].to(device), len(sentences.names))
         answers = {f"answers.{name}": tensor for name, tensor in self.ramps.trained.items()}
         scores = self.masks.scores
         rates = {**dict.fromkeys(scores, settings.score_rate), **dict.fromkeys(answers, ANSWER_RATE)}

@@ -12,7 +12,7 @@ from tiny_bert import random_classifier
 from zynqbert.quant import float_stage
 from zynqbert.quant.finetune import collate
 from zynqbert.quant.offramps import FIELD, FILE, OffRamps, load_ramps, offramp_logits, train_offramps
-from zynqbert.quant.ramps import Ramps, layer_accuracy
+from zynqbert.quant.ramps import layer_accuracy
 from zynqbert.quant.spans import SPANS, HardSpans
 from zynqbert.quant.student import load_student, read, read_config
 
@@ -97,7 +97,8 @@ def test_the_figures_are_those_of_the_folder(finished):
 
 
 def test_they_learn(run, tmp_path):
-    log = run(tmp_path / "jointly", dataclasses.replace(SETTINGS, epochs=6, distillation=0.1, backbone_rate=5e-3))
+    steady = dict(distillation=0.1, noise=0.0, dropout=0.0)
+    log = run(tmp_path / "jointly", dataclasses.replace(SETTINGS, epochs=12, **steady))
     assert log["best"]["mean_accuracy"] > 0.8
     frozen = run(tmp_path / "frozen", dataclasses.replace(FROZEN, epochs=6, distillation=1.0))
     assert frozen["epochs"][-1]["train_loss"] < 0.6 * frozen["epochs"][0]["train_loss"]
@@ -120,13 +121,6 @@ def test_poolers_and_shared_ramps(run, tmp_path, shared, train):
     wanted = pooled @ ramps["1.weight"].T + ramps["1.bias"]
     torch.testing.assert_close(offramp_logits(tmp_path, texts)[:, 1], wanted, rtol=0, atol=1e-5)
     assert read_config(tmp_path)[FIELD] == {"pooler": True, "shared": shared, "trained": train}
-
-
-def test_a_shared_ramp_is_trained_once():
-    ramps = Ramps.new(4, 8, 2, pooler=True, shared=True)
-    assert len(ramps.parameters) == 12 and set(ramps.trained) == {
-        "0.weight", "0.bias", "0.pooler.weight", "0.pooler.bias"}  # fmt: skip
-    assert len(Ramps.new(4, 8, 2).trained) == 6
 
 
 @pytest.mark.parametrize("steps", [3, 8, 12])  # of 8 an epoch
