@@ -97,7 +97,7 @@ def edgebert(
 def _trained(
     recipe: Recipe, source: str, made: Artifact, answers: Answers, out: Path, device: str, console: Console
 ) -> Artifact:
-    """The quantized model trained on (`training/`, then `trained/`): what is zero in the slim model stays zero."""
+    """The quantized model trained on (`training/`, then `trained/`): no matrix gets denser than slim allows."""
     if not (out / "trained").is_dir():
         text = made.tokenizer_path.read_text(encoding="utf-8")
         log, tensors = train_quantized(
