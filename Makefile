@@ -5,6 +5,7 @@
 # make lint    ruff
 # make wheel   the package for a board, in build/wheel/
 # make sparsity  prune, train and measure it at other densities (after make artifact; about an hour; resumes likewise)
+# make edgebert-bench  what the early-exit recipe saves, on the whole test split (after its training; resumes likewise)
 # make artifact  fine-tune, quantize, train and measure the committed model again (about 40 minutes; resumes where it was cut)
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
@@ -43,6 +44,14 @@ sparsity: .venv/ready
 	cp build/sparsity/sparsity.json artifacts/movie-reviews.sparsity.json
 	cp build/sparsity/sparsity.svg artifacts/movie-reviews.sparsity.svg
 
+# DENSE: the dense model, quantized; STEPS: artifacts after steps of the recipe, in order (may be empty).
+DENSE ?= build/edgebert/dense-artifact
+STEPS ?=
+edgebert-bench: .venv/ready
+	.venv/bin/zynqbert bench edgebert --dense $(DENSE) $(foreach step,$(STEPS),--steps $(step)) --out build/edgebert/bench
+	cp build/edgebert/bench/edgebert.json artifacts/edgebert.bench.json
+	for drawing in build/edgebert/bench/*.svg; do cp $$drawing artifacts/edgebert.$$(basename $$drawing); done
+
 # Stale files of an earlier build would be packed too.
 wheel: .venv/ready
 	rm -rf build/lib
@@ -78,4 +87,4 @@ endef
 clean:
 	rm -rf .venv .venv-demo build *.egg-info .pytest_cache .ruff_cache
 
-.PHONY: demo test proofs mutants artifact sparsity wheel lint clean
+.PHONY: demo test proofs mutants artifact sparsity edgebert-bench wheel lint clean

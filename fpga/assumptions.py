@@ -189,7 +189,7 @@ DEPTHS: dict[str, tuple[int, str]] = {
     "load_neighbours": (4, "row 2, comparison, masks"),
     "load_embedding": (4, "beat, lanes, embedding buffer"),
     "vector_copy": (3, "read, split, write"),
-    "vector_embed": (13, "read 2, nibble 1, product 2, shift 2, add and clamp 2, square 3, write 1"),
+    "vector_embed": (16, "place 1, read 2, code 2, product 3, shift 2, add and clamp 2, square 3, write 1"),
     "vector_linear": (14, "read 2, bias 1, product 3, shift 2, clamp 1, table 2 or residual 3, write 1"),
     "vector_turn": (13, "as vector_linear, then the plane"),
     "vector_scores": (10, "product 3, shift 2, clamp 1, maximum 2, write 2"),

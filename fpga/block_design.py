@@ -12,9 +12,9 @@ from pathlib import Path
 from .boards import Board
 from .capabilities import CAPABILITIES
 from .clock_settings import STEPS, ClockSettings, find_settings
-from .instructions import ACTIVATION_WORDS, LANES, MAX_NORM_ENTRIES, WEIGHT_WORDS
+from .instructions import ACTIVATION_WORDS, EMBEDDING_BEATS, LANES, MAX_NORM_ENTRIES, WEIGHT_WORDS
 from .registers import BLOCKS, CLOCK_INPUT_MHZ, RANGE, WIZARD_OUTPUTS_MHZ, engine_id
-from .resources import ACCUMULATOR_BITS, EMBEDDING_WORDS, KEY_VALUE_WORDS, SLOTS
+from .resources import ACCUMULATOR_BITS, KEY_VALUE_WORDS, SLOTS
 
 NAME = "zynqbert"  # of project, block design, .bit and .hwh: pynq wants the last two alike
 
@@ -41,7 +41,7 @@ PORT_BITS = 128
 MAX_GROUPS = 3  # key/value ports that the array has
 
 # Fields of the commands (kernels/commands.hpp; a test sums them) and words of the streams, bits.
-COMMAND_BITS = {"load": 86, "weights": 128, "expand": 27, "array": 77, "vector": 148, "store": 73}
+COMMAND_BITS = {"load": 86, "weights": 128, "expand": 27, "array": 77, "vector": 149, "store": 73}
 TOKEN_BITS = 1
 SEGMENT_BITS, FAULT_BITS, VERDICT_BITS = 15, 20, 7
 # Depths of kernels/config.hpp; axis_data_fifo takes powers of two from 16 on.
@@ -197,7 +197,7 @@ def memories(board: Board) -> tuple[MemoryBank, ...]:
         banks.append(MemoryBank(name, f"load/{name}", f"vector/{name}", SLOTS * MAX_NORM_ENTRIES // 2, 64, "block"))
     for lane in range(LANES):
         name = f"embedding_{lane}"
-        banks.append(MemoryBank(name, f"load/{name}", f"vector/{name}", SLOTS * EMBEDDING_WORDS, 128, "block"))
+        banks.append(MemoryBank(name, f"load/{name}", f"vector/{name}", SLOTS * EMBEDDING_BEATS, 128, "block"))
     banks.append(
         MemoryBank("activations", "vector/activations", "array/activations", ACTIVATION_WORDS, LANES * 8, "block")
     )

@@ -15,6 +15,7 @@ import math
 from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from .assumptions import DEPTHS, assumed
 from .boards import Board
@@ -26,6 +27,7 @@ from .instructions import (
     BEAT_BYTES,
     INSTRUCTION_BYTES,
     LANES,
+    MASK_CHANNELS,
     RECORD_WORDS,
     TO_ACTIVATION,
     TO_EXIT,
@@ -50,6 +52,7 @@ from .tile_commands import (
 )
 
 UNITS = ("load", "weights", "array", "vector", "store")
+MEMORIES = ("weights", "activations", "keys and values", "accumulators", "resident")
 TABLE_BEATS = 16
 AWAITED = {Norm: "a layer norm", Gather: "the result rows"}
 OPERANDS = (Vector.SCORES, Vector.CONTEXT, Vector.NORM, Vector.GATHER)  # what they make the array reads
@@ -97,6 +100,16 @@ class Share:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """What a pass has counted until fetch has a verdict: the cycle, and of all up to that EXIT the same as Timing."""
+
+    cycles: int
+    busy: dict[str, int]
+    accesses: dict[str, int]
+    ddr_bytes: int
+
+
+@dataclass(frozen=True)
 class Timing:
     """What a pass costs, modelled.
 
@@ -104,7 +117,7 @@ class Timing:
     of instruction; their cycles sum to `cycles`. `macs`: asked for by the program, rows padded to 32;
     `array_macs_executed`: what the array's multipliers did meanwhile, idle columns and the halves of w8 included.
     `accesses`: words read and written, by memory. `data_waits`: stall "array.data", by what is waited for. `verdicts`:
-    the cycle at which fetch has the verdict of each EXIT, in order.
+    the cycle at which fetch has the verdict of each EXIT, in order; `marks`: what is counted until then.
     """
 
     cycles: int
@@ -120,6 +133,7 @@ class Timing:
     accesses: dict[str, int]
     data_waits: dict[str, int]
     verdicts: tuple[int, ...] = ()
+    marks: tuple[Mark, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -437,6 +451,8 @@ class _Pass:
             Vector.NORM: ("norm_apply", c.words),
             Vector.GATHER: ("gather", c.words),
         }[c.kind]
+        if c.adaptive:  # the loop runs for each beat of the mask
+            now += (-(-c.words // MASK_CHANNELS) - 1) * (self.model.depths[name] - 1 + self.model.loop_overhead)
         return now + self._loop(name, trips) + _slower(store, trips)
 
     def _store(self) -> Waiting:
@@ -473,6 +489,7 @@ class _Pass:
             reached = max(reached, end)
             work.setdefault(kind, Counter()).update(self.busy[index])
         steps = sum(c.k for c in self.expansion.array)
+        self.accesses, self.moved = self._count()
         return Timing(
             cycles=cycles,
             clock_mhz=self.clock,
@@ -485,27 +502,47 @@ class _Pass:
             ddr_bytes_written=sum(c.bytes for c in self.expansion.store),
             macs=sum(c.macs for c in self.expansion.array),
             array_macs_executed=steps * self.board.peak_macs_per_cycle,
-            accesses=self._accesses(),
+            accesses=dict(self.accesses[-1]),
             data_waits={name: cycles for name, cycles in self.data_waits.items() if cycles},
             verdicts=tuple(self.answered),
+            marks=tuple(self._mark(at, cycle) for at, cycle in zip(self.expansion.exits, self.answered, strict=True)),
         )
 
-    def _accesses(self) -> dict[str, int]:
-        """Words read and written of the memories that more than one unit, or not always the same, works with."""
+    def _mark(self, exit_index: int, cycle: int) -> Mark:
+        before = self.busy[: exit_index + 1]
+        moved = (exit_index + 1) * INSTRUCTION_BYTES
+        moved += sum(n * BEAT_BYTES for at, n in self.expansion.directory_tiles.items() if at <= exit_index)
+        return Mark(
+            cycles=cycle,
+            busy={unit: sum(counts[unit] for counts in before) for unit in UNITS},
+            accesses=dict(self.accesses[exit_index]),
+            ddr_bytes=moved + self.moved[exit_index],
+        )
+
+    def _count(self) -> tuple[list[dict[str, int]], list[int]]:
+        """Up to and with each instruction: words read and written of the memories that more than one unit, or not
+        always the same, works with; bytes that load, weights and store move."""
         e = self.expansion
-        from_keys = sum(c.k for c in e.array if c.keys_values)
-        steps = sum(c.k for c in e.array)
-        drained = sum(c.words for c in e.array)
-        to_keys = sum(c.words for c in e.vector if c.destination in (TO_KEYS, TO_VALUES))
-        to_activations = sum(c.words for c in e.vector if c.destination == TO_ACTIVATION or c.kind in OPERANDS)
-        kept = (c.beats for c in e.weights if c.source in (Source.KEEP, Source.RESIDENT))
-        return {
-            "weights": steps - from_keys + sum(c.k for c in e.expand),
-            "activations": steps + to_activations,
-            "keys and values": from_keys + to_keys,
-            "accumulators": 2 * drained,
-            "resident": sum(kept),
-        }
+        own = [dict.fromkeys(MEMORIES, 0) for _ in self.busy]
+        moved = [0] * len(own)
+        for c in e.array:
+            own[c.instruction]["keys and values" if c.keys_values else "weights"] += c.k
+            own[c.instruction]["activations"] += c.k
+            own[c.instruction]["accumulators"] += 2 * c.words
+        for c in e.expand:
+            own[c.instruction]["weights"] += c.k
+        for c in e.vector:
+            if c.destination in (TO_KEYS, TO_VALUES):
+                own[c.instruction]["keys and values"] += c.words
+            if c.destination == TO_ACTIVATION or c.kind in OPERANDS:
+                own[c.instruction]["activations"] += c.words
+        for c in e.weights:
+            own[c.instruction]["resident"] += c.beats if c.source in (Source.KEEP, Source.RESIDENT) else 0
+        for c in (*e.load, *e.weights, *e.store):
+            moved[c.instruction] += c.bytes
+        for at in range(1, len(own)):
+            own[at] = {name: own[at - 1][name] + own[at][name] for name in MEMORIES}
+        return own, list(accumulate(moved))
 
 
 def loop_names() -> tuple[str, ...]:

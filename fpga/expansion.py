@@ -258,8 +258,9 @@ class _Expander:
         for rb in self.live:
             gather = self.gathers.get((i.field, rb), GATHERS[i.field])
             slot = self._parameters(Load.EMBEDDING, i.row_bytes // BEAT_BYTES, *gather)
-            credits = {"slot": slot, "pop_parameters": True, "push_parameters_free": True}
-            self._vector(Vector.EMBED, i.width, i.trace, True, row_block=rb, first=i.first, **credits)
+            fields = {"slot": slot, "row_block": rb, "width": i.row_bytes // BEAT_BYTES, "first": i.first}
+            fields |= {"adaptive": i.adaptive, "pop_parameters": True, "push_parameters_free": True}
+            self._vector(Vector.EMBED, i.width, i.trace, True, **fields)
 
     def _norm(self, i: Norm | Gather, kind: Vector) -> None:
         slot = self._parameters(Load.PARAMETERS, -(-i.entries // 2))

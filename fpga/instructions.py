@@ -18,6 +18,8 @@ PROGRAM_VERSION = 4
 MAX_ROW_BLOCKS = 4
 MAX_ROWS = MAX_ROW_BLOCKS * LANES
 MAX_WIDTH = 1024
+EMBEDDING_BEATS = MAX_WIDTH // BEAT_BYTES + 1  # that a row of an embedding may have
+MASK_CHANNELS = 128  # of an adaptive row, in a beat of its mask
 MAX_ENTRIES = 4608
 MAX_NORM_ENTRIES = 1280
 MAX_HEADS = 32
@@ -145,6 +147,11 @@ def embedding_row_bytes(width: int, four_bit: bool) -> int:
     return (-(-width // per_beat) + 1) * BEAT_BYTES
 
 
+def adaptive_row_bytes(width: int, codes: int) -> int:
+    """Bytes of one adaptive row (Q24): its mask, at most `codes` codes padded to a beat, then the beat of m and s."""
+    return (-(-width // MASK_CHANNELS) + -(-codes // BEAT_BYTES) + 1) * BEAT_BYTES
+
+
 @dataclass(frozen=True)
 class Embed(Instruction):
     """Add one embedding table's rows to the residual (Q6); `first` replaces it."""
@@ -156,10 +163,11 @@ class Embed(Instruction):
     trace: int = NO_TRACE
     first: bool = False
     four_bit: bool = False
+    adaptive: bool = False
 
     OPCODE: ClassVar[int] = 3
     WORDS: ClassVar[dict[str, int]] = {"image": 1, "row_bytes": 2, "width": 3, "field": 4, "trace": 5}
-    FLAGS: ClassVar[dict[str, int]] = {"first": 17, "four_bit": 19}
+    FLAGS: ClassVar[dict[str, int]] = {"first": 17, "four_bit": 19, "adaptive": 20}
     ALIGNED: ClassVar[tuple[str, ...]] = ("image", "row_bytes")
 
     def _check(self, row_blocks: int) -> None:
@@ -167,6 +175,11 @@ class Embed(Instruction):
         _within("Embed.field", self.field, 0, FIELD_TYPE)
         if self.four_bit and self.width % 32:
             raise ProgramError("Embed.width", f"{self.width} is no multiple of 32, which 4-bit rows need")
+        if self.adaptive:
+            if self.four_bit:
+                raise ProgramError("Embed.four_bit", "adaptive rows have codes of 8 bits")
+            _within("Embed.row_bytes", self.row_bytes, adaptive_row_bytes(self.width, 0), EMBEDDING_BEATS * BEAT_BYTES)
+            return
         expected = embedding_row_bytes(self.width, self.four_bit)
         if self.row_bytes != expected:
             raise ProgramError("Embed.row_bytes", f"{self.row_bytes} where width {self.width} takes {expected}")

@@ -14,6 +14,7 @@ from .assumptions import assumed
 from .boards import Board
 from .instructions import (
     ACTIVATION_WORDS,
+    EMBEDDING_BEATS,
     LANES,
     MAX_HEADS,
     MAX_NORM_ENTRIES,
@@ -30,7 +31,6 @@ PORT_BITS = 128
 DSP_A_BITS, DSP_B_BITS = 27, 18  # signed multiplier of a DSP48E2 (UG579)
 SLOTS = 2
 KEY_VALUE_WORDS = 2 * MAX_WIDTH + 32 * MAX_ROWS  # keys, then values of 32 heads
-EMBEDDING_WORDS = MAX_WIDTH // 16 + 1
 ACCUMULATOR_BITS = 27
 
 BUDGET = {"dsp": 0.90, "bram36": 0.80, "lut": 0.80}  # share of the part (design)
@@ -166,7 +166,7 @@ class Resources:
 def products() -> tuple[Product, ...]:
     """The vector unit's multipliers; all loops share the requantizer (`one_requantizer`)."""
     return (
-        Product("vector", "Q6 q·m", 8, 8),
+        Product("vector", "Q6 q·m", 13, 8),
         Product("vector", "Q7 x² beside the embedding", 16, 16),
         Product("vector", "Q2, one requantizer for every loop", 27, 8),
         Product("vector", "Q12 y·m_r", 16, 8),
@@ -214,7 +214,7 @@ def memories(board: Board) -> tuple[Memory, ...]:
         Memory("tables, two copies each", 3 * 256, 2 * 8, "vector", copies=LANES // 4),
         Memory("head factors", MAX_HEADS * (MAX_WIDTH // MAX_HEADS + 2), 16, "vector"),
         Memory("parameters, even and odd", SLOTS * MAX_NORM_ENTRIES // 2, 64, "vector", copies=2),
-        Memory("embedding rows, a bank a lane", SLOTS * EMBEDDING_WORDS, 128, "load", copies=LANES),
+        Memory("embedding rows, a bank a lane", SLOTS * EMBEDDING_BEATS, 128, "load", copies=LANES),
         Memory(
             "accumulator stream",
             int(assumed("accumulator_tiles")) * columns,
@@ -244,6 +244,8 @@ def logic(board: Board) -> tuple[Logic, ...]:
         Logic("vector", "corner turn", 9 * 16 * LANES + 1000, 16 * LANES * LANES, "two planes of 1 KB, read 32:1"),
         Logic("vector", "division, inverse root", 3500, 5000, "36 stages of a 32-bit divider; one Newton step"),
         Logic("vector", "embedding bytes", 40 * LANES, 136 * LANES, "16:1 of 8 bits a lane"),
+        Logic("vector", "adaptive rows", 90 * LANES, 200 * LANES,
+              "a lane: bit of its mask 128:1 35, place in its row 20, shift and sign of a code 35"),
         Logic("vector", "scores", 1700, 0, "128 words of 512 bits in LUT RAM"),
         Logic("vector", "sums of an exit", 800, 3900,
               "shifts of 39 to 56 bits by six levels, adders of 230 bits; a lane's 115 bits in LUT RAM"),

@@ -131,11 +131,12 @@ class VectorCommand:
     words: int
     slot: int = 0
     row_block: int = 0
-    width: int = 0  # NORM, GATHER: channels
+    width: int = 0  # NORM, GATHER: channels; EMBED: beats of a row
     destination: int | None = None  # LINEAR
     first: bool = False  # EMBED: replaces the residual; LINEAR to residual: clears the sums
     normalized: bool = False
     plain: bool = False  # NORM: y = x
+    adaptive: bool = False  # EMBED: a loop for each beat of the mask
     tee: bool = False  # every word produced also goes to store
     pop_parameters: bool = False
     push_parameters_free: bool = False

@@ -17,7 +17,7 @@ from ..fpga.boards import Board
 from ..fpga.cycles import Model, Timing, simulate
 from ..fpga.directory import Directory
 from .exit_plan import ExitPlan
-from .layouts import RECORD_BYTES, ActivationMap, IoLayout, Region, Trace
+from .layouts import RECORD_BYTES, ActivationMap, IoLayout, Region, Trace, longest_row
 from .model_shape import LayerShape, ModelShape
 from .storage import Matrix, matrices
 
@@ -333,7 +333,8 @@ class _Compiler:
         fields = (("word", shape.vocab), ("position", shape.positions), ("type", shape.types))
         for index, (name, rows) in enumerate(fields):
             four_bit = name == "word" and shape.word_bits == 4
-            row_bytes = isa.embedding_row_bytes(shape.embedding, four_bit)
+            adaptive = name == "word" and shape.word_format == "adaptivfloat"
+            row_bytes = self.adaptive_row() if adaptive else isa.embedding_row_bytes(shape.embedding, four_bit)
             last = index == len(fields) - 1
             self.emit(
                 isa.Embed(
@@ -344,8 +345,22 @@ class _Compiler:
                     trace=self.trace("embeddings.sum", "int16", shape.embedding) if last else isa.NO_TRACE,
                     first=index == 0,
                     four_bit=four_bit,
+                    adaptive=adaptive,
                 )
             )
+
+    def adaptive_row(self) -> int:
+        """Bytes of a row of the word table (Q24), the longest row's; without an artifact no code is 0."""
+        width = self.shape.embedding
+        codes = width if self.artifact is None else longest_row(self.artifact.tensors["embeddings.word.q"])
+        size = isa.adaptive_row_bytes(width, codes)
+        if size > isa.EMBEDDING_BEATS * isa.BEAT_BYTES:
+            most = (isa.EMBEDDING_BEATS - isa.adaptive_row_bytes(width, 0) // isa.BEAT_BYTES) * isa.BEAT_BYTES
+            raise CompileError(
+                f"embeddings.word.q has a row of {codes} codes, the engine takes {most} at width {width}; "
+                f"remedy: quantize again with a word_density of {most / width:g}"
+            )
+        return size
 
     def norm(self, name: str, entries: int, width: int, *, plain: bool = False) -> int:
         """NORM of the residual's `width` channels to region x; its entries. A plain one changes nothing to trace."""

@@ -11,6 +11,11 @@ from ..fpga import instructions as isa
 RECORD_BYTES = isa.RECORD_WORDS * isa.LANES * 2
 
 
+def longest_row(codes: np.ndarray) -> int:
+    """Most codes that a row of AdaptivFloat words [n, width] stores: those that are not 0."""
+    return int(np.count_nonzero(codes, axis=1).max())
+
+
 @dataclass(frozen=True)
 class Region:
     """`bytes` bytes of the memory image from `offset`."""

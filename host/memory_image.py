@@ -9,6 +9,7 @@ import numpy as np
 
 from ..fpga import instructions as isa
 from .compiler import Artifact, Plan
+from .layouts import longest_row
 from .nibbles import PackError, unpack_nibbles
 
 FIELD_LIMIT = 1 << 22  # of amax * sum |n0| in one field of the packed product
@@ -37,7 +38,10 @@ def memory_image(plan: Plan, artifact: Artifact) -> np.ndarray:
         put("exits.table", np.array(plan.exits.table, np.uint8))
     for offset, spans in plan.spans.items():
         image[offset : offset + len(spans)] = spans
-    for field in ("word", "position", "type"):
+    adaptive = plan.shape.word_format == "adaptivfloat"
+    if adaptive:
+        put("embeddings.word", pack_adaptive(t["embeddings.word.q"], *t["embeddings.word.factor"]))
+    for field in ("position", "type") if adaptive else ("word", "position", "type"):
         put(f"embeddings.{field}", pack_embedding(*(t[f"embeddings.{field}.{part}"] for part in "qms")))
     put("embeddings.norm", pack_norm(t, "embeddings.norm"))
     if plan.shape.mapping is not None:
@@ -147,6 +151,23 @@ def pack_embedding(q: np.ndarray, m: np.ndarray, s: np.ndarray) -> np.ndarray:
     rows[:, :width] = q.view(np.uint8)
     rows[:, padded] = m
     rows[:, padded + 1] = s
+    return rows
+
+
+def pack_adaptive(codes: np.ndarray, m: int, s: int) -> np.ndarray:
+    """Rows of AdaptivFloat (Q24): the mask of the codes that are not 0, these in order, padded to the longest, and then
+    the beat of m and s; codes uint8 [n, width] -> uint8 [n, ...]."""
+    n, width = codes.shape
+    longest = longest_row(codes)
+    rows = np.zeros((n, isa.adaptive_row_bytes(width, longest)), np.uint8)
+    bits = np.packbits(codes != 0, axis=1, bitorder="little")
+    rows[:, : bits.shape[1]] = bits
+    at = isa.adaptive_row_bytes(width, 0) - isa.BEAT_BYTES
+    row, channel = np.nonzero(codes)  # row by row, channels in order
+    place = np.arange(len(row)) - np.searchsorted(row, row)  # among the row's codes
+    rows[row, at + place] = codes[row, channel]
+    rows[:, -isa.BEAT_BYTES] = m
+    rows[:, -isa.BEAT_BYTES + 1] = s
     return rows
 
 

@@ -54,6 +54,7 @@ class ModelShape:
     heads_left: tuple[int, ...] | None = None
     spans: tuple[tuple[int, ...], ...] | None = None
     exits: Ramps | None = None
+    word_format: str = "integer"
 
     @property
     def layer_heads(self) -> tuple[int, ...]:
@@ -91,6 +92,7 @@ class ModelShape:
             heads_left=tuple(a["layer_heads"]) if "layer_heads" in a else None,
             spans=None if spans is None else tuple(tuple(of_layer) for of_layer in spans),
             exits=None if exits is None else Ramps(exits["pooler"], tuple(exits["entropy"]), exits["row_shift"]),
+            word_format=a.get("word_format", "integer"),
         )
 
     @staticmethod

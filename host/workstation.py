@@ -20,6 +20,13 @@ class SoftmaxName(str, Enum):
     normalized = "normalized"
 
 
+class WordFormat(str, Enum):
+    """How word embeddings are stored (docs/quantization.md, Q6 and Q24)."""
+
+    integer = "integer"
+    adaptivfloat = "adaptivfloat"
+
+
 class PruneBy(str, Enum):
     """Score by which weights stay (quant/pruning.py)."""
 
@@ -40,6 +47,12 @@ def quantize(
         bool, typer.Option("--pairs", help="Each calibration line holds two texts, parted by a tab.")
     ] = False,
     word_bits: Annotated[int, typer.Option(help="Bits of the word embeddings: 4 or 8.")] = 8,
+    word_format: Annotated[
+        WordFormat, typer.Option(help="adaptivfloat: 8-bit floats with one exponent bias, behind a mask of the zeros.")
+    ] = WordFormat.integer,
+    word_density: Annotated[
+        float, typer.Option(help="Share of each adaptivfloat row that is kept, the largest values.")
+    ] = 1.0,
     softmax: Annotated[SoftmaxName, typer.Option(help="normalized: the paper's form.")] = SoftmaxName.numerator,
     density: Annotated[
         float, typer.Option(help="Share of the encoder's weights that may be other than 0; below 1 the rest is pruned.")
@@ -51,10 +64,18 @@ def quantize(
 
     Pairs: zynqbert quantize ./my-pair-classifier --out ./my-pairs-artifact --calibrate pairs.tsv --pairs
 
+    Pruned words: zynqbert quantize ./my-classifier --out ./my-artifact --word-format adaptivfloat --word-density 0.4
+
     Sparse: zynqbert quantize ./my-classifier --out ./my-sparse-artifact --calibrate sentences.txt --density 0.5
     """
     if word_bits not in (4, 8):
         raise InputError(f"--word-bits {word_bits} is neither 4 nor 8")
+    if word_format is WordFormat.adaptivfloat and word_bits != 8:
+        raise InputError(f"--word-bits {word_bits}: with --word-format adaptivfloat it is 8")
+    if not 0 < word_density <= 1:
+        raise InputError(f"--word-density {word_density:g} is not above 0 and at most 1")
+    if word_density < 1 and word_format is WordFormat.integer:
+        raise InputError(f"--word-density {word_density:g} is for --word-format adaptivfloat alone")
     if not 0 < density <= 1:
         raise InputError(f"--density {density:g} is not above 0 and at most 1")
     if pairs and calibrate is None:
@@ -69,7 +90,8 @@ def quantize(
     else:
         print("zynqbert: calibrating on movie reviews; --calibrate F takes texts of your own task", file=sys.stderr)
         texts = [example.text for example in movie_reviews("train")]
-    options = dict(word_bits=word_bits, softmax=softmax.value, density=density)
+    words = dict(word_bits=word_bits, word_format=word_format.value, word_density=word_density)
+    options = dict(**words, softmax=softmax.value, density=density)
     report = quantize_checkpoint(source, texts, out, **options)
     print(f"{out}: {quantize_summary(report)}")
 
@@ -89,13 +111,16 @@ def train(
     with needing_packages("train"):
         from ..quant.recipe import load_recipe
         from ..quant.train import train as follow
-    from .output import print_training
+    from .output import print_stages, print_training
 
     given = load_recipe(recipe, seed)
     out = out or Path("build") / given.name
     with needing_packages("train"):
         report = follow(given, recipe.parent, out, resume=resume)
-    print_training(report, out)
+    if "stages" in report:
+        print_stages(report, out)
+    else:
+        print_training(report, out)
 
 
 def ablation(

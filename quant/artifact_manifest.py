@@ -165,7 +165,8 @@ def _check_architecture(file: object, architecture: Any, minor: int) -> None:
     if any(j > i or weights[j] != j for i, j in enumerate(weights)):
         a.fail("weights", "for each layer itself, or an earlier one that uses its own matrices")
     if minor:
-        a.choice("word_format", "integer")
+        if a.choice("word_format", "integer", "adaptivfloat") == "adaptivfloat" and architecture["word_bits"] != 8:
+            a.fail("word_bits", "8, as AdaptivFloat codes have")
         left = a.counts("layer_heads", layers, 1, heads)
         if any(left[i] != left[j] for i, j in enumerate(weights)):
             a.fail("layer_heads", "such that layers which share matrices have equally many heads")

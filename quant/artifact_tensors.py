@@ -90,6 +90,10 @@ def expected_tensors(manifest: Mapping) -> Spec:
     if manifest["task"]["kind"] == "sequence":
         spec["pooler.tanh"] = ("int8", (256,))
     for field, rows in (("word", a["vocab"]), ("position", a["positions"]), ("type", a["types"])):
+        if field == "word" and a["word_format"] == "adaptivfloat":
+            spec["embeddings.word.q"] = ("uint8", (rows, embedding))
+            spec["embeddings.word.factor"] = ("int32", (2,))
+            continue
         four = field == "word" and a["word_bits"] == 4
         spec[f"embeddings.{field}.q"] = ("uint8", (rows, (embedding + 1) // 2)) if four else ("int8", (rows, embedding))
         spec[f"embeddings.{field}.m"] = spec[f"embeddings.{field}.s"] = ("uint8", (rows,))
@@ -140,7 +144,11 @@ def check_values(file: object, manifest: Mapping, tensors: Mapping[str, np.ndarr
             check(name, tensor != -128, "−127 .. 127")
     if not np.array_equal(t["softmax.exp"], exp_table()):
         raise ArtifactError(file, "softmax.exp", "not the table of Q15")
-    for field in ("word", "position", "type"):
+    adaptive = manifest["architecture"]["word_format"] == "adaptivfloat"
+    if adaptive:
+        factor("embeddings.word.factor", *t["embeddings.word.factor"])
+        check("embeddings.word.q", t["embeddings.word.q"] != 128, "a code of Q24, of which 0 is the zero")
+    for field in ("position", "type") if adaptive else ("word", "position", "type"):
         factor(f"embeddings.{field}.", t[f"embeddings.{field}.m"], t[f"embeddings.{field}.s"])
     if manifest["architecture"]["word_bits"] == 4:
         _nibbles(file, "embeddings.word.q", t["embeddings.word.q"], manifest["architecture"]["embedding"])

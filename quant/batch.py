@@ -39,13 +39,13 @@ def make_batch(sentences: Sequence[Tokens], device: torch.device | str = "cpu") 
     return Batch(*(part.to(device) for part in (ids, position, types, lengths)))
 
 
-def split_batches(sentences: Sequence[Tokens], rows: int = 2048) -> Iterator[Batch]:
-    """Batches of about `rows` rows, in order."""
+def split_batches(sentences: Sequence[Tokens], rows: int = 2048, device: torch.device | str = "cpu") -> Iterator[Batch]:
+    """Batches of about `rows` rows, in order, on `device`."""
     some: list[Tokens] = []
     for sentence in sentences:
         if some and sum(len(s.ids) for s in some) + len(sentence.ids) > rows:
-            yield make_batch(some)
+            yield make_batch(some, device)
             some = []
         some.append(sentence)
     if some:
-        yield make_batch(some)
+        yield make_batch(some, device)

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import torch
 
-from . import golden
+from . import float_model, golden
 from .batch import Batch, make_batch
+from .checkpoint import ModelWeights
 from .fake_quant import ENGINE, FakeQuantModel, Units
 from .tokens import Tokens
 
@@ -29,6 +30,11 @@ def quantized_logits(
     """
     model = FakeQuantModel(manifest, tensors, units)
     return _run(model.forward, sentences, on_rows) * manifest["scales"]["logits"]
+
+
+def float_logits(weights: ModelWeights, sentences: Sequence[Tokens]) -> torch.Tensor:
+    """Logits float32 [sentences, labels] of the float model."""
+    return _run(lambda batch: float_model.forward(weights, batch), sentences, lambda rows: None)
 
 
 @torch.inference_mode()

@@ -19,6 +19,7 @@ from .batch import Batch
 from .packing import unpack_nibbles
 from .scales import encode_beta, encode_factor, encode_gamma, encode_rows, snap_factor
 from .tables import gelu_table, tanh_table
+from .words import word_rows
 
 INT8, UINT8, INDEX, INT16 = (-127, 127), (0, 255), (-128, 127), (-32767, 32767)
 FIELDS = ("word", "position", "type")
@@ -54,11 +55,11 @@ def linear(w: torch.Tensor, a: torch.Tensor, amax: int) -> torch.Tensor:
 
 def embed(tables: Mapping[str, tuple], batch: Batch) -> torch.Tensor:
     """(Q6) tables: field → (q [n, hidden], m [n], s [n]) → x [rows, hidden]."""
-    x = None
+    x = 0.0
     for field, index in zip(FIELDS, (batch.ids, batch.position, batch.type), strict=True):
         q, m, s = (torch.as_tensor(part, device=index.device)[index] for part in tables[field])
         term = round_shift(wide(q) * wide(m)[:, None], s[:, None])
-        x = term if x is None else clamp16(x + term)
+        x = clamp16(x + term)
     return x
 
 
@@ -211,9 +212,8 @@ class FakeQuantModel:
         # what the entries of each layer's q, k, v are taken from, and last those of the head
         first = "embeddings.norm" if architecture["family"] == "bert" else "mapping"
         self.sources = [first, *(f"layers.{i}.ffn_norm" for i in range(len(self.owners)))]
-        if t["embeddings.word.q"].dtype == torch.uint8:
-            word = 16 * unpack_nibbles(tensors["embeddings.word.q"], architecture["embedding"])
-            t["embeddings.word.q"] = torch.from_numpy(word)
+        for part, rows in zip("qms", word_rows(architecture, tensors), strict=True):
+            t[f"embeddings.word.{part}"] = torch.from_numpy(np.array(rows))
         for i in sorted(set(self.owners)):
             inputs = dict.fromkeys("qkv", int(t[f"{self.sources[i]}.entries"].sum()))
             inputs["o"] = len(t[f"layers.{i}.attention.context_m"])

@@ -104,15 +104,15 @@ def packed_w8_ref(w, a) -> np.ndarray:
 
 
 def embed_ref(word, position, type_) -> np.ndarray:
-    """(Q6) The embedding sum. Each argument is (q [rows, N] int8, m [rows], s [rows]) → x [rows, N] int16.
+    """(Q6) The embedding sum. Each argument is (q [rows, N], m [rows], s [rows]) → x [rows, N] int16.
 
-    Four-bit rows come expanded (16·nibble).
+    q is int8; four-bit rows come expanded (16·nibble), those of Q24 decoded.
     """
 
     def term(q, m, s):
         return round_shift_ref(_int(q) * _int(m)[:, None], _int(s)[:, None])
 
-    x = term(*word)
+    x = clamp16_ref(term(*word))
     x = clamp16_ref(x + term(*position))
     return clamp16_ref(x + term(*type_))
 

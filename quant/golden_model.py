@@ -109,7 +109,11 @@ class GoldenModel:
         self.exits = self.manifest.get("exits")
         self.normalized = {"numerator": False, "normalized": True}[self.manifest["softmax"]]
         self.tensors = t = load_file(folder / "model.safetensors")
-        if architecture["word_bits"] == 4:
+        if architecture.get("word_format") == "adaptivfloat":
+            t["embeddings.word.q"] = golden.adaptiv_ref(t["embeddings.word.q"])
+            m, s = t["embeddings.word.factor"]
+            t["embeddings.word.m"], t["embeddings.word.s"] = (np.full(architecture["vocab"], x) for x in (m, s))
+        elif architecture["word_bits"] == 4:
             t["embeddings.word.q"] = unpack_nibbles(t["embeddings.word.q"], architecture["embedding"]) * np.int8(16)
         before = "mapping" if self.mapped else "embeddings.norm"
         for i, owner in enumerate(architecture["weights"]):

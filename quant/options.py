@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from .fake_quant import ENGINE, Units
 from .pruning import PRUNE_BY, check_density
+from .words import FORMATS
 
 SOFTMAX = ("numerator", "normalized")
 WEIGHT_BITS = (2, 4, 6, 8)
@@ -16,6 +17,8 @@ class Options:
     """The defaults are those that came out best on the movie reviews' dev split."""
 
     word_bits: int = 8
+    word_format: str = "integer"  # or "adaptivfloat" (adaptivfloat.py)
+    word_density: float = 1.0  # share of each AdaptivFloat row that is kept, the largest values
     softmax: str = "numerator"
     norm_entries: int | None = None  # at most so many extra entries a layer norm (Q9); a 64th of the width if None
     gelu_entries: int | None = None  # and direct entries a GELU (Q11)
@@ -33,6 +36,13 @@ class Options:
             raise ValueError(f"softmax {self.softmax!r} is none of {', '.join(SOFTMAX)}")
         if self.word_bits not in (4, 8):
             raise ValueError(f"word_bits {self.word_bits} is neither 4 nor 8")
+        if self.word_format not in FORMATS:
+            raise ValueError(f"word_format {self.word_format!r} is none of {', '.join(FORMATS)}")
+        check_density(self.word_density, "word_density")
+        if self.word_format == "adaptivfloat" and self.word_bits != 8:
+            raise ValueError(f"word_bits {self.word_bits}: AdaptivFloat codes have 8")
+        if self.word_format != "adaptivfloat" and self.word_density < 1:
+            raise ValueError(f"word_density {self.word_density:g} is below 1, which only adaptivfloat rows can be")
         if self.weight_bits not in WEIGHT_BITS:
             raise ValueError(f"weight_bits {self.weight_bits} is none of {', '.join(map(str, WEIGHT_BITS))}")
         check_density(self.density)

@@ -31,6 +31,8 @@ def quantize_checkpoint(
     out: str | Path,
     *,
     word_bits: int = 8,
+    word_format: str = "integer",
+    word_density: float = 1.0,
     softmax: str = "numerator",
     density: float = 1.0,
     max_length: int = 128,
@@ -47,15 +49,20 @@ def quantize_checkpoint(
     ValueError, ArtifactError or OSError; `out` then stays as it was.
     """
     begun = time.monotonic()
-    if word_bits not in (4, 8):
-        raise ValueError(f"word_bits {word_bits} is neither 4 nor 8")
+    options = dataclasses.replace(
+        options or Options(),
+        word_bits=word_bits,
+        word_format=word_format,
+        word_density=word_density,
+        softmax=softmax,
+        density=density,
+    )
+    options.checked(hidden=0)  # before the model is read
     given = load_checkpoint(source)
     checkpoint = drop_unused_words(given)
     weights = checkpoint.weights
     max_length = min(max_length, weights.architecture.positions)
     sentences = encode(checkpoint.tokenizer_json, calibration_texts[: SENTENCES + _COMPARED], max_length)
-    options = dataclasses.replace(options or Options(), word_bits=word_bits, softmax=softmax, density=density)
-    options.checked(weights.architecture.hidden)
     with _bar(progress) as advance:
         total, done = steps(weights) + 2, 0
 

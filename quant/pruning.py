@@ -8,6 +8,7 @@ by the columns that GPTQ rounds after it (SparseGPT, Frantar and Alistarh, arXiv
 numpy only.
 """
 
+import math
 from collections.abc import Mapping
 from decimal import Decimal
 
@@ -21,10 +22,10 @@ TILE = 32  # weights of a row that one bitmask covers
 _RAW_ABOVE = 24  # non-zeros of a tile above which it is stored as it is: 75 %
 
 
-def check_density(density: float) -> None:
-    """ValueError unless 0 < density ≤ 1."""
+def check_density(density: float, name: str = "density") -> None:
+    """ValueError, with the option's `name`, unless 0 < density ≤ 1."""
     if isinstance(density, bool) or not isinstance(density, int | float) or not 0 < density <= 1:
-        raise ValueError(f"density {density!r} is not above 0 and at most 1")
+        raise ValueError(f"{name} {density!r} is not above 0 and at most 1")
 
 
 def allowed(density: float, size: int) -> int:
@@ -37,14 +38,18 @@ def allowed(density: float, size: int) -> int:
 
 
 def matrix_density(density: float, heads: int, left: int, kind: str) -> float:
-    """Density of a matrix of this kind in a layer that has `left` of its `heads`.
+    """Density of a matrix of this kind in a layer that has `left` of its `heads`; in steps of 10^−12, upward.
 
     It may keep as many weights as with all its heads: the heads that vanished took zeros with them, not what is left.
 
     >>> matrix_density(0.5, 12, 8, "q"), matrix_density(0.5, 12, 5, "o"), matrix_density(0.5, 12, 8, "ffn1")
     (0.75, 1.0, 0.5)
+    >>> allowed(matrix_density(0.5, 12, 11, "q"), 11 * 32 * 384) == allowed(0.5, 12 * 32 * 384)
+    True
     """
-    return min(1.0, density * heads / left) if kind in ("q", "k", "v", "o") and left < heads else density
+    if kind not in ("q", "k", "v", "o") or left == heads:
+        return density
+    return min(1.0, float(math.ceil(Decimal(repr(density)) * heads * 10**12 / left)) / 10**12)
 
 
 def keep_largest(score: np.ndarray, density: float, times: np.ndarray | None = None) -> np.ndarray:

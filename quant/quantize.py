@@ -52,9 +52,9 @@ def quantize(
             "types": a.types,
             "activation": a.activation,
             "word_bits": options.word_bits,
+            "word_format": options.word_format,
             "weights": list(a.weights),
             "layer_heads": list(a.layer_heads),
-            "word_format": "integer",
         },
         "task": {
             "kind": task.kind,

@@ -8,8 +8,14 @@ from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from .configuration import MAX_LAYERS, POSITIONS
 from .datasets import DATA_SETS, SPLITS, DataSet, Example, read_table
+from .deepen import Deepen
+from .exit_predictor import Exits
 from .finetune import FineTuning
+from .masks import METHODS
+from .offramps import TRAINED, OffRamps
+from .slim import Slim
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -50,6 +56,8 @@ class Quantizing:
 
     word_bits: int = 4
     softmax: str = "numerator"
+    word_format: str = "integer"
+    word_density: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +84,11 @@ class Prune:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A model from pretrained weights (or a fine-tuned `checkpoint`) to a trained artifact."""
+    """A model from pretrained weights (or a fine-tuned `checkpoint`) to a trained artifact.
+
+    `deepen`, `slim` and `offramps` are the stages of docs/edgebert.md, each of which may be left out, and `exits` what
+    comes after them. A file that has one of them trains the integers (`train`) only if it says so.
+    """
 
     data: Data
     name: str
@@ -86,8 +98,12 @@ class Recipe:
     checkpoint: str | None = None
     finetune: FineTuning = field(default_factory=FineTuning)
     quantize: Quantizing = field(default_factory=Quantizing)
-    train: QuantizedTraining = field(default_factory=QuantizedTraining)
+    train: QuantizedTraining | None = field(default_factory=QuantizedTraining)
     prune: Prune | None = None
+    deepen: Deepen | None = None
+    slim: Slim | None = None
+    offramps: OffRamps | None = None
+    exits: Exits | None = None
 
 
 Check = tuple[Callable[[Any], bool], str]
@@ -115,7 +131,15 @@ _NAMES: Check = (
     lambda x: isinstance(x, list) and len(x) == len(set(map(str, x))) >= 2 and all(isinstance(v, str) and v for v in x),
     "a list of two or more different names",
 )
+_LOSSES: Check = (
+    lambda x: isinstance(x, list) and all(_real(0, 100, closed=True)[0](v) for v in x) and len(x) == len(set(x)) >= 1,
+    "a list of different numbers from 0 to 100",
+)
 _EPOCHS, _BATCH, _RATE = _whole(1, 1000), _whole(1, 4096), _real(0, 1)
+_STEPS = {"epochs": _EPOCHS, "batch": _BATCH, "learning_rate": _RATE}
+_DISTILLED = {"distillation": _real(0, 1, closed=True), "temperature": _real(0, 100)}
+_VARIED = {"dropout": _real(0, 0.9, closed=True), "noise": _real(0, 0.9, closed=True)}
+_FOLLOWED = {**_DISTILLED, "features": _real(0, 1000, closed=True)}
 
 CHECKS: dict[type, dict[str, Check]] = {
     Data: {
@@ -124,17 +148,50 @@ CHECKS: dict[type, dict[str, Check]] = {
         **{split: _TEXT for split in SPLITS},
         "max_length": _whole(3, 128),
     },
-    FineTuning: {"base": _TEXT, "epochs": _EPOCHS, "batch": _BATCH, "learning_rate": _RATE},
-    Quantizing: {"word_bits": _choice(4, 8), "softmax": _choice("numerator", "normalized")},
-    QuantizedTraining: {
-        "epochs": _EPOCHS,
-        "batch": _BATCH,
-        "learning_rate": _RATE,
-        "distillation": _real(0, 1, closed=True),
-        "temperature": _real(0, 100),
-        "features": _real(0, 1000, closed=True),
+    FineTuning: {"base": _TEXT, **_STEPS},
+    Quantizing: {
+        "word_bits": _choice(4, 8),
+        "softmax": _choice("numerator", "normalized"),
+        "word_format": _choice("integer", "adaptivfloat"),
+        "word_density": _real(0, 1),
     },
+    QuantizedTraining: {**_STEPS, **_FOLLOWED},
     Prune: {"density": _real(0, 1), "ramp": _real(0, 0.9, closed=True)},
+    Deepen: {"layers": _whole(2, MAX_LAYERS), "share": _real(0, 1), **_STEPS, **_FOLLOWED},
+    Slim: {
+        "density": _real(0, 1),
+        "method": _choice(*METHODS),
+        "ramp": _real(0, 0.9, closed=True),
+        "score_rate": _RATE,
+        "span_ramp": _real(0, POSITIONS),
+        "span_rate": _real(0, POSITIONS),
+        "span_penalty": _real(0, 1e6, closed=True),
+        "span_from": _real(0, 0.9, closed=True),
+        "answers": _real(0, 1000, closed=True),
+        "heads_off": _real(0, 1, closed=True),
+        "settle": _EPOCHS,
+        **_VARIED,
+        **_STEPS,
+        **_FOLLOWED,
+    },
+    OffRamps: {
+        "pooler": _choice(True, False),
+        "shared": _choice(True, False),
+        "train": _choice(*TRAINED),
+        "backbone_rate": _RATE,
+        **_VARIED,
+        **_STEPS,
+        **_DISTILLED,
+    },
+    Exits: {
+        "losses": _LOSSES,
+        "sentences": _whole(1, 10**6),
+        "epochs": _whole(1, 10**5),
+        "learning_rate": _RATE,
+        "thresholds": _whole(1, 1000),
+        "seeds": _whole(0, 100),
+        "firmware": _real(0, 100, closed=True),
+    },
     Recipe: {
         "name": (
             lambda x: isinstance(x, str) and re.fullmatch(r"\w[\w.-]*", x) is not None,
@@ -146,7 +203,20 @@ CHECKS: dict[type, dict[str, Check]] = {
         "checkpoint": _TEXT,
     },
 }
-TABLES = {"data": Data, "finetune": FineTuning, "quantize": Quantizing, "train": QuantizedTraining, "prune": Prune}
+TABLES = {
+    "data": Data,
+    "finetune": FineTuning,
+    "deepen": Deepen,
+    "slim": Slim,
+    "offramps": OffRamps,
+    "exits": Exits,
+    "quantize": Quantizing,
+    "train": QuantizedTraining,
+    "prune": Prune,
+}
+
+
+STAGES = ("deepen", "slim", "offramps")
 
 
 def load_recipe(path: str | Path, seed: int | None = None) -> Recipe:
@@ -163,10 +233,17 @@ def load_recipe(path: str | Path, seed: int | None = None) -> Recipe:
     if "data" not in tables:
         raise RecipeError(path, "data", "missing", 'say what to train on: [data] set = "movie-reviews"')
     parts = {name: _take(path, f"{name}.", kind, tables[name]) for name, kind in TABLES.items() if name in tables}
+    if any(name in parts for name in STAGES) and "train" not in parts:
+        parts["train"] = None
     recipe = _take(path, "", Recipe, content if seed is None else content | {"seed": seed}, parts)
     _check_data(path, recipe.data)
+    _check_words(path, recipe.quantize)
+    _check_exits(path, recipe)
     if recipe.checkpoint is not None and "finetune" in parts:
         raise RecipeError(path, "checkpoint", "stands beside [finetune]", "drop one: a checkpoint is fine-tuned")
+    if recipe.slim is not None and recipe.slim.settle >= recipe.slim.epochs:
+        wanted = f"{recipe.slim.settle} is not below slim.epochs, {recipe.slim.epochs}"
+        raise RecipeError(path, "slim.settle", wanted, "leave epochs before, in which masks and spans are learnt")
     return recipe
 
 
@@ -178,6 +255,26 @@ def _check_data(path: Path, data: Data) -> None:
         for name in ("labels", *SPLITS):
             if not getattr(data, name):
                 raise RecipeError(path, f"data.{name}", "missing", "give data.set, or labels, train, dev and test")
+
+
+def _check_exits(path: Path, recipe: Recipe) -> None:
+    exits = recipe.exits
+    if exits is None:
+        return
+    if recipe.offramps is None:
+        raise RecipeError(path, "exits", "stands without [offramps], and there is nowhere to leave", "add [offramps]")
+    if exits.firmware is not None and exits.firmware not in exits.losses:
+        wanted = f"{exits.firmware:g} is none of exits.losses, {', '.join(f'{x:g}' for x in exits.losses)}"
+        raise RecipeError(path, "exits.firmware", wanted, "give one of them, or leave it out")
+
+
+def _check_words(path: Path, quantize: Quantizing) -> None:
+    if quantize.word_format == "adaptivfloat" and quantize.word_bits != 8:
+        fault = f"{quantize.word_bits}, where AdaptivFloat codes have 8"
+        raise RecipeError(path, "quantize.word_bits", fault, "add word_bits = 8 to [quantize]")
+    if quantize.word_format != "adaptivfloat" and quantize.word_density < 1:
+        fault = f"{quantize.word_density:g} is below 1, which only adaptivfloat rows can be"
+        raise RecipeError(path, "quantize.word_density", fault, 'add word_format = "adaptivfloat" and word_bits = 8')
 
 
 def _take(path: Path, at: str, kind: type, table: Any, given: dict | None = None) -> Any:

@@ -50,7 +50,7 @@ def encode_entropy(step: float) -> tuple[int, int]:
     Raises ValueError where the step is too coarse or too fine for s_e in 1 .. 31.
 
     >>> encode_entropy(math.log(2) / 1024), encode_entropy(0.001)
-    ((32768, 15), (48408, 15))
+    ((32768, 15), (48409, 15))
     """
     f = step * 1024 / math.log(2)
     s = 16 - math.frexp(f)[1]

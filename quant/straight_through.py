@@ -5,9 +5,12 @@ Straight-through (Bengio et al., arXiv 1308.3432): where a value is clipped its 
 as the identity. Tables pass their slope. Values are integers in float32; gradients are in the same units.
 """
 
+from collections.abc import Sequence
+
 import torch
 
 from . import fake_quant
+from .band import unseen
 from .batch import Batch
 from .scales import encode_beta, encode_factor, encode_gamma
 from .tables import SCORE_STEP
@@ -200,13 +203,13 @@ def entries(y: torch.Tensor, f: tuple, e: torch.Tensor) -> torch.Tensor:
 
 
 class _Attention(torch.autograd.Function):
-    """(Q14 to Q18) u; backward as the softmax it stands for."""
+    """(Q14 to Q18, Q23) u; backward as the softmax it stands for."""
 
     @staticmethod
-    def forward(ctx, q, k, v, batch: Batch, score_m, score_s, exp_table, normalized):
-        out = fake_quant.average_values(q, k, v, batch, score_m, score_s, exp_table, normalized)
+    def forward(ctx, q, k, v, batch: Batch, score_m, score_s, exp_table, normalized, spans):
+        out = fake_quant.average_values(q, k, v, batch, score_m, score_s, exp_table, normalized, spans)
         ctx.save_for_backward(q, k, v, score_m, score_s)
-        ctx.batch = batch
+        ctx.batch, ctx.spans = batch, spans
         return out.float()
 
     @staticmethod
@@ -217,15 +220,28 @@ class _Attention(torch.autograd.Function):
         for rows in ctx.batch.groups():  # [sentences, length]
             shape = (*rows.shape, len(score_m), -1)
             qs, ks, vs, gs = (x[rows].view(shape).transpose(1, 2) for x in (q, k, v, 256 * g))
-            p = torch.softmax(qs @ ks.mT * f, dim=-1)  # [sentences, heads, length, length]
+            x = qs @ ks.mT * f
+            if ctx.spans is not None:
+                x = x.masked_fill(unseen(rows.shape[1], ctx.spans, x.device), -torch.inf)
+            p = torch.softmax(x, dim=-1)  # [sentences, heads, length, length]
             g_p = gs @ vs.mT
             g_x = p * (g_p - (g_p * p).sum(dim=-1, keepdim=True)) * f
             for whole, part in zip(out, (g_x @ ks, g_x.mT @ qs, p.mT @ gs), strict=True):
                 whole[rows] = part.transpose(1, 2).flatten(2)
-        return *out, None, None, None, None, None
+        return *out, None, None, None, None, None, None
 
 
-def attention(q, k, v, batch: Batch, score: tuple, context: tuple, exp_table, normalized: bool) -> torch.Tensor:
-    """(Q14 to Q18) q, k, v [rows, hidden] → context; score and context: constant m and s."""
-    u = _Attention.apply(q, k, v, batch, *score, exp_table, normalized)
+def attention(
+    q,
+    k,
+    v,
+    batch: Batch,
+    score: tuple,
+    context: tuple,
+    exp_table,
+    normalized: bool,
+    spans: Sequence[int] | None = None,
+) -> torch.Tensor:
+    """(Q14 to Q18, Q23) q, k, v [rows, heads · d] → context; score and context: constant m and s; spans [heads]."""
+    u = _Attention.apply(q, k, v, batch, *score, exp_table, normalized, spans)
     return _Scaled.apply(u, *(part.double() for part in context), *fake_quant.INT8)

@@ -17,15 +17,14 @@ import numpy as np
 import torch
 from rich.console import Console
 from safetensors import safe_open
-from transformers import AutoModelForSequenceClassification
 
 from .artifact import Artifact, load_artifact, save_artifact
 from .batch import Batch, make_batch
 from .checkpoint import load_checkpoint
 from .datasets import Example
 from .distillation import Teacher, distillation_loss, feature_loss
-from .evaluate import paired_accuracy, quantized_logits
-from .finetune import fine_tune, predict, score
+from .evaluate import float_logits, paired_accuracy, quantized_logits, ramp_logits
+from .finetune import fine_tune, score
 from .pipeline import quantize_checkpoint
 from .pruning import density_report, encoder_matrices, stage_density
 from .recipe import Prune, QuantizedTraining, Recipe
@@ -70,6 +69,10 @@ def train(recipe: Recipe, folder: Path, out: Path, *, resume: bool = False, cons
     device = choose_device(recipe.device)
     names, data = recipe.data.load(folder)
     _keep_settings(out / "settings.json", recipe, names, data)
+    if any((recipe.deepen, recipe.slim, recipe.offramps)):
+        from .exit_stages import edgebert  # which itself quantizes and trains by this module
+
+        return edgebert(recipe, names, data, out, device=device, console=console)
     source = recipe.checkpoint
     if source is None:
         settings = dict(max_length=recipe.data.max_length, seed=recipe.seed, device=device)
@@ -78,10 +81,9 @@ def train(recipe: Recipe, folder: Path, out: Path, *, resume: bool = False, cons
     checkpoint = load_checkpoint(source)
     if checkpoint.task.kind != "sequence" or list(checkpoint.task.labels) != list(names):
         raise ValueError(f"{source}: its labels are {checkpoint.task.labels}, the data's {list(names)}")
-    calibrated = _calibrated(recipe, source, data, out / "calibrated", console)
+    calibrated = calibrate_once(recipe, source, data, out / "calibrated", console)
 
     text = calibrated.tokenizer_path.read_text(encoding="utf-8")
-    model = AutoModelForSequenceClassification.from_pretrained(source, trust_remote_code=False).to(device)
 
     def tokens(split: str, tokenizer_json: str) -> list[Tokens]:
         return encode(tokenizer_json, [e.texts for e in data[split]], recipe.data.max_length)
@@ -96,7 +98,7 @@ def train(recipe: Recipe, folder: Path, out: Path, *, resume: bool = False, cons
 
     console.print("test split: float, calibrated and trained")
     truth = np.array(labels["test"])
-    in_float = predict(model, tokens("test", checkpoint.tokenizer_json)).numpy().argmax(1) == truth
+    in_float = float_logits(checkpoint.weights, tokens("test", checkpoint.tokenizer_json)).numpy().argmax(1) == truth
     sentences, right = tokens("test", text), {}
     for name, values in (("calibrated", calibrated.tensors), ("trained", tensors)):
         right[name] = quantized_logits(calibrated.manifest, values, sentences).numpy().argmax(1) == truth
@@ -122,11 +124,13 @@ def train(recipe: Recipe, folder: Path, out: Path, *, resume: bool = False, cons
 def _keep_settings(path: Path, recipe: Recipe, names: Sequence[str], data: dict[str, list[Example]]) -> None:
     """Write what decides the run, or hold it against what the run was begun with. Raises ValueError naming fields."""
     kept: dict = {"seed": recipe.seed, "checkpoint": recipe.checkpoint, "data.labels": list(names)}
-    for table in ("data", "finetune", "quantize", "train", *(["prune"] if recipe.prune else [])):
+    tables = ("data", "finetune", "quantize", "train", "prune", "deepen", "slim", "offramps", "exits")
+    for table in (table for table in tables if getattr(recipe, table) is not None):
         fields = asdict(getattr(recipe, table))
         kept |= {f"{table}.{name}": value for name, value in fields.items() if (table, name) != ("data", "labels")}
     for split, examples in data.items():
         kept[f"examples.{split}.sha256"] = hashlib.sha256(repr(examples).encode()).hexdigest()
+    kept = json.loads(json.dumps(kept))  # tuples as they come back
     if path.is_file():
         check_settings(path, json.loads(path.read_text(encoding="utf-8")), kept)
     else:
@@ -134,12 +138,12 @@ def _keep_settings(path: Path, recipe: Recipe, names: Sequence[str], data: dict[
         write_json(path, kept)
 
 
-def _calibrated(recipe: Recipe, source: str, data: dict, out: Path, console: Console) -> Artifact:
+def calibrate_once(recipe: Recipe, source: str, data: dict, out: Path, console: Console) -> Artifact:
     """The quantized but untrained model, made unless it is there already."""
     if not out.is_dir():
         console.print("calibrating")
         texts = [e.texts for e in data["train"][:CALIBRATION]]
-        options = dict(word_bits=recipe.quantize.word_bits, softmax=recipe.quantize.softmax)
+        options = asdict(recipe.quantize)
         if recipe.prune is not None and recipe.prune.ramp == 0:
             options["density"] = recipe.prune.density
         quantize_checkpoint(source, texts, out, **options)  # up to 128 tokens, however short the training texts
@@ -235,17 +239,28 @@ def _loss(
     taps: dict[str, torch.Tensor] = {}
     logits = model.forward(batch, taps.__setitem__) * scales["logits"]
     wanted, rows = teacher(batch)
-    loss = distillation_loss(logits, target, wanted, settings.distillation, settings.temperature)
+    ramps = logits.unbind(dim=1) if model.manifest["exits"] else [logits]  # each follows the float model's last answer
+    losses = [distillation_loss(of, target, wanted, settings.distillation, settings.temperature) for of in ramps]
+    loss = torch.stack(losses).mean()
     return loss + settings.features * feature_loss(taps[teacher.last] * scales["activations"][teacher.last], rows)
 
 
 def _on_dev(manifest: dict, tensors: dict, tokens: dict, labels: dict) -> dict:
-    found = score(quantized_logits(manifest, tensors, tokens["dev"]), labels["dev"])
-    return {"dev_accuracy": found["accuracy"], "dev_loss": found["loss"]}
+    """Accuracy and loss of the model's own answer, and with off-ramps their means over all layers."""
+    if not manifest["exits"]:
+        found = score(quantized_logits(manifest, tensors, tokens["dev"]), labels["dev"])
+        return {"dev_accuracy": found["accuracy"], "dev_loss": found["loss"]}
+    logits = torch.from_numpy(ramp_logits(manifest, tensors, tokens["dev"])) * manifest["scales"]["logits"]
+    every = [score(of, labels["dev"]) for of in logits.unbind(dim=1)]
+    last = every[-1]
+    means = {f"mean_{name}": float(np.mean([found[name] for found in every])) for name in ("accuracy", "loss")}
+    return {"dev_accuracy": last["accuracy"], "dev_loss": last["loss"], **means}
 
 
 def _rank(entry: dict) -> tuple[float, float]:
-    return entry["dev_accuracy"], -entry["dev_loss"]
+    """Of all answers that the model gives."""
+    kind = "mean" if "mean_accuracy" in entry else "dev"
+    return entry[f"{kind}_accuracy"], -entry[f"{kind}_loss"]
 
 
 def _shown(entry: dict) -> str:

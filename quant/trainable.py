@@ -14,12 +14,13 @@ import torch
 
 from . import fake_quant
 from . import straight_through as ste
-from .artifact_tensors import Place, linears, norms, operands
+from .artifact_tensors import Place, linears, norms, operands, ramps
 from .batch import Batch
 from .packing import check_linear, pack_nibbles, unpack_nibbles
-from .pruning import keep_largest
+from .pruning import keep_largest, matrix_density
 from .scales import FACTOR_MAX, FACTOR_MIN
 from .tables import GELU_MIN
+from .words import word_rows
 
 LIMIT = {4: 7, 8: 127}
 _SPREAD_CODE, _SPREAD_RESIDUAL, _SPREAD_LOGIT = 32.0, 2000.0, 5000.0  # usual size of what a bias is added to, in steps
@@ -50,17 +51,18 @@ class TrainableModel:
         a = manifest["architecture"]
         self.manifest, self.device = manifest, torch.device(device)
         self.layers = a["layers"]
+        self.spans = manifest["spans"] or [None] * self.layers
         self.normalized = manifest["softmax"] == "normalized"
         self.given = dict(tensors)
         self.random = torch.Generator().manual_seed(seed)
         self.parameters: dict[str, torch.nn.Parameter] = {}
         self.t = {name: torch.as_tensor(np.array(t), device=device) for name, t in tensors.items()}
-        if a["word_bits"] == 4:
-            word = 16 * unpack_nibbles(tensors["embeddings.word.q"], a["embedding"])
-            self.t["embeddings.word.q"] = torch.as_tensor(word, device=device)
+        for part, rows in zip("qms", word_rows(a, tensors), strict=True):
+            self.t[f"embeddings.word.{part}"] = torch.as_tensor(np.array(rows), device=device)
         tables = [name for name in self.t if name.endswith((".gelu", ".tanh"))]
         self.rises = {name: ste.slope(self.t[name].cpu()).to(device) for name in tables}
         self.places = {place.name: place for place in linears(manifest)}
+        self.classifiers = {"classifier", *(f"exits.{i}" for i in ramps(manifest))}
         self.factors: dict[str, torch.Tensor] = {}
         self.centres: dict[str, torch.Tensor] = {}
         self.masks: dict[str, torch.Tensor] = {}  # of pruned matrices, by name: 1 where a weight may be other than 0
@@ -116,7 +118,7 @@ class TrainableModel:
         kind = name.rpartition(".")[2]
         if kind in ("o", "ffn2", "mapping"):
             return _SPREAD_RESIDUAL
-        return _SPREAD_LOGIT if kind == "classifier" else _SPREAD_CODE
+        return _SPREAD_LOGIT if name in self.classifiers else _SPREAD_CODE
 
     def _matrix(self, name: str) -> torch.Tensor:
         """Integer weights [N, K], float32 with gradients to the latent ones and their clip."""
@@ -159,14 +161,20 @@ class TrainableModel:
     def prune(self, density: float) -> None:
         """Hold all but the ⌊density·N·K⌋ largest weights of each int4 matrix at 0, in steps of their rows.
 
+        Where heads vanished the density is that of `matrix_density`.
         What was held before is 0 and so stays; the masks follow from the parameters alone.
         """
         for name, place in self.places.items():
             if place.bits == 4 and name == place.matrix:
                 steps = self.parameters[f"{name}.weight"].abs() / self.parameters[f"{name}.clip"].exp()[:, None]
-                mask = torch.from_numpy(keep_largest(steps.cpu().numpy(), density))
+                mask = torch.from_numpy(keep_largest(steps.cpu().numpy(), self._density(name, density)))
                 self.masks[name] = mask.to(self.device, torch.float32)
         self.hold()
+
+    def _density(self, name: str, density: float) -> float:
+        a = self.manifest["architecture"]
+        _, i, kind = name.split(".")
+        return matrix_density(density, a["heads"], a["layer_heads"][int(i)], kind)
 
     @torch.no_grad()
     def hold(self) -> None:
@@ -192,7 +200,10 @@ class TrainableModel:
         return ste.entries(y, self._operand_factor(name), self.t[f"{name}.entries"].long())
 
     def forward(self, batch: Batch, tap: Tap = lambda name, value: None) -> torch.Tensor:
-        """Logits [sentences, labels], float32 integers; taps as the golden trace."""
+        """Logits [sentences, labels], float32 integers; taps as the golden trace.
+
+        With off-ramps [sentences, layers, labels], those of all ramps, the model's own answer last.
+        """
         t = self.t
         tables = {
             field: tuple(t[f"embeddings.{field}.{part}"] for part in "qms") for field in ("word", "position", "type")
@@ -205,24 +216,34 @@ class TrainableModel:
             product = ste.requantize(*self.linear("mapping", self.operand(before, y), before), *fake_quant.INT16)
             before, y = "mapping", product
             tap("mapping.x", y)
+        logits = []
         for i in range(self.layers):
-            before, y = self._layer(f"layers.{i}", before, y, batch, tap)
-        a = self.operand(before, y[batch.first])
-        tap("gathered", a)
-        none = torch.zeros(len(t["pooler.bias"]), dtype=torch.bool, device=self.device)
-        pooled = ste.activation(*self.linear("pooler", a, before), t["pooler.tanh"], self.rises["pooler.tanh"], none)
-        tap("pooler", pooled)
-        logits = ste.requantize(*self.linear("classifier", pooled), *fake_quant.INT16)
-        tap("logits", logits)
+            before, y = self._layer(i, before, y, batch, tap)
+            if i in ramps(self.manifest):
+                logits.append(self._head(f"exits.{i}.", before, y[batch.first], tap))
+        logits.append(self._head("", before, y[batch.first], tap))
+        return torch.stack(logits, dim=1) if self.manifest["exits"] else logits[-1]
+
+    def _head(self, at: str, before: str, y: torch.Tensor, tap: Tap) -> torch.Tensor:
+        """An off-ramp (`at` "exits.0.") or the model's own head ("") on the [CLS] rows y that come from `before`."""
+        t, a, pooler = self.t, self.operand(before, y), f"{at}pooler"
+        tap(f"{at}gathered", a)
+        if pooler in self.places:
+            none = torch.zeros(len(t[f"{pooler}.bias"]), dtype=torch.bool, device=self.device)
+            product = self.linear(pooler, a, before)
+            a, before = ste.activation(*product, t["pooler.tanh"], self.rises["pooler.tanh"], none), None
+            tap(pooler, a)
+        logits = ste.requantize(*self.linear(at[:-1] or "classifier", a, before), *fake_quant.INT16)
+        tap(f"{at}logits", logits)
         return logits
 
-    def _layer(self, at: str, before: str, y: torch.Tensor, batch: Batch, tap: Tap) -> tuple[str, torch.Tensor]:
-        t = self.t
+    def _layer(self, i: int, before: str, y: torch.Tensor, batch: Batch, tap: Tap) -> tuple[str, torch.Tensor]:
+        t, at = self.t, f"layers.{i}"
         a = self.operand(before, y)
         q, k, v = (ste.requantize(*self.linear(f"{at}.{n}", a, before), *fake_quant.INT8) for n in "qkv")
         tap(f"{at}.q", q), tap(f"{at}.k", k), tap(f"{at}.v", v)
         score, context = (tuple(t[f"{at}.attention.{part}_{x}"] for x in "ms") for part in ("score", "context"))
-        context = ste.attention(q, k, v, batch, score, context, t["softmax.exp"], self.normalized)
+        context = ste.attention(q, k, v, batch, score, context, t["softmax.exp"], self.normalized, self.spans[i])
         tap(f"{at}.context", context)
         product = ste.requantize(*self.linear(f"{at}.o", context), *fake_quant.INT16)
         x = ste.residual(product, y, *t[f"{at}.o.residual"])
@@ -275,8 +296,14 @@ class TrainableModel:
         before, found = "embeddings.norm", []
         for name in self.places:
             kind = name.rpartition(".")[2]
-            norm = f"{name.removesuffix('.ffn1')}.attention_norm" if kind == "ffn1" else before
-            found.append((name, None if kind in ("o", "ffn2", "classifier") else norm))
+            if kind == "ffn1":
+                norm = f"{name.removesuffix('.ffn1')}.attention_norm"
+            elif name.startswith("exits."):
+                norm = f"layers.{name.split('.')[1]}.ffn_norm"
+            else:
+                norm = before
+            pooler = "pooler" if name == "classifier" else f"{name}.pooler"
+            found.append((name, None if pooler in self.places or kind in ("o", "ffn2") else norm))
             if kind == "mapping":
                 before = "mapping"
             elif kind == "ffn2":

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from . import fake_quant, float_model
+from .adaptivfloat import encode_table, factor, fitting_grid
 from .batch import Batch, make_batch
 from .calibrate import Calibration, clip_scale, context_scale, score_scales, split_channels, split_gelu, tanh_step
 from .checkpoint import Layer, Linear, ModelWeights, Norm, Ramp
@@ -25,6 +26,7 @@ from .pruning import matrix_density
 from .scales import FACTOR_MAX, Z_STEP
 from .shared import Shared, groups, share
 from .tables import CONTEXT_STEP, SCORE_STEP, exp_table
+from .words import word_rows
 
 _MARGIN = 1.5  # room above the moving average of the largest value, on int16 grids
 _INT16 = 32767
@@ -106,12 +108,19 @@ class Walk:
 
     def embedding(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(Q6) x [rows, hidden], and the float layer norm's output."""
-        w = self.weights
+        w, adaptive = self.weights, self.options.word_format == "adaptivfloat"
         fields = {"word": w.word.numpy(), "position": w.position.numpy(), "type": w.type.numpy()}
-        peaks = [float(np.abs(table).max()) for table in fields.values()]
+        if adaptive:
+            words = encode_table(fields.pop("word"), self.options.word_density)
+        peaks = [float(np.abs(table).max()) for table in fields.values()] + ([words.peak] if adaptive else [])
         # no sum saturates, and the factor of the largest row is below 127.5
         grid = 1.01 * max(sum(peaks) / _INT16, max(peaks) / (7 * 16 * FACTOR_MAX))
         tables = {}
+        if adaptive:
+            grid = fitting_grid(words.step, grid)
+            self.t["embeddings.word.q"] = words.codes
+            self.t["embeddings.word.factor"] = factor(words.step, grid)
+            tables["word"] = word_rows({"word_format": "adaptivfloat"}, self.t)
         for name, table in fields.items():
             bits = self.options.word_bits if name == "word" else 8
             q, m, s = self.units.encode_rows(table, grid, bits, w.embedding_norm.gamma.numpy() ** 2)

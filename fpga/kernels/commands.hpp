@@ -95,7 +95,7 @@ struct vector_command {
   uint<1> tee = 0;  // every word produced also goes to store
   uint<2> row_block = 0;
   uint<11> words = 0;    // columns, keys, channels or entries, by kind
-  uint<11> width = 0;    // kNorm, kGather: channels
+  uint<11> width = 0;    // kNorm, kGather: channels; kEmbed: beats of a row
   uint<11> channel = 0;  // kLinear: first channel of the tile; kScores, kContext: first of the head's factors
   uint<3> destination = 0;
   uint<15> address = 0;  // activation memory
@@ -120,6 +120,7 @@ struct vector_command {
   uint<6> layer = 0;
   uint<15> threshold = 0;
   uint<16> entropy_m = 0;
+  uint<1> adaptive = 0;  // kEmbed
 };
 
 // What the vector unit tells fetch after an EXIT: the row blocks in which a sentence is left, and, with `choose`, the

@@ -57,6 +57,7 @@ constexpr int kKeyGroups = 2;
 static_assert(kKeyGroups <= kGroups && kRowBlocks <= 2 * kKeyGroups, "two keys' tiles cover a pass");
 static_assert(kMaxHeadWidth / kLanes <= kGroups, "one head's values fit the column groups");
 constexpr int kEmbeddingBeats = kMaxWidth / 16;
+constexpr int kMaskChannels = 128;  // of an adaptive embedding row, that a beat of its mask tells of
 constexpr int kScoreStepTop = 255;
 
 // Depths of the streams between the units, set where the block design joins them. The accumulators hold four tiles, so
@@ -77,7 +78,7 @@ constexpr int kMaxTiles = (kMaxEntries + kColumns - 1) / kColumns;
 // Program.
 constexpr int kProgramVersion = 4;
 constexpr int kInstructionBeats = 4;
-constexpr unsigned kCapabilities = 0b11111;  // fpga/capabilities.py
+constexpr unsigned kCapabilities = 0b1111111;  // fpga/capabilities.py
 // Register ID, 64 bits: what stands on chip beside fetch (fpga/registers.py, rtl/engine_control.v).
 constexpr unsigned long long kEngineId =
     (static_cast<unsigned long long>(kCapabilities) << 8 | kLanes) << 32 | 0x5A51u << 16 | kProgramVersion << 8 | kColumns;

@@ -18,6 +18,13 @@ inline bool region(uint32_t base, uint32_t stride, uint32_t blocks, uint32_t wor
          base + stride * (blocks - 1) + words <= kActivationWords;
 }
 
+// Bytes of an embedding row: known from the width, but for an adaptive one, whose codes are as many as it says.
+inline bool embedding_row(const instruction& i, uint32_t bytes, uint32_t width) {
+  if (!i.flag(20)) return bytes == ((i.flag(19) ? (width + 31) / 32 : (width + 15) / 16) + 1) * 16;
+  const uint32_t mask = (width + kMaskChannels - 1) / kMaskChannels;
+  return !i.flag(19) && within(bytes, (mask + 1) * 16, kEmbeddingWords * 16);
+}
+
 inline bool valid(const instruction& i, uint32_t row_blocks) {
   const uint32_t* w = i.word;
   switch (i.op()) {
@@ -25,7 +32,7 @@ inline bool valid(const instruction& i, uint32_t row_blocks) {
     case kTableOp: return aligned(w[1]) && w[2] < uint32_t(kTableIds);
     case kEmbedOp:
       return aligned(w[1]) && aligned(w[2]) && within(w[3], 1, kMaxWidth) && w[4] < 3 && aligned_trace(w[5]) &&
-             w[2] == ((i.flag(19) ? (w[3] + 31) / 32 : (w[3] + 15) / 16) + 1) * 16 && (!i.flag(19) || w[3] % 32 == 0);
+             embedding_row(i, w[2], w[3]) && (!i.flag(19) || w[3] % 32 == 0);
     case kNormOp:
     case kGatherOp:
       return aligned(w[1]) && within(w[2], 1, kMaxWidth) && within(w[3], w[2], kParameterWords) && factor(w[6], w[7]) &&

@@ -40,7 +40,9 @@ fetch_embed_blocks:
     v.words = uint<11>(width);
     v.row_block = uint<2>(rb);
     v.first_tile = uint<1>(i.flag(17) ? 1 : 0);
+    v.width = uint<11>(i.word[2] / 16);
     v.four_bit = uint<1>(i.flag(19) ? 1 : 0);
+    v.adaptive = uint<1>(i.flag(20) ? 1 : 0);
     v.pop_parameters = v.push_parameters_free = uint<1>(1);
     if (i.word[5] != kNoTrace) {
       v.tee = uint<1>(1);

@@ -44,6 +44,7 @@ zq::vector_command vector_command_of(const int64_t* f) {
   c.layer = zq::uint<6>(f[29]);
   c.threshold = zq::uint<15>(f[30]);
   c.entropy_m = zq::uint<16>(f[31]);
+  c.adaptive = zq::uint<1>(f[32]);
   return c;
 }
 
@@ -72,6 +73,9 @@ void zq_get_key_value(void* e, int group, int address, int64_t* v) {
 void zq_put_weights(void* e, int word, const int64_t* v) { put(memories(e).weights[word], v, zq::kPairs); }
 void zq_get_weights(void* e, int word, int64_t* v) { get(memories(e).weights[word], v, zq::kPairs); }
 void zq_put_parameter(void* e, int slot, int i, uint64_t v) { memories(e).parameters[slot][i] = v; }
+void zq_put_embedding(void* e, int slot, int lane, int word, const int64_t* v) {
+  put(memories(e).embedding[slot][lane][word], v, 16);
+}
 void zq_put_residual(void* e, int rb, int channel, const int64_t* v) {
   put(memories(e).vector.residual[rb][channel], v, zq::kLanes);
 }
@@ -259,8 +263,8 @@ int zq_fetch(const uint64_t* regions, int count, uint64_t program, uint64_t imag
       const zq::vector_command c = s.vector.read();
       row({c.kind.to_int(), c.words.to_int(), c.slot.to_int(), c.row_block.to_int(), c.width.to_int(),
            c.first_tile.to_int(), c.normalized.to_int(), c.tee.to_int(), c.pop_parameters.to_int(),
-           c.push_parameters_free.to_int(), c.push_data.to_int(), c.plain.to_int(), c.destination.to_int(), c.span.to_int(),
-           c.key_block.to_int(), c.last_tile.to_int()});
+           c.push_parameters_free.to_int(), c.push_data.to_int(), c.adaptive.to_int(), c.plain.to_int(),
+           c.destination.to_int(), c.span.to_int(), c.key_block.to_int(), c.last_tile.to_int()});
     }
   if (unit == 5)
     while (!s.store.empty()) {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands that measure speed: `zynqbert bench emulator`, `zynqbert bench board`."""
+"""Commands that measure speed and energy: `zynqbert bench emulator`, `… board`, `… edgebert`."""
 
 import json
 import sys
@@ -15,6 +15,7 @@ from ..inputs import InputError, read_texts
 from ..model_shape import ARCHITECTURES, ModelShape
 from ..options import (
     DEFAULT_ARTIFACT,
+    EARLY_EXIT_ARTIFACT,
     ArtifactOption,
     BoardName,
     BoardOption,
@@ -123,18 +124,94 @@ def board(
         print(written)
 
 
+class Boards(str, Enum):
+    """One board or both."""
+
+    zcu102 = "zcu102"
+    zcu111 = "zcu111"
+    both = "both"
+
+
+def edgebert(
+    dense: Annotated[Path, typer.Option("--dense", help="Folder of the dense model that the recipe began with.")],
+    artifact: Annotated[
+        Path, typer.Option("--artifact", help="Folder of the recipe's result, with off-ramps.")
+    ] = EARLY_EXIT_ARTIFACT,
+    out: Annotated[Path, typer.Option("--out", help="Folder for report, drawings and runs; goes on there.")] = Path(
+        "build/edgebert/bench"
+    ),
+    board: Annotated[Boards, typer.Option("--board", help="Board to model, or both.")] = Boards.both,
+    targets: Annotated[
+        str | None,
+        typer.Option(help="Latency targets in ms, parted by commas; from the models' latencies if not given."),
+    ] = None,
+    point: Annotated[str | None, typer.Option(help="Operating point of the artifact; 1, or its first.")] = None,
+    steps: Annotated[
+        list[Path] | None, typer.Option("--steps", help="An artifact after a step of the recipe; may be given again.")
+    ] = None,
+    sentences: Annotated[int | None, typer.Option(min=1, help="Sentences of the test split, at most.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    offline: OfflineOption = False,
+) -> None:
+    """What early exit, latency targets and slimming save, beside a dense model that runs all layers.
+
+    Every sentence runs through the emulated engine in each way; time and energy are modelled.
+
+    Example: zynqbert bench edgebert --artifact ./recipe --dense ./dense --targets 0.5,1,2 --sentences 200
+    """
+    from ..output import progress_of_many
+    from . import edgebert_report
+    from .edgebert import bench_edgebert
+    from .edgebert_charts import standalone
+
+    out.mkdir(parents=True, exist_ok=True)
+    examples, named = labelled(sentences, offline)
+    with progress_of_many() as started:
+        report = bench_edgebert(
+            artifact,
+            dense,
+            examples,
+            out,
+            boards=["zcu102", "zcu111"] if board is Boards.both else [board.value],
+            point=point,
+            targets_ms=None if targets is None else times(targets),
+            steps=steps or (),
+            texts_from=named,
+            progress=started,
+        )
+    for name, (_, drawing, _) in edgebert_report.drawings(report).items():
+        write_whole(out / name, standalone(drawing))
+    written = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
+    write_whole(out / "edgebert.json", written + "\n")
+    write_whole(out / "edgebert.html", edgebert_report.page(report))
+    print(written if as_json else edgebert_report.text(report))
+
+
+def times(given: str) -> list[float]:
+    """The numbers of a list parted by commas."""
+    try:
+        return [float(part) for part in given.split(",")]
+    except ValueError as error:
+        raise InputError(f"--targets {given}: not numbers parted by commas; remedy: 0.5,1,2") from error
+
+
+def labelled(sentences: int | None, offline: bool) -> tuple[list, str]:
+    """The first labelled sentences of the movie reviews' test split, or of our own few, and where they are from."""
+    from ..demo import load_examples
+
+    examples, reason = load_examples(offline)
+    if reason is not None:
+        print(f"zynqbert: {reason}", file=sys.stderr)
+    return examples[:sentences], "the movie reviews' test split" if reason is None else "zynqbert's own"
+
+
 def sample(file: str | None, pairs: bool, sentences: int, offline: bool) -> tuple[list, str]:
     """The first texts of the file, or of the movie reviews' test split, and where they are from."""
     if file is None:
-        from ..demo import load_examples
-
         if pairs:
             raise InputError("--pairs is about the lines of a file: give it with --file F")
-        examples, reason = load_examples(offline)
-        if reason is not None:
-            print(f"zynqbert: {reason}", file=sys.stderr)
-        named = "the movie reviews' test split" if reason is None else "zynqbert's own"
-        return [example.text for example in examples[:sentences]], named
+        examples, named = labelled(sentences, offline)
+        return [example.text for example in examples], named
     texts = list(islice(read_texts(file, pairs), sentences))
     if not texts:
         raise InputError(f"{file}: no sentence; remedy: write one a line")

@@ -290,6 +290,16 @@ def test_embedding_rows_come_in_bursts():
     assert known.cycles == 29 + 32 + 3 * 25 + 20 * 49 + 768
 
 
+def test_an_adaptive_row_costs_a_loop_for_each_beat_of_its_mask():
+    embed = isa.Embed(row_bytes=(6 + 20 + 1) * 16, width=768, first=True, adaptive=True)
+    slow = replace(BARE, depths={**BARE.depths, "vector_embed": 16}, loop_overhead=2)
+    one, six = (simulate((replace(embed, width=w), END), 1, ZCU102, 250, slow) for w in (128, 768))
+    assert six.trips["vector_embed"] == 768 and one.trips["vector_embed"] == 128
+    assert six.cycles - one.cycles == 768 - 128 + 5 * (15 + 2)
+    plain = simulate((replace(embed, adaptive=False, row_bytes=784), END), 1, ZCU102, 250, slow)
+    assert plain.cycles - six.cycles == 32 * (49 - 27) - 5 * (15 + 2)
+
+
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [

@@ -81,6 +81,9 @@ def test_gemm_field_out_of_range(simulator, bad):
         isa.Norm(width=8, entries=1281), isa.Norm(width=8, entries=8, s=0), isa.Norm(width=8, entries=8, m=256),
         isa.Norm(width=8, entries=8, dst=24570), isa.Table(table=5), isa.Table(image=8), isa.Rows(io=4),
         isa.Embed(row_bytes=16, width=16), isa.Embed(row_bytes=32, width=16, field=3),
+        isa.Embed(row_bytes=16, width=128, adaptive=True), isa.Embed(row_bytes=32, width=129, adaptive=True),
+        isa.Embed(row_bytes=66 * 16, width=1024, adaptive=True), isa.Embed(row_bytes=40, width=64, adaptive=True),
+        isa.Embed(row_bytes=48, width=64, adaptive=True, four_bit=True),
         isa.Gather(width=8, entries=1300),
         isa.Attention(heads=1, head_width=48), isa.Attention(heads=33, head_width=32),
         isa.Attention(heads=17, head_width=64),
@@ -93,6 +96,13 @@ def test_field_out_of_range(simulator, bad):
     assert (status.name, status.detail) == ("bad field", 1)
     with pytest.raises(isa.ProgramError):
         bad.check(1)
+
+
+@pytest.mark.parametrize(("width", "beats"), [(1, 2), (128, 2), (129, 3), (1024, 9), (1024, 65), (1, 65)])
+def test_adaptive_rows_of_any_length_that_the_buffer_holds(simulator, width, beats):
+    embed = isa.Embed(row_bytes=beats * 16, width=width, adaptive=True, first=True)
+    embed.check(1)
+    assert run(simulator, encode(isa.Rows(io=0), embed, isa.End())).name == "ok"
 
 
 def test_memory_that_is_not_there_is_a_bus_error(simulator):

@@ -34,6 +34,7 @@ EXAMPLES = (
     isa.Rows(io=0x40),
     isa.Table(image=0x100, table=2),
     isa.Embed(image=0x200, row_bytes=80, width=64, field=1, trace=0x60, first=True),
+    isa.Embed(image=0x200, row_bytes=48, width=64, adaptive=True),
     isa.Norm(image=0x300, width=64, entries=70, dst=3, dst_stride=80, m=255, s=31, plain=True, signal=True),
     GEMM,
     ATTENTION,
@@ -44,7 +45,7 @@ EXAMPLES = (
         layer=3, threshold=700, row_shift=5, predict=True, clock=True, wait=1,
     ),
 )  # fmt: skip
-EXIT = EXAMPLES[9]
+EXIT = EXAMPLES[-1]
 
 
 def random_example(kind, rng):
@@ -163,6 +164,11 @@ class TestChecks:
         (isa.Embed(width=64, row_bytes=80, field=3), "Embed.field"),
         (isa.Embed(width=80, row_bytes=64, four_bit=True), "Embed.width"),
         (isa.Embed(width=64, row_bytes=80, trace=8), "Embed.trace"),
+        (isa.Embed(width=128, row_bytes=16, adaptive=True), "Embed.row_bytes"),
+        (isa.Embed(width=129, row_bytes=32, adaptive=True), "Embed.row_bytes"),
+        (isa.Embed(width=1024, row_bytes=66 * 16, adaptive=True), "Embed.row_bytes"),
+        (isa.Embed(width=64, row_bytes=40, adaptive=True), "Embed.row_bytes"),
+        (isa.Embed(width=64, row_bytes=48, adaptive=True, four_bit=True), "Embed.four_bit"),
         (isa.Norm(width=64, entries=63, dst_stride=64), "Norm.entries"),
         (isa.Norm(width=64, entries=1281, dst_stride=1281), "Norm.entries"),
         (isa.Norm(width=64, entries=64, m=256), "Norm.m"),
@@ -337,6 +343,7 @@ def test_limits_and_opcodes_are_the_kernels():
     assert values["kLanes"] == isa.LANES
     assert values["kRowBlocks"] == isa.MAX_ROW_BLOCKS
     assert values["kMaxWidth"] == isa.MAX_WIDTH
+    assert values["kMaskChannels"] == isa.MASK_CHANNELS
     assert values["kMaxHeads"] == isa.MAX_HEADS
     assert values["kMaxLabels"] == isa.MAX_LABELS
     assert values["kMaxEntries"] == isa.MAX_ENTRIES

@@ -10,7 +10,6 @@ from zynqbert.fpga import instructions as isa
 from zynqbert.fpga.boards import BOARDS
 from zynqbert.fpga.resources import (
     BUDGET,
-    EMBEDDING_WORDS,
     KEY_VALUE_WORDS,
     SLOTS,
     Memory,
@@ -77,7 +76,7 @@ def test_limits_are_the_kernels():
     assert re.search(r"kKeyValueWords = ([^;]+);", text)[1] == "kKeyWords + kMaxHeads * kRows"
     assert KEY_VALUE_WORDS == 2 * isa.MAX_WIDTH + isa.MAX_HEADS * isa.MAX_ROWS
     assert re.search(r"kEmbeddingWords = ([^;]+);", text)[1] == "kEmbeddingBeats + 1"
-    assert EMBEDDING_WORDS == isa.MAX_WIDTH // 16 + 1
+    assert isa.EMBEDDING_BEATS == isa.MAX_WIDTH // 16 + 1
 
 
 def test_deep_memories_go_to_uram_where_there_is_some():

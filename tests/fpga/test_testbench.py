@@ -138,16 +138,15 @@ def test_a_pass_that_does_not_end_well(passes, tmp_path, instruction, bit, statu
     fails(128, tmp_path / "x.bin", f"ended with {status}")
 
 
-@pytest.mark.parametrize("streams", STREAMS)
-@pytest.mark.parametrize(("at", "word"), [(0, 0b0000011), (0, 0b1010010), (1, 0b0000010)])
-def test_another_verdict_is_found(passes, tmp_path, at, word, streams):
+@pytest.mark.parametrize(("at", "word"), [(0, 0b1010011), (0, 0b0110010), (0, 0b0000010), (1, 0b0000010)])
+def test_another_verdict_is_found(passes, tmp_path, at, word):
     """The vector unit's own is compared; fetch goes by what the file says."""
     good = passes["ramps"]
     assert [v.live for v in good.verdicts] == [0b10, 0] and good.verdicts[0].output == 2
     verdicts = list(good.verdicts)
     verdicts[at] = vectors.Verdict.of_word(word)
     vectors.write(replace(good, verdicts=tuple(verdicts)), tmp_path / "x.bin")
-    fails(128, tmp_path / "x.bin", rf"verdict {at} is {good.verdicts[at].word}", streams)
+    fails(128, tmp_path / "x.bin", rf"verdict {at} is {good.verdicts[at].word}")
 
 
 def test_as_many_verdicts_as_exits(passes, tmp_path):

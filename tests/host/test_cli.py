@@ -147,6 +147,20 @@ class TestBadInput:
         refused(call("sparsity", str(tmp_path), *out, "--data", "reviews"), "data 'reviews' is none of movie-reviews")
         refused(call("sparsity", str(tmp_path / "none"), *out), "none")
 
+    @pytest.mark.parametrize(
+        ("options", "fault"),
+        [
+            (
+                ("--word-format", "adaptivfloat", "--word-bits", "4"),
+                "--word-bits 4: with --word-format adaptivfloat it is 8",
+            ),
+            (("--word-format", "adaptivfloat", "--word-density", "0"), "--word-density 0 is not above 0 and at most 1"),
+            (("--word-density", "0.4"), "--word-density 0.4 is for --word-format adaptivfloat alone"),
+        ],
+    )
+    def test_words_that_do_not_go_together(self, call, tmp_path, options, fault):
+        refused(call("quantize", str(tmp_path), "--out", str(tmp_path / "out"), *options), fault)
+
     @pytest.mark.parametrize("density", ["0", "-0.5", "1.5", "nan"])
     def test_a_density_that_is_none(self, call, tmp_path, density):
         outcome = call("quantize", str(tmp_path), "--out", str(tmp_path / "out"), f"--density={density}")
@@ -404,11 +418,18 @@ class TestQuantize:
         (tmp_path / "in.txt").write_text("w4\n")
         command = ("quantize", "model", "--out", "folder", "--calibrate", str(tmp_path / "in.txt"))
         call(*command)
-        assert given.options == {"word_bits": 8, "softmax": "numerator", "density": 1.0}
+        words = {"word_bits": 8, "word_format": "integer", "word_density": 1.0}
+        assert given.options == {**words, "softmax": "numerator", "density": 1.0}
         given.report = {"density": {"wanted": 0.5, "achieved": 0.4912}}
         code, out, err = call(*command, "--density", "0.5")
         assert (code, err, given.options["density"]) == (0, "", 0.5)
         assert out == "folder: 12.3 MB, encoder weights 7.91 times smaller than in float, 49.1% of them not zero\n"
+
+    def test_words_of_adaptivfloat(self, call, given, tmp_path):
+        (tmp_path / "in.txt").write_text("w4\n")
+        command = ("quantize", "model", "--out", "folder", "--calibrate", str(tmp_path / "in.txt"))
+        assert call(*command, "--word-format", "adaptivfloat", "--word-density", "0.4")[0] == 0
+        assert (given.options["word_format"], given.options["word_density"]) == ("adaptivfloat", 0.4)
 
     def test_pairs_of_a_file(self, call, given, tmp_path):
         (tmp_path / "in.tsv").write_text("w4\tw5\n\tw6\n")
@@ -662,6 +683,22 @@ class TestDemo:
         assert done.returncode == 0, done.stderr
         assert "of 20 sentences of the test split" in " ".join(done.stdout.split())
         assert done.stderr == "zynqbert: no board here, the zcu102 is emulated\n"
+
+
+def test_stages_in_float_are_shown_as_a_table(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "110")
+    slim = {"dev_accuracy": 0.8612, "density": 0.45, "heads_off": 0.625, "mean_span": 11.26}
+    ramps = {"dev_accuracy": 0.8601, "layers": [0.71, 0.8234, 0.8601]}
+    report = {"stages": {"teacher": {"dev_accuracy": 0.866}, "slim": slim, "offramps": ramps}, "folder": "build/x/off"}
+    output.print_stages(report, Path("build/x"))
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    for wanted in (
+        ["teacher", "86.6%"],
+        ["slim", "86.1%", "45.0%", "62.5%", "11.3"],
+        ["offramps,", "accuracy", "after", "each", "layer:", "71.0%", "82.3%", "86.0%"],
+    ):
+        assert wanted in rows
+    assert rows[-1][:3] == ["build/x/off:", "the", "model;"]
 
 
 def test_a_training_is_shown_as_a_table(capsys, monkeypatch):

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from adaptive_rows import packed_rows
 from pass_runner import read_artifact
 from random_artifact import make_random_artifact
 from zynqbert.fpga import instructions as isa
@@ -264,6 +265,15 @@ class TestRefusals:
         largest = shape_of(hidden=1024, heads=32, embedding_norm=1280, layers=(LayerShape(1280, 4608, 1280),))
         plan(largest, BOARDS["zcu102"], trace=True)
 
+    def test_adaptive_rows_longer_than_the_buffer(self):
+        wide = shape_of(hidden=1024, heads=32, embedding_norm=1024, layers=(LayerShape(1024, 9, 1024),))
+        with pytest.raises(CompileError) as caught:
+            plan(replace(wide, word_format="adaptivfloat"), BOARDS["zcu102"])
+        assert str(caught.value) == (
+            "embeddings.word.q has a row of 1024 codes, the engine takes 896 at width 1024; "
+            "remedy: quantize again with a word_density of 0.875"
+        )
+
     def test_unknown_architecture(self):
         with pytest.raises(ValueError, match="'bert-huge' is none of bert-base"):
             ModelShape.named("bert-huge")
@@ -379,6 +389,21 @@ class TestImage:
         rows = images.pack_embedding(np.arange(40, dtype=np.uint8).reshape(2, 20), np.array([1, 2]), np.array([3, 4]))
         assert rows.shape == (2, 48)
         assert rows[1].tolist() == [*range(20, 40), *[0] * 12, 2, 4, *[0] * 14]
+
+    def test_adaptive_rows(self, tmp_path):
+        """Every row bit by bit, and as long as the longest."""
+        folder = make_random_artifact(tmp_path / "a", hidden=160, heads=5, ffn=40, word_density=0.4)
+        artifact = read_artifact(folder)
+        compiled = plan(ModelShape.of_manifest(artifact.manifest), BOARDS["zcu102"], artifact=artifact)
+        codes, (m, s) = (artifact.tensors[f"embeddings.word.{part}"] for part in ("q", "factor"))
+        expected = packed_rows(codes, m, s)
+        longest = max(np.count_nonzero(row) for row in codes)
+        assert expected.shape[1] == 16 * (2 + -(-longest // 16) + 1) and not codes[-1].any()
+        at = compiled.regions["embeddings.word"]
+        image = memory_image(compiled, artifact)[at.offset : at.offset + at.bytes]
+        np.testing.assert_array_equal(image.reshape(expected.shape), expected)
+        embed = next(i for i in compiled.instructions if isinstance(i, isa.Embed))
+        assert (embed.adaptive, embed.four_bit, embed.row_bytes) == (True, False, expected.shape[1])
 
     def test_tables(self, artifact, packed):
         compiled, image = packed["zcu102"]

@@ -55,6 +55,7 @@ COMPARED = (
         "pop_parameters",
         "push_parameters_free",
         "push_data",
+        "adaptive",
         "plain",
         "destination",
         "span",
@@ -121,6 +122,13 @@ def expansion(
 def test_commands_of_fetch_are_the_expansion(model, kind, board, row_blocks, trace, unit):
     compiled = plan(replace(ModelShape.named(model), kind=kind, labels=9), BOARDS[board], trace=trace)
     np.testing.assert_array_equal(fetched(compiled, row_blocks, unit), expected(compiled, row_blocks, unit))
+
+
+@pytest.mark.parametrize("unit", range(len(UNITS)), ids=UNITS)
+@pytest.mark.parametrize("board", BOARDS)
+def test_adaptive_words_too(board, unit):
+    compiled = plan(replace(ModelShape.named("minilm-l6"), word_format="adaptivfloat"), BOARDS[board], trace=True)
+    np.testing.assert_array_equal(fetched(compiled, 2, unit), expected(compiled, 2, unit))
 
 
 def test_there_is_something_to_compare():

@@ -24,6 +24,11 @@ SHAPES = {
     # Products of more steps than the native build's threads share, and than it sums at a time.
     "long-products": dict(layers=1, hidden=64, heads=2, ffn=1100, kind="token", labels=100, extra_entries=9),
     "tokens": dict(layers=1, hidden=96, heads=3, ffn=64, labels=1, kind="token"),
+    # Words of AdaptivFloat: rows of two beats of mask, and rows that are all codes.
+    "adaptive-words": dict(layers=1, hidden=192, heads=3, head_width=64, ffn=64, word_density=0.4),
+    "albert-adaptive-words": dict(
+        layers=1, hidden=64, heads=2, ffn=70, family="albert", embedding=130, word_density=1.0,
+    ),
 }  # fmt: skip
 
 
@@ -63,7 +68,7 @@ def test_pass_with_weights_as_they_are_equals_golden(artifacts, build, board, sh
 
 
 @pytest.mark.parametrize("seed", range(1, 9))
-@pytest.mark.parametrize("shape", ["two-layers", "albert-four-bit-tokens"])
+@pytest.mark.parametrize("shape", ["two-layers", "albert-four-bit-tokens", "adaptive-words"])
 def test_any_legal_schedule_gives_the_same(artifacts, shape, seed):
     rows, results = pass_of(np.random.default_rng(2), [40, 50])
     compare(artifacts[shape], PassRunner(artifacts[shape], "native"), rows, results, seed=seed)
@@ -111,7 +116,7 @@ def test_sanitized_build_finds_nothing(artifacts, tmp_path):
         "import sys, numpy as np; from pathlib import Path\n"
         f"sys.path.insert(0, {str(Path(__file__).parents[1] / 'support')!r})\n"
         "from pass_runner import PassRunner, sentence_rows\n"
-        f"for folder in {[str(artifacts[name]) for name in ('two-layers', 'long-products')]}:\n"
+        f"for folder in {[str(artifacts[name]) for name in ('two-layers', 'long-products', 'adaptive-words')]}:\n"
         "    runner = PassRunner(Path(folder), 'native', sanitize=True, threads=2)\n"
         "    status, _, _ = runner.run(sentence_rows(range(1, 41)), [0])\n"
         "    assert status.name == 'ok', status\n"

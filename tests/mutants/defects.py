@@ -11,6 +11,8 @@ VECTOR = "tests/fpga/test_vector_unit.py -k native"
 PASS = "tests/host/test_whole_pass.py -k native-zcu102"
 SCHEDULE = "tests/host/test_whole_pass.py -k any_legal_schedule"
 FETCH = "tests/fpga/test_fetch.py"
+EMBED = "tests/fpga/test_embed.py -k native"
+ADAPTIVE = "tests/quant/test_adaptivfloat.py"
 WEIGHTS = "tests/fpga/test_weights.py -k native-128"
 DRIVER = "tests/host/test_driver.py"
 ENGINE = "tests/host/test_engine.py"
@@ -21,12 +23,17 @@ BUILD = "tests/fpga/build/"
 DESIGN = "tests/fpga/test_block_design.py"
 BENCH = "tests/fpga/test_testbench.py"
 POWER = "tests/fpga/test_power.py"
+ENERGY = "tests/fpga/test_energy.py"
+DVFS = "tests/fpga/test_dvfs.py"
+EARLY = "tests/host/test_early_exit.py"
+ZEROS = "tests/host/test_zero_steps.py"
 CONTROL = "tests/fpga/test_engine_control.py -k not lint"
 CHOICE = "tests/fpga/test_engine_control.py -k Choice and not ratio"
 GATED = "tests/fpga/test_mac_array_rtl.py -k (zero_products and small) or first_step"
 STRAIGHT = "tests/quant/test_straight_through.py"
 TRAINABLE = "tests/quant/test_trainable.py"
 PRUNING = "tests/quant/test_pruning.py"
+GOLDEN_EARLY = "tests/quant/test_golden_model.py"
 ARRAY_RTL = "tests/fpga/test_mac_array_rtl.py -k small or every_stream or late or nobody or four_tiles or reset"
 KERNELS = "fpga/kernels/"
 RTL = "fpga/rtl/"
@@ -105,6 +112,25 @@ DEFECTS = (
     Defect("keys of a row block in the wrong group", KERNELS + "linear.hpp", "key_value[rb % kKeyGroups][key_base", "key_value[(rb + 1) % kKeyGroups][key_base", VECTOR),
     Defect("weight ports swapped", KERNELS + "expand.hpp", "word[16 * p + j]", "word[16 * (p ^ 1) + j]", WEIGHTS),
     Defect("4-bit embedding nibbles swapped", KERNELS + "embed.hpp", "n % 2 == 0 ? byte_t", "n % 2 == 1 ? byte_t", PASS + "-four-bit"),
+    # AdaptivFloat words (Q24).
+    Defect("adaptive: the same code for every bit", KERNELS + "embed.hpp", "if (stored_code) next[t] = row_byte(next[t] + uint<1>(1));", "", EMBED),
+    Defect("adaptive: a code for channels without a bit too", KERNELS + "embed.hpp", "if (stored_code) next[t]", "if (adaptive && next[t] < codes_end) next[t]", EMBED),
+    Defect("adaptive: bits of a mask from the wrong end", KERNELS + "embed.hpp", ">> (n % 8)", ">> (7 - n % 8)", EMBED),
+    Defect("adaptive: the first beat of the mask for all channels", KERNELS + "embed.hpp", "embedding[slot][t][begin / kMaskChannels]", "embedding[slot][t][0]", EMBED),
+    Defect("adaptive: codes beyond the row", KERNELS + "embed.hpp", "adaptive && bit && next[t] < codes_end", "adaptive && bit", EMBED + " and corrupt"),
+    Defect("adaptive: code 0 is 16", KERNELS + "embed.hpp", "absolute == 0 ? uint<12>(0) :", "code == 128 ? uint<12>(0) :", EMBED),
+    Defect("adaptive: sign lost", KERNELS + "embed.hpp", "code > 127 ? table_value(table_value(0) - size)", "code > 255 ? table_value(table_value(0) - size)", EMBED),
+    Defect("adaptive: dropped by fetch", KERNELS + "fetch_gemm.hpp", "v.adaptive = uint<1>(i.flag(20) ? 1 : 0);", "v.adaptive = uint<1>(0);", PASS + "-adaptive"),
+    Defect("adaptive: rows longer than the buffer accepted", KERNELS + "fetch.hpp", "kEmbeddingWords * 16);", "kEmbeddingWords * 32);", FETCH),
+    Defect("adaptive: a row without a scale accepted", KERNELS + "fetch.hpp", "within(bytes, (mask + 1) * 16,", "within(bytes, mask * 16,", FETCH),
+    Defect("adaptive: loops of the mask not timed", "fpga/cycles.py", "if c.adaptive:", "if c.adaptive and c.words < 0:", "tests/fpga/test_cycles.py -k adaptive"),
+    Defect("adaptive: mask packed from the other end", "host/memory_image.py", 'bitorder="little"', 'bitorder="big"', "tests/host/test_compiler.py -k adaptive"),
+    Defect("adaptive: as many codes as the first row", "host/layouts.py", "np.count_nonzero(codes, axis=1).max()", "np.count_nonzero(codes, axis=1)[0]", "tests/host/test_compiler.py -k adaptive"),
+    Defect("adaptive: ties to the smaller size", "quant/adaptivfloat.py", 'side="right"', 'side="left"', ADAPTIVE),
+    Defect("adaptive: bias of an octave too few", "quant/adaptivfloat.py", "math.frexp(peak)[1] - 1 - TOP_EXPONENT", "math.frexp(peak)[1] - 2 - TOP_EXPONENT", ADAPTIVE),
+    Defect("adaptive: the smallest values kept", "quant/adaptivfloat.py", "np.argsort(-np.abs(rows)", "np.argsort(np.abs(rows)", ADAPTIVE),
+    Defect("adaptive: factor rounded", "quant/adaptivfloat.py", "return max(least, step / float(decode_factor(m, s)))", "return least", ADAPTIVE),
+    Defect("adaptive: code 128 accepted", "quant/artifact_tensors.py", 't["embeddings.word.q"] != 128', 't["embeddings.word.q"] != 256', "tests/quant/test_artifact.py -k adaptivfloat"),
     Defect("position row for the word", KERNELS + "load.hpp", "const uint64_t row = state.field[c.field.to_int()]", "const uint64_t row = state.field[0]", PASS),
     Defect("first table adds to what was there", KERNELS + "embed.hpp", "first ? sint<34>(term) :", "first && n < 0 ? sint<34>(term) :", "tests/host/test_whole_pass.py -k chip_state"),
     Defect("store halves swapped", KERNELS + "store.hpp", "out.half[h] = bits;", "out.half[1 - h] = bits;", PASS),
@@ -155,6 +181,20 @@ DEFECTS = (
     Defect("a denser epoch is the best", "quant/train.py", "if done else _WORST", "if done or True else _WORST", "tests/quant/test_train.py -k best_epoch_is_one"),
     Defect("calibrated dense, trained sparse", "quant/train.py", "recipe.prune is not None and recipe.prune.ramp == 0", "False", "tests/quant/test_train.py -k a_pruned_run"),
     Defect("a trained row stays for another artifact", "quant/sparsity.py", '.get("artifact") != _digest(artifact)', '.get("artifact") is None', "tests/quant/test_sparsity.py -k anew"),
+    # Leaving early, spans and heads that vanished, in integers.
+    Defect("early exit: a sentence leaves twice", "quant/golden_model.py", "now = ~left & golden", "now = golden", GOLDEN_EARLY + " -k equations_say and early-rising"),
+    Defect("early exit: half a sentence lives on", "quant/golden_model.py", "blocks[begin // LANES : -(-end // LANES)]", "blocks[begin // LANES]", GOLDEN_EARLY + " -k equations_say and early-rising"),
+    Defect("early exit: those that left choose the clock", "quant/golden_model.py", "in self.foretold[self.layer == 0])", "in self.foretold)", GOLDEN_EARLY + " -k equations_say and early-rising"),
+    Defect("early exit: one span for all heads", "quant/golden_model.py", "self.spans[i][head])", "self.spans[i][0])", GOLDEN_EARLY + " -k its_span"),
+    Defect("early exit: a span one key too far", "quant/band.py", ".abs() >= torch", ".abs() > torch", "tests/quant/test_fake_quant.py -k early"),
+    Defect("early exit: no band in the gradient", "quant/straight_through.py", "if ctx.spans is not None:", "if False:", STRAIGHT + " -k attention"),
+    Defect("early exit: ramps with the last norm's clip", "quant/trainable.py", """norm = f"layers.{name.split('.')[1]}.ffn_norm\"""", "norm = before", TRAINABLE + " -k writes"),
+    Defect("early exit: ramps are not trained", "quant/train.py", "torch.stack(losses).mean()", "losses[-1]", "tests/quant/test_train.py -k every_ramp"),
+    Defect("early exit: heads of span 0 stay", "quant/checkpoint.py", "(torch.tensor(spans) > 0)", "(torch.tensor(spans) >= 0)", "tests/quant/test_checkpoint.py -k span_0"),
+    Defect("early exit: zeros of a pruned model come back", "quant/linears.py", "prune.times)) & (w != 0)", "prune.times))", PRUNING + " -k zeros_of"),
+    Defect("early exit: what is left is pruned again", "quant/pruning.py", "or left == heads:", "or True:", PRUNING + " -k lost_heads"),
+    Defect("early exit: a span of 0 in an artifact", "quant/artifact_manifest.py", "is_int(span, 1, 128)", "is_int(span, 0, 128)", "tests/quant/test_artifact.py -k leaving_early"),
+    Defect("early exit: exit rows twice as wide", "quant/scales.py", ".bit_length() - 8", ".bit_length() - 7", "tests/quant/test_scales.py -k exit_rows"),
     # Faults, and whether board, bitstream and artifact fit.
     Defect("no reset after a hang", "host/recovery.py", "    driver.reset()\n    try:", "    try:", FAULTS),
     Defect("resident weights lost by a reset", "host/engine.py", "self._kept_after != self.driver.resets", "self._kept_after < 0", RESIDENT + " -k after_a_hang"),
@@ -193,6 +233,20 @@ DEFECTS = (
     Defect("modelled figure called measured", "host/bench/board.py", '"fps_end_to_end": figure(len(whole) / run.end_to_end_s, "fps", run.source)', '"fps_end_to_end": figure(len(whole) / run.end_to_end_s, "fps", "measured")', "tests/host/bench/test_board.py -k Modelled"),
     Defect("power of another clock", "host/meter.py", "if not goes_on or clock_mhz != self._stream_mhz:", "if not self._stream:", "tests/host/test_meter.py"),
     Defect("text of users not escaped", "host/bench/report.py", "<td>{escape(str(value))}</td></tr>'", "<td>{value}</td></tr>'", "tests/host/bench/test_report.py"),
+    # The benchmark of early exit.
+    Defect("early-exit bench: missed targets forgotten", "host/bench/edgebert_table.py", "strict=True) if not met]", "strict=True) if met is None]", "tests/host/bench/test_edgebert_table.py"),
+    Defect("early-exit bench: headline at a missed target", "host/bench/edgebert_table.py", 'if not any(row["target"]["missed"]["value"]', 'if any(row["target"]["missed"]["value"]', "tests/host/bench/test_edgebert_table.py"),
+    Defect("early-exit bench: points won called lost", "host/bench/paired.py", '"points": 100 * (away - new) / n', '"points": 100 * (new - away) / n', "tests/host/bench/test_edgebert_table.py"),
+    Defect("early-exit bench: ratio of means of other rows", "host/bench/edgebert_table.py", 'by_key[over]["energy"]["value"] / lower', 'by_key["a"]["energy"]["value"] / lower', "tests/host/bench/test_edgebert_table.py"),
+    Defect("early-exit bench: a cut run begins anew", "host/bench/edgebert_trace.py", "run(len(trace), _Keeping", "run(0, _Keeping", "tests/host/bench/test_edgebert_trace.py"),
+    Defect("early-exit bench: traces of any settings", "host/bench/edgebert_trace.py", 'f"{name}-{digest(settings)}.json"', 'f"{name}.json"', "tests/host/bench/test_edgebert_trace.py"),
+    Defect("early-exit bench: a row block stays a layer too long", "host/bench/edgebert_costs.py", "if layer > ramp else 0", "if layer >= ramp else 0", "tests/host/bench/test_edgebert_costs.py"),
+    Defect("early-exit bench: passes of any number of sentences", "host/bench/edgebert_costs.py", "and len(passes[n]) < isa.LANES)", ")", "tests/host/bench/test_edgebert_costs.py"),
+    Defect("early-exit bench: the processing system's voltage follows too", "host/bench/edgebert_costs.py", '"ps": 1.0, "ddr"', '"ps": ratio, "ddr"', "tests/host/bench/test_edgebert_costs.py"),
+    Defect("early-exit bench: idle of the period free", "host/bench/edgebert_costs.py", "standing(max(target_ms - ms, 0.0) * 1e-3)", "standing(0.0 * ms)", "tests/host/bench/test_edgebert_costs.py"),
+    Defect("early-exit bench: hypothetical figure without the word", "host/bench/edgebert.py", "            label=HYPOTHETICAL,\n", "", "tests/host/bench/test_edgebert.py -k hypothetical"),
+    Defect("early-exit bench: the engine's clock not held against the model's", "host/bench/edgebert.py", "if ran != modelled and", "if ran < 0 and", "tests/host/bench/test_edgebert.py -k another_clock"),
+    Defect("early-exit bench: any tokenizer", "host/bench/edgebert_models.py", '("tokenizer", *(m.artifact.tokenizer_path.read_bytes() for', '("tokenizer", *(len(m.artifact.manifest) for', "tests/host/bench/test_edgebert.py -k vocabulary"),
     # The power model.
     Defect("a row left out is not", "fpga/power.py", "[other for other in calibrating() if other is not row]", "list(calibrating())", POWER),
     Defect("a row keeps its own reports", "fpga/power.py", "r for r in REPORTS if r.family != row.family", "r for r in REPORTS", POWER),
@@ -204,6 +258,24 @@ DEFECTS = (
     Defect("a family counts for each of its reports", "fpga/constants.py", "families.setdefault(report.family, [])", "families.setdefault(report.name, [])", POWER),
     Defect("volts of a report forgotten", "fpga/constants.py", "* (NOMINAL_V / r.vccint) ** 2", "", POWER),
     Defect("an unknown unit never works", "fpga/power.py", "if unit in timing.busy else 1.0", "if unit in timing.busy else 0.0", POWER),
+    # Energy by part, frequency scaling by sentence, early exit in the host.
+    Defect("energy: zero steps save the idle share too", "fpga/energy.py", '-found[CELLS]["array busy"]', '-1.2 * found[CELLS]["array busy"]', ENERGY),
+    Defect("energy: a pause keeps the clock", "fpga/energy.py", "    return Work({SECONDS: seconds})", "    return Work({SECONDS: seconds, CYCLES: seconds * 1e8})", ENERGY),
+    Defect("energy: bytes written are free", "fpga/energy.py", "timing.ddr_bytes_read + timing.ddr_bytes_written", "timing.ddr_bytes_read", ENERGY),
+    Defect("dvfs: the change of clock takes no time", "fpga/dvfs.py", "standing(select_seconds()) + rest", "standing(0.0) + rest", DVFS),
+    Defect("dvfs: the first layer at the rest's clock", "fpga/dvfs.py", "self.until(1, row_blocks, first_mhz) + standing", "self.until(1, row_blocks, rest_mhz) + standing", DVFS),
+    Defect("dvfs: a target missed by the top clock is met", "fpga/dvfs.py", "None if target_s is None else False, self", "None if target_s is None else True, self", DVFS),
+    Defect("dvfs: energy to the end, not of the period", "fpga/dvfs.py", "self.energy(course, target_s, gated))", "self.energy(course))", DVFS),
+    Defect("dvfs: none foretold is the first layer", "fpga/dvfs.py", "bytes([found[-1], *found,", "bytes([found[0], *found,", DVFS),
+    Defect("dvfs: a slower output may have a lower number", "fpga/dvfs.py", "if outputs[number] < found[-1][1]:", "if outputs[number] < outputs[current]:", DVFS),
+    Defect("dvfs: a retune costs nothing", "fpga/dvfs.py", "given - best > pause_joules(passes.board, retune_seconds())", "given - best > 0", DVFS),
+    Defect("early exit: a lane that left keeps its rows", "host/early_exit.py", "record.layer[lane] > layer else 0", "record.layer[lane] >= layer else 0", EARLY + " -k by_hand"),
+    Defect("early exit: the clock table is not flushed", "host/engine.py", "            region[:] = np.frombuffer(table, np.uint8)\n            region.flush()\n", "            region[:] = np.frombuffer(table, np.uint8)\n", EARLY + " -k flushed"),
+    Defect("early exit: the exit table of the other way", "host/engine.py", "            region[:] = table\n            region.flush()\n", "            region[:] = table\n", EARLY + " -k come_and_go"),
+    Defect("early exit: every sentence answers as the last ramp", "host/engine.py", "ramp_logits(io, layer, lane)", "ramp_logits(io, 1, lane)", EARLY + " -k is_the_goldens"),
+    Defect("early exit: retuned within a batch", "host/engine.py", "        for given in texts:\n            sentence = self.encoder.encode(given, strict=strict)\n", "        for given in texts:\n            self._retune(latency_target_ms) if latency_target_ms else None\n            sentence = self.encoder.encode(given, strict=strict)\n", EARLY + " -k never_within"),
+    Defect("early exit: strict forgives a missed target", "host/cli.py", "if failed or (strict and met[False]):", "if failed:", EARLY + " -k a_missed_target"),
+    Defect("zero steps: the scores of one tile alone", "host/zero_steps.py", "for first in range(0, len(k), KEYS):", "for first in range(0, KEYS, KEYS):", ZEROS + " -k counted"),
     # The block design, its Tcl, the manifest.
     Defect("memory written at every enable", "fpga/build/tcl/design.tcl", "join_pins ${writer}_we0 $cell/write_we", "join_pins ${writer}_ce0 $cell/write_we", DESIGN),
     Defect("stream on the fixed clock", "fpga/build/tcl/design.tcl", "give engine_clock $fifo/s_axis_aclk", "give fixed_clock $fifo/s_axis_aclk", DESIGN),

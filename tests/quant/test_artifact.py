@@ -49,6 +49,42 @@ def original_albert(tmp_path_factory):
     )
 
 
+POINTS = {
+    "0.5": {
+        "threshold": 900,
+        "foretold": {"threshold": 0, "table": [3, 1] * 128},
+        "loss_points": 0.5,
+        "layers": [1, 2],
+    },
+    "all": {"threshold": 32767, "foretold": None},
+}
+
+
+@pytest.fixture(scope="module")
+def original_early(tmp_path_factory):
+    """Fewer heads, spans, off-ramps with poolers, two operating points."""
+    return make_random_artifact(
+        tmp_path_factory.mktemp("early"),
+        layers=3,
+        hidden=64,
+        heads=2,
+        ffn=41,
+        vocab=30,
+        labels=3,
+        extra_entries=1,
+        layer_heads=[2, 1, 2],
+        spans=[[1, 128], [7], [128, 30]],
+        exits=True,
+        exit_pooler=True,
+        points=POINTS,
+    )
+
+
+@pytest.fixture
+def early(original_early, tmp_path):
+    return shutil.copytree(original_early, tmp_path / "early")
+
+
 @pytest.fixture
 def folder(original, tmp_path):
     return shutil.copytree(original, tmp_path / "artifact")
@@ -123,7 +159,7 @@ def refused(folder, file: str, field: str) -> str:
     return message
 
 
-@pytest.mark.parametrize("which", ["original", "original_albert"])
+@pytest.mark.parametrize("which", ["original", "original_albert", "original_early"])
 def test_what_is_saved_is_loaded(request, tmp_path, which):
     manifest, tensors, tokenizer = parts(request.getfixturevalue(which))
     path = save_artifact(tmp_path / "new" / "artifact", manifest, tensors, tokenizer)
@@ -149,6 +185,46 @@ def test_every_kind_of_model_loads(tmp_path, family, kind, scores):
     assert ("mapping.weight" in artifact.tensors) == (family == "albert")
     assert ("layers.1.q.weight" in artifact.tensors) == (family == "bert")
     assert {"layers.1.q.bias", "layers.1.q.m", "layers.1.gelu"} <= artifact.tensors.keys()
+
+
+def test_an_artifact_of_2_0_has_the_fields_of_2_1(folder):
+    """All heads are left and see everything, words are integers, and no sentence leaves early."""
+    file = folder / "manifest.json"
+    manifest = json.loads(file.read_text())
+    older = {**manifest, "version": "2.0", "architecture": dict(manifest["architecture"])}
+    for of, name in ((older, "spans"), (older, "exits"), (older["architecture"], "layer_heads")):
+        del of[name]
+    del older["architecture"]["word_format"]
+    file.write_text(json.dumps(older))
+    read = load_artifact(folder)
+    assert read.manifest == {**manifest, "version": "2.0"}
+    assert read.manifest["architecture"]["layer_heads"] == [2, 2] and read.manifest["spans"] is None
+    edit_manifest(folder, "architecture/layer_heads", [2, 2])
+    refused(folder, "manifest.json", "architecture.layer_heads: unknown field")
+
+
+def test_what_2_0_did_not_have_may_be_left_to_saving(original, tmp_path):
+    manifest, tensors, tokenizer = parts(original)
+    given = {name: value for name, value in manifest.items() if name not in ("spans", "exits")}
+    read = load_artifact(save_artifact(tmp_path / "a", given, tensors, tokenizer))
+    assert read.manifest["version"] == "2.1" and {name: read.manifest[name] for name in manifest} == manifest
+
+
+def test_off_ramps_and_fewer_heads_have_their_tensors(original_early):
+    shapes = {name: t.shape for name, t in load_artifact(original_early).tensors.items()}
+    assert [shapes[f"layers.{i}.q.weight"][0] for i in range(3)] == [64, 32, 64]
+    assert [shapes[f"layers.{i}.o.weight"] for i in range(3)] == [(64, 32), (64, 16), (64, 32)]
+    assert [shapes[f"layers.{i}.attention.score_m"] for i in range(3)] == [(2,), (1,), (2,)]
+    assert shapes["layers.1.attention.context_s"] == (32,) and shapes["exits.1.pooler.weight"] == (64, 65)
+    assert shapes["exits.0.weight"] == (3, 64) and "exits.2.weight" not in shapes
+
+
+@pytest.mark.parametrize("labels", [2, 7])
+@pytest.mark.parametrize("family", ["bert", "albert"])
+def test_off_ramps_without_poolers_read_the_norms_entries(tmp_path, family, labels):
+    path = make_random_artifact(tmp_path / "a", family=family, layers=3, labels=labels, exits=True)
+    tensors = load_artifact(path).tensors
+    assert tensors["exits.1.weight"].shape == (labels, 99) and "exits.1.pooler.weight" not in tensors
 
 
 def test_bert_may_share_matrices_too(tmp_path):
@@ -225,8 +301,9 @@ def test_saving_refuses_a_number_that_is_none(original, tmp_path):
 MANIFEST_EDITS = [
     ("format", "other", "format"),
     ("format", ..., "format"),
-    ("version", "3.0", "version: 3.0 is newer than 2.0"),
-    ("version", "2.1", "version: 2.1 is newer than 2.0; remedy: update zynqbert"),
+    ("version", "3.0", "version: 3.0 is newer than 2.1"),
+    ("version", "2.2", "version: 2.2 is newer than 2.1; remedy: update zynqbert"),
+    ("version", "2.0", "spans: unknown field"),
     ("version", "1.0", "version: 1.0 is older than 2.0; remedy: quantize the model again"),
     ("version", 2.0, "version"),
     ("version", "2.0.0", "version"),
@@ -352,6 +429,77 @@ ALBERT_MANIFEST_EDITS = [
 def test_a_manifest_field_of_albert_that_is_wrong(albert, path, value, field):
     edit_manifest(albert, path, value)
     refused(albert, "manifest.json", field)
+
+
+EARLY_MANIFEST_EDITS = [
+    ("spans", ..., "spans: missing"),
+    ("exits", ..., "exits: missing"),
+    ("architecture/layer_heads", ..., "architecture.layer_heads: missing"),
+    ("architecture/layer_heads", [2, 0, 2], "architecture.layer_heads"),
+    ("architecture/layer_heads", [2, 3, 2], "architecture.layer_heads"),
+    ("architecture/layer_heads", [2, 1], "architecture.layer_heads"),
+    ("architecture/layer_heads", [2, True, 2], "architecture.layer_heads"),
+    ("architecture/layer_heads", [2, 2, 2], "spans"),
+    ("architecture/word_format", "posit", "architecture.word_format"),
+    ("architecture/word_format", ..., "architecture.word_format: missing"),
+    ("spans", [[1, 128], [0], [128, 30]], "spans"),
+    ("spans", [[1, 129], [7], [128, 30]], "spans"),
+    ("spans", [[1, 128], [7, 7], [128, 30]], "spans"),
+    ("spans", [[1, 128], [7]], "spans"),
+    ("spans", [[1, 128], 7, [128, 30]], "spans"),
+    ("spans", [[1, 1.0], [7], [128, 30]], "spans"),
+    ("exits", [], "exits: not an object"),
+    ("exits", None, "tensors.exits."),
+    ("exits/more", 1, "exits.more: unknown field"),
+    ("exits/entropy", [32767, 16], "exits.entropy"),
+    ("exits/entropy", [65536, 16], "exits.entropy"),
+    ("exits/entropy", [40000, 0], "exits.entropy"),
+    ("exits/entropy", [40000, 32], "exits.entropy"),
+    ("exits/entropy", [40000], "exits.entropy"),
+    ("exits/entropy", ..., "exits.entropy: missing"),
+    ("exits/row_shift", 16, "exits.row_shift"),
+    ("exits/row_shift", -1, "exits.row_shift"),
+    ("exits/pooler", 1, "exits.pooler"),
+    ("exits/pooler", False, "tensors.exits.0.pooler"),
+    ("exits/points", [], "exits.points"),
+    ("exits/points", {"": POINTS["all"]}, "exits.points"),
+    ("exits/points/all", 5, "exits.points.all: not an object"),
+    ("exits/points/all/threshold", ..., "exits.points.all.threshold: missing"),
+    ("exits/points/all/threshold", 32768, "exits.points.all.threshold: 32768"),
+    ("exits/points/all/threshold", 0.5, "exits.points.all.threshold"),
+    ("exits/points/all/foretold", ..., "exits.points.all.foretold: missing"),
+    ("exits/points/all/foretold", [], "exits.points.all.foretold: not an object"),
+    ("exits/points/0.5/foretold/threshold", -1, "exits.points.0.5.foretold.threshold"),
+    ("exits/points/0.5/foretold/table", [1] * 255, "exits.points.0.5.foretold.table"),
+    (
+        "exits/points/0.5/foretold/table",
+        [4] * 256,
+        "exits.points.0.5.foretold.table: not a list of 256 integers from 0 to 3",
+    ),
+    ("exits/points/0.5/foretold/table", ..., "exits.points.0.5.foretold.table"),
+    ("task/scores", "sigmoid", "exits: 3 labels, kind sequence, scores sigmoid"),
+    ("task/kind", "token", "exits: 3 labels, kind token"),
+    ("task/labels", ["only"], "exits: 1 labels"),
+    ("tensors/exits.1.bias/shape", [4], "tensors.exits.1.bias.shape"),
+    ("tensors/layers.1.o.weight/shape", [64, 32], "tensors.layers.1.o.weight.shape"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "field"), EARLY_MANIFEST_EDITS)
+def test_a_manifest_field_of_leaving_early_that_is_wrong(early, path, value, field):
+    edit_manifest(early, path, value)
+    refused(early, "manifest.json", field)
+
+
+def test_spans_and_points_may_be_none(early):
+    edit_manifest(early, "spans", None)
+    edit_manifest(early, "exits/points", {})
+    assert load_artifact(early).manifest["exits"]["points"] == {}
+
+
+def test_layers_that_share_matrices_have_the_same_heads(albert):
+    edit_manifest(albert, "architecture/layer_heads", [2, 2, 1, 2])
+    refused(albert, "manifest.json", "architecture.layer_heads: [2, 2, 1, 2] is not such that layers which share")
 
 
 @pytest.mark.parametrize(
@@ -547,6 +695,21 @@ def test_a_value_of_albert_out_of_range(albert, name, edit, field):
     refused(albert, "model.safetensors", field)
 
 
+@pytest.mark.parametrize(
+    ("name", "edit", "field"),
+    [
+        ("exits.0.weight", put(1, 6, -128), "exits.0.weight[1, 6]: -128"),
+        ("exits.1.m", put(2, 100), "exits.1.m[2]: 100"),
+        ("exits.1.pooler.s", put(7, 0), "exits.1.pooler.s[7]"),
+        ("exits.0.pooler.bias", put(3, 2**26), "exits.0.pooler, channel 3"),
+        ("layers.1.attention.context_m", put(31, 5), "layers.1.attention.context_m[31]: 5"),
+    ],
+)
+def test_a_value_of_leaving_early_out_of_range(early, name, edit, field):
+    edit_tensor(early, name, edit)
+    refused(early, "model.safetensors", field)
+
+
 @pytest.mark.parametrize(("name", "amax"), [("q", 127), ("ffn2", 255)])
 def test_every_place_keeps_the_accumulator_bound_with_the_matrix_it_shares(albert, name, amax):
     """The largest bias of layer 2 that layer 0's weights leave room for, and one more."""
@@ -567,3 +730,55 @@ def test_eight_bit_words_load(tmp_path):
     assert broken.dtype == np.int8
     edit_tensor(path, "embeddings.word.q", put(11, 31, -128))
     refused(path, "model.safetensors", "embeddings.word.q[11, 31]")
+
+
+@pytest.fixture(scope="module")
+def original_adaptive(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("adaptive")
+    return make_random_artifact(folder, hidden=64, heads=2, ffn=41, vocab=30, word_density=0.4, extra_entries=1)
+
+
+@pytest.fixture
+def adaptive(original_adaptive, tmp_path):
+    return shutil.copytree(original_adaptive, tmp_path / "adaptive")
+
+
+def test_adaptivfloat_words_load(adaptive):
+    read = load_artifact(adaptive)
+    assert read.manifest["architecture"]["word_format"] == "adaptivfloat"
+    assert read.tensors["embeddings.word.q"].dtype == np.uint8 and "embeddings.word.m" not in read.tensors
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "field"),
+    [
+        ("architecture/word_format", "float", "architecture.word_format"),
+        ("architecture/word_format", ..., "architecture.word_format: missing"),
+        ("architecture/word_format", "integer", "tensors.embeddings.word.m: missing"),
+        ("architecture/word_bits", 4, "architecture.word_bits: 4 is not 8, as AdaptivFloat codes have"),
+        ("architecture/embedding", 32, "architecture.embedding"),
+        ("tensors/embeddings.word.factor", ..., "tensors.embeddings.word.factor: missing"),
+        ("tensors/embeddings.word.m", {}, "tensors.embeddings.word.m: unknown field"),
+    ],
+)
+def test_a_manifest_field_of_adaptivfloat_words_that_is_wrong(adaptive, path, value, field):
+    edit_manifest(adaptive, path, value)
+    refused(adaptive, "manifest.json", field)
+
+
+@pytest.mark.parametrize(
+    ("name", "at", "value", "field"),
+    [
+        ("embeddings.word.q", (3, 5), 128, "embeddings.word.q[3, 5]: 128 is not a code of Q24"),
+        ("embeddings.word.factor", 0, 100, "embeddings.word.factor[0]: 100"),
+        ("embeddings.word.factor", 0, 256, "embeddings.word.factor[0]: 256"),
+        ("embeddings.word.factor", 1, 0, "embeddings.word.factor[1]: 0"),
+        ("embeddings.word.factor", 1, 32, "embeddings.word.factor[1]: 32"),
+    ],
+)
+def test_a_value_of_adaptivfloat_words_out_of_range(adaptive, name, at, value, field):
+    def edit(tensor: np.ndarray) -> None:
+        tensor[at] = value
+
+    edit_tensor(adaptive, name, edit)
+    refused(adaptive, "model.safetensors", field)

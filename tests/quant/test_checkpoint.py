@@ -8,7 +8,7 @@ import pickle
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_bert import random_classifier, tokenizer_json
+from tiny_bert import make_slim, random_classifier, tokenizer_json
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import pipeline
 from zynqbert.quant import float_model
@@ -215,6 +215,128 @@ def test_an_encoder_without_a_head_is_refused(tmp_path):
         load_checkpoint(tmp_path)
     with pytest.raises(UnsupportedModel, match=r"classifier\.bias.*fine-tune"):
         load_checkpoint(edited(tmp_path, tmp_path, architectures=None))
+
+
+def test_heads_of_span_0_are_gone(source, tmp_path):
+    """Their rows of q, k, v and columns of o; the others' spans stay with them."""
+    whole = load_checkpoint(source).weights
+    path = edited(source, tmp_path)
+    make_slim(path, spans=[[0, 5], [128, 1]])
+    weights = load_checkpoint(path).weights
+    a = weights.architecture
+    assert (a.heads, a.layer_heads, a.spans) == (2, (1, 2), ((5,), (128, 1)))
+    for name in "qkv":
+        kept, full = getattr(weights.layers[0], name), getattr(whole.layers[0], name)
+        torch.testing.assert_close(kept.weight, full.weight[32:], rtol=0, atol=0)
+        torch.testing.assert_close(kept.bias, full.bias[32:], rtol=0, atol=0)
+        assert getattr(weights.layers[1], name).weight.shape == (64, 64)
+    torch.testing.assert_close(weights.layers[0].o.weight, whole.layers[0].o.weight[:, 32:], rtol=0, atol=0)
+    torch.testing.assert_close(weights.layers[0].o.bias, whole.layers[0].o.bias, rtol=0, atol=0)
+    assert weights.layers[0].ffn1.weight.shape == (70, 64)
+
+
+def test_spans_that_reach_everything_are_none(source, tmp_path):
+    path = edited(source, tmp_path)
+    make_slim(path, spans=[[128, 0], [128, 128]])
+    a = load_checkpoint(path).weights.architecture
+    assert a.layer_heads == (1, 2) and a.spans is None
+
+
+def test_layers_that_share_lose_the_same_heads(albert, tmp_path):
+    path = edited(albert, tmp_path)
+    make_slim(path, spans=[[7, 0], [7, 0], [1, 2]])
+    weights = load_checkpoint(path).weights
+    assert weights.layers[0] is weights.layers[1] and weights.layers[0].q.weight.shape == (32, 64)
+    assert weights.architecture.spans == ((7,), (7,), (1, 2))
+    make_slim(path, spans=[[7, 0], [8, 0], [1, 2]])
+    with pytest.raises(UnsupportedModel, match=r"zynqbert_spans\[1\] = .*layer 0 shares its weights"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("spans", "field"),
+    [
+        ("all", "zynqbert_spans"),
+        ([[1, 1]], "zynqbert_spans"),
+        ([[1, 1], [1]], "zynqbert_spans[1]"),
+        ([[1, 1], 5], "zynqbert_spans[1]"),
+        ([[1, 129], [1, 1]], "zynqbert_spans[0]"),
+        ([[1, -1], [1, 1]], "zynqbert_spans[0]"),
+        ([[1, True], [1, 1]], "zynqbert_spans[0]"),
+        ([[1, 2.0], [1, 1]], "zynqbert_spans[0]"),
+        ([[1, 1], [0, 0]], "zynqbert_spans[1]"),
+    ],
+)
+def test_spans_that_do_not_fit_are_named(source, tmp_path, spans, field):
+    with pytest.raises(UnsupportedModel, match=r"is not supported: .* slim again") as caught:
+        load_checkpoint(edited(source, tmp_path, zynqbert_spans=spans))
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("pooler", [False, True])
+def test_off_ramps_beside_a_checkpoint(source, tmp_path, pooler):
+    path = edited(source, tmp_path)
+    make_slim(path, pooler=pooler)
+    weights, file = load_checkpoint(path).weights, load_file(path / "offramps.safetensors")
+    [ramp] = weights.ramps
+    assert torch.equal(ramp.classifier.weight, file["0.weight"]) and torch.equal(ramp.classifier.bias, file["0.bias"])
+    assert (ramp.pooler is not None) == pooler and (not pooler or torch.equal(ramp.pooler.bias, file["0.pooler.bias"]))
+    names = ["pooler", "classifier", *(["exits.0.pooler"] if pooler else []), "exits.0"]
+    assert [name for name, _ in weights.linears()][12:] == names
+    sentences = [Tokens([4, 6, 7, 5], [0] * 4), Tokens([4, 5], [0] * 2)]
+    taps = {}
+    logits = float_model.forward(weights, make_batch(sentences), taps.__setitem__)
+    row = taps["layers.0.ffn_norm.y"][[0, 4]]
+    if pooler:
+        row = torch.tanh(row @ file["0.pooler.weight"].T + file["0.pooler.bias"])
+    torch.testing.assert_close(taps["exits.0.logits"], row @ file["0.weight"].T + file["0.bias"])
+    every = float_model.every_ramp(weights, make_batch(sentences))
+    torch.testing.assert_close(every, torch.stack([taps["exits.0.logits"], logits], dim=1), rtol=0, atol=0)
+
+
+def test_a_checkpoint_without_the_field_has_no_ramps(source):
+    assert load_checkpoint(source).weights.ramps == []
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (dict(zynqbert_offramps=[]), "zynqbert_offramps"),
+        (dict(zynqbert_offramps={"shared": False}), "zynqbert_offramps"),
+        (dict(problem_type="regression"), "zynqbert_offramps"),
+        (dict(zynqbert_offramps={"pooler": True}), "offramps.safetensors: 0.pooler.bias"),
+        (dict(num_hidden_layers=1), "num_hidden_layers"),
+    ],
+)
+def test_off_ramps_that_do_not_fit_are_named(source, tmp_path, change, field):
+    (tmp_path / "slim").mkdir()
+    (tmp_path / "other").mkdir()
+    path = edited(source, tmp_path / "slim")
+    make_slim(path, pooler=False)
+    with pytest.raises(UnsupportedModel) as caught:
+        load_checkpoint(edited(path, tmp_path / "other", **change))
+    assert caught.value.field == field
+
+
+def test_a_file_of_off_ramps_that_is_missing_cut_or_another_models(source, tmp_path):
+    path = edited(source, tmp_path)
+    make_slim(path, pooler=False)
+    file = path / "offramps.safetensors"
+    tensors, data = load_file(file), file.read_bytes()
+    file.write_bytes(data[:20])
+    with pytest.raises(UnsupportedModel, match=r"offramps\.safetensors = .*restore it"):
+        load_checkpoint(path)
+    file.unlink()
+    with pytest.raises(UnsupportedModel, match=r"offramps\.safetensors = None.*restore the file"):
+        load_checkpoint(path)
+    for edit, field in (
+        ({"1.bias": tensors["0.bias"].clone()}, "1.bias"),
+        ({"0.weight": tensors["0.weight"][:2].clone()}, "0.weight"),
+    ):
+        save_file({**tensors, **edit}, file)
+        with pytest.raises(UnsupportedModel, match="train the off-ramps again") as caught:
+            load_checkpoint(path)
+        assert caught.value.field == f"offramps.safetensors: {field}"
 
 
 def test_code_in_a_checkpoint_never_runs(source, tmp_path):

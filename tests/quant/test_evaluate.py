@@ -3,10 +3,21 @@
 
 import numpy as np
 import pytest
+import torch
 from random_artifact import make_random_artifact
-from zynqbert.quant import evaluate
+from tiny_bert import random_classifier
+from zynqbert.quant import evaluate, float_model
 from zynqbert.quant.artifact import load_artifact
-from zynqbert.quant.evaluate import paired_accuracy, paired_bootstrap, quantized_logits
+from zynqbert.quant.batch import make_batch
+from zynqbert.quant.checkpoint import load_checkpoint
+from zynqbert.quant.evaluate import (
+    float_logits,
+    paired_accuracy,
+    paired_bootstrap,
+    quantized_logits,
+    ramp_entropies,
+    ramp_logits,
+)
 from zynqbert.quant.golden_model import GoldenModel
 from zynqbert.quant.tokens import Tokens
 
@@ -31,6 +42,39 @@ def test_logits_are_those_of_the_golden_model(folder, rows, monkeypatch):
     expected = np.array([golden.forward_sentence(ids, types) for ids, types in some])
     np.testing.assert_array_equal(logits, expected * artifact.manifest["scales"]["logits"])
     assert sum(told) == sum(LENGTHS) and len(told) == {1: len(LENGTHS) - 1, 40: 3, 2048: 1}[rows]
+
+
+@pytest.mark.parametrize("rows", [1, 40, 2048])
+def test_logits_and_entropies_of_every_ramp(tmp_path, rows, monkeypatch):
+    monkeypatch.setattr(evaluate, "_ROWS", rows)
+    path = make_random_artifact(
+        tmp_path, labels=3, layers=3, exits=True, layer_heads=[1, 3, 2], spans=[[3], [128, 1, 9], [128, 128]]
+    )
+    artifact, model, some, told = load_artifact(path), GoldenModel(path), sentences(), []
+    logits = ramp_logits(artifact.manifest, artifact.tensors, some, told.append)
+    entropies = ramp_entropies(artifact.manifest, logits)
+    assert logits.dtype == entropies.dtype == np.int64 and logits.shape == (10, 3, 3) and sum(told) == sum(LENGTHS)
+    for i, (ids, types) in enumerate(some):
+        for layer in (1, 2, 3):  # all sentences are foretold to leave there
+            point = {"threshold": 0, "foretold": [layer] * 256}
+            found = model.forward_sentence(ids, types, exits=point)
+            assert found.logits[0].tolist() == logits[i, layer - 1].tolist()
+            assert found.entropy[0] == entropies[i, layer - 1] and found.first[0] == entropies[i, 0]
+    last = quantized_logits(artifact.manifest, artifact.tensors, some).numpy()
+    np.testing.assert_array_equal(last, logits[:, -1] * artifact.manifest["scales"]["logits"])
+
+
+def test_a_model_without_ramps_has_no_logits_of_them(folder):
+    artifact = load_artifact(folder)
+    with pytest.raises(ValueError, match="has no off-ramps"):
+        ramp_logits(artifact.manifest, artifact.tensors, sentences())
+
+
+def test_float_logits_are_in_order(tmp_path):
+    weights = load_checkpoint(random_classifier(tmp_path) and tmp_path).weights
+    some = sentences()
+    expected = torch.cat([float_model.forward(weights, make_batch([s])) for s in some])
+    torch.testing.assert_close(float_logits(weights, some), expected, rtol=0, atol=1e-5)
 
 
 def test_interval_of_a_certain_difference():

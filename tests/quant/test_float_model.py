@@ -6,7 +6,7 @@ import torch
 from tiny_bert import random_model
 from zynqbert.quant import float_model
 from zynqbert.quant.batch import make_batch
-from zynqbert.quant.checkpoint import weights_of
+from zynqbert.quant.checkpoint import weights_of, with_spans
 from zynqbert.quant.configuration import check_config
 from zynqbert.quant.tokens import Tokens
 
@@ -116,3 +116,40 @@ def test_taps_of_the_heads():
         assert taps["mapping.x"].shape == (216, 64) and taps["embeddings.norm.y"].shape == (216, 48)
     assert names["token"] == ["embeddings.sum", "embeddings.norm.y", "mapping.x", "logits"]
     assert names["sequence"] == [*names["token"][:3], "gathered", "pooler.z", "pooler", "logits"]
+
+
+@pytest.mark.parametrize("family", ["bert", "albert"])
+def test_a_head_of_span_0_is_one_whose_context_is_0(family):
+    """The columns of its o at 0, in transformers' own model."""
+    model = model_of(family=family, num_hidden_layers=2)
+    weights = weights_of(model, check_config(model.config.to_dict()))
+    fewer = with_spans(weights, [[0, 128]] * 2)
+    assert fewer.architecture.layer_heads == (1, 1) and fewer.layers[1].o.weight.shape == (64, 32)
+    for name, parameter in model.named_parameters():
+        if name.endswith(("attention.output.dense.weight", "attention.dense.weight")):
+            parameter.data[:, :32] = 0
+    sentences = random_pairs(200)
+    found = float_model.forward(fewer, make_batch(sentences))
+    expected = [
+        model(torch.tensor([s.ids]), token_type_ids=torch.tensor([s.types])).logits[0].detach() for s in sentences
+    ]
+    torch.testing.assert_close(found, torch.stack(expected), rtol=0, atol=ATOL)
+
+
+def test_a_head_sees_no_further_than_its_span():
+    """Against softmax over the keys of the band alone, row by row."""
+    random = torch.Generator().manual_seed(0)
+    sentences = [Tokens([1] * n, [0] * n) for n in (9, 1, 4, 9)]
+    batch, spans = make_batch(sentences), [1, 3, 128]
+    q, k, v = (torch.randn(23, 96, generator=random) for _ in range(3))
+    context = float_model.attention(q, k, v, batch, 32, spans)
+    for first, length in zip(batch.first.tolist(), batch.lengths.tolist(), strict=True):
+        for i in range(first, first + length):
+            for head, span in enumerate(spans):
+                of = slice(32 * head, 32 * head + 32)
+                seen = slice(max(first, i - span + 1), min(first + length, i + span))
+                weights = torch.softmax(k[seen, of] @ q[i, of] / 32**0.5, dim=0)
+                torch.testing.assert_close(context[i, of], weights @ v[seen, of])
+    torch.testing.assert_close(
+        float_model.attention(q, k, v, batch, 32, [128] * 3), float_model.attention(q, k, v, batch, 32)
+    )

@@ -19,6 +19,26 @@ CONFIGURATIONS = {
     "normalized": dict(layers=2, labels=3, softmax="normalized", word_bits=4, extra_entries=8, seed=2),
     "albert": dict(family="albert", layers=3, embedding=41, word_bits=4, labels=1, scores="none", seed=3),
     "albert tokens": dict(family="albert", layers=4, weights=[0, 1, 0, 1], labels=5, kind="token", seed=4),
+    "early": dict(
+        layers=4,
+        labels=3,
+        layer_heads=[3, 1, 2, 3],
+        exits=True,
+        word_bits=4,
+        seed=11,
+        spans=[[128, 1, 6], [9], [2, 128], [128, 128, 3]],
+    ),
+    "early, albert": dict(
+        family="albert",
+        layers=3,
+        labels=6,
+        exits=True,
+        exit_pooler=True,
+        softmax="normalized",
+        seed=12,
+        layer_heads=[2] * 3,
+        spans=[[5, 128]] * 3,
+    ),
     "tokens": dict(labels=9, kind="token", scores="sigmoid", extra_entries=5, seed=5),
 }
 
@@ -132,7 +152,7 @@ def test_trace_names_shapes_and_ranges(folder, model):
     logits = model.forward(*packed(sentences(30, 34), 64), trace)
     manifest = json.loads((folder / "manifest.json").read_text())
     architecture, entries = manifest["architecture"], manifest["entries"]
-    hidden, heads, embedding = architecture["hidden"], architecture["heads"], architecture["embedding"]
+    hidden, embedding = architecture["hidden"], architecture["embedding"]
     int16, int8 = (-32767, 32767), (-127, 127)
     expected = {
         "embeddings.sum": ((64, embedding), int16),
@@ -142,11 +162,11 @@ def test_trace_names_shapes_and_ranges(folder, model):
     if architecture["family"] == "albert":
         expected |= {"mapping.x": ((64, hidden), int16), "mapping.operand": ((64, entries["mapping"][0]), int8)}
     for i in range(architecture["layers"]):
-        layer = f"layers.{i}"
-        expected |= {f"{layer}.{name}": ((64, hidden), int8) for name in "qkv"}
+        layer, heads = f"layers.{i}", architecture["layer_heads"][i]
+        expected |= {f"{layer}.{name}": ((64, heads * architecture["head_width"]), int8) for name in "qkv"}
         expected |= {
             f"{layer}.numerators": ((heads, 64, 64), (0, 255)),
-            f"{layer}.context": ((64, hidden), int8),
+            f"{layer}.context": ((64, heads * architecture["head_width"]), int8),
             f"{layer}.o.x": ((64, hidden), int16),
             f"{layer}.attention_norm.y": ((64, hidden), int16),
             f"{layer}.attention_norm.operand": ((64, entries["attention_norm"][i]), int8),
@@ -267,6 +287,149 @@ def test_a_layer_reads_the_matrices_it_names(shared, tmp_path):
         GoldenModel(folder).forward(*packed(sentences(30), 32), trace)
     np.testing.assert_array_equal(traces[0]["layers.1.ffn_norm.operand"], traces[1]["layers.1.ffn_norm.operand"])
     assert (traces[0]["layers.2.q"] != traces[1]["layers.2.q"]).any()
+
+
+# ---- spans, vanished heads, leaving early ----
+
+EARLY = ["early", "early, albert"]
+
+
+@pytest.fixture(scope="module", params=EARLY)
+def early(request, tmp_path_factory):
+    return make_random_artifact(tmp_path_factory.mktemp("early"), **CONFIGURATIONS[request.param])
+
+
+def test_each_head_sees_as_far_as_its_span(early):
+    model, trace = GoldenModel(early), {}
+    model.forward(*packed(sentences(20, 30), 64), trace)
+    distance = np.abs(np.subtract.outer(np.arange(64), np.arange(64)))
+    for i, of_layer in enumerate(json.loads((early / "manifest.json").read_text())["spans"]):
+        for span, e in zip(of_layer, trace[f"layers.{i}.numerators"], strict=True):
+            assert not e[distance >= span].any()
+            assert (e[:50].max(axis=1) == 255).all() if model.normalized is False else e[:50].any(axis=1).all()
+            if span < 20:
+                assert e[distance == span - 1].any()
+
+
+def test_spans_of_128_are_none(early, tmp_path):
+    """The same artifact with all spans 128 is the one of 2.0 without them."""
+    manifest = json.loads((early / "manifest.json").read_text())
+    (tmp_path / "model.safetensors").write_bytes((early / "model.safetensors").read_bytes())
+    logits = []
+    for spans in ([[128] * heads for heads in manifest["architecture"]["layer_heads"]], None):
+        (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "spans": spans}))
+        logits.append(GoldenModel(tmp_path).forward(*packed(sentences(50), 64)))
+    np.testing.assert_array_equal(*logits)
+    assert (GoldenModel(early).forward(*packed(sentences(50), 64)) != logits[0]).any()
+
+
+def test_a_head_that_vanished_leaves_the_others_alone(artifact, tmp_path):
+    """Layer 0 without the rows of its head 1: q, k, v and context of heads 0 and 2 are as they were."""
+    manifest = json.loads((artifact / "manifest.json").read_text())
+    manifest["architecture"]["layer_heads"] = [2, 3]
+    tensors = load_file(artifact / "model.safetensors")
+    kept = np.r_[0:32, 64:96]
+    for name in "qkv":
+        for part in ("weight", "bias", "m", "s"):
+            tensors[f"layers.0.{name}.{part}"] = tensors[f"layers.0.{name}.{part}"][kept]
+    for part in "ms":
+        tensors[f"layers.0.attention.score_{part}"] = tensors[f"layers.0.attention.score_{part}"][[0, 2]]
+        tensors[f"layers.0.attention.context_{part}"] = tensors[f"layers.0.attention.context_{part}"][kept]
+    o = unpack_nibbles(tensors["layers.0.o.weight"], 96)
+    tensors["layers.0.o.weight"] = np.ascontiguousarray(pack_nibbles(o[:, kept].astype(int)))
+    save_file(tensors, tmp_path / "model.safetensors")
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    whole, fewer = {}, {}
+    for folder, trace in ((artifact, whole), (tmp_path, fewer)):
+        GoldenModel(folder).forward(*packed(sentences(30, 20), 64), trace)
+    for name in ("q", "k", "v", "context"):
+        np.testing.assert_array_equal(fewer[f"layers.0.{name}"], whole[f"layers.0.{name}"][:, kept])
+    o = {**tensors, "layers.0.o.weight": o[:, kept]}
+    m_r, s_r = tensors["layers.0.o.residual"].tolist()
+    y = rounded(whole["embeddings.norm.y"].astype(object) * m_r, s_r, 32767)
+    x = np.clip(product(o, "layers.0.o", fewer["layers.0.context"]) + y, -32767, 32767)
+    np.testing.assert_array_equal(fewer["layers.0.o.x"], x)
+
+
+def leaving(every: np.ndarray, entropy: np.ndarray, threshold: int, table, shift: int) -> list[dict]:
+    """Q22 told again, sentence by sentence: logits and entropies of all ramps [sentences, layers(, labels)]."""
+    found = []
+    for logits, of_sentence in zip(every.tolist(), entropy.tolist(), strict=True):
+        foretold = table[min(255, of_sentence[0] >> shift)] if table else 0
+        for layer, h in enumerate(of_sentence, 1):
+            if h < threshold or 0 < foretold <= layer or layer == len(of_sentence):
+                first = of_sentence[0] if table else 0
+                found.append(dict(logits=logits[layer - 1], layer=layer, entropy=h, foretold=foretold, first=first))
+                break
+    return found
+
+
+TABLES = {
+    "none": None,
+    "some": [2 if i % 3 else 0 for i in range(256)],
+    "first": [1] * 256,
+    "rising": [1 + i // 100 for i in range(256)],
+}
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_sentences_leave_where_the_equations_say(early, table):
+    model, table = GoldenModel(early), TABLES[table]
+    batch = sentences(40, 3, 17, 2, 9, 30)
+    columns, stayed = packed(batch, 128), {}
+    last = model.forward(*columns)
+    never = model.forward(*columns, trace=stayed, exits={"threshold": 0, "foretold": None})
+    np.testing.assert_array_equal(never.logits, last)
+    assert (never.layer == model.layers).all() and (never.clock, never.first.any()) == (-1, False)
+    names = [*(f"exits.{i}.logits" for i in range(model.layers - 1)), "logits"]
+    every = np.stack([stayed[name] for name in names], axis=1)
+    m, s = model.exits["entropy"]
+    entropy = np.stack([golden.entropy_ref(stayed[name], m, s) for name in names], axis=1)
+    tried = sorted(entropy.ravel())  # each entropy is a threshold that just keeps its sentence in
+    for threshold in (0, *tried[:: len(tried) // 4], 32767):
+        trace = {}
+        point = {"threshold": int(threshold), "foretold": table, "clock": [3, 2, 1, 0, 0] + [0] * 251}
+        found = model.forward(*columns, trace=trace, exits=point)
+        expected = leaving(every, entropy, threshold, table, model.exits["row_shift"])
+        for name in ("logits", "layer", "entropy", "foretold", "first"):
+            assert getattr(found, name).tolist() == [of[name] for of in expected], name
+        staying = [of["foretold"] for of in expected if of["layer"] > 1]
+        assert found.clock == (min(point["clock"][i] for i in staying) if table and staying else -1)
+        # the layers that were run, and the row blocks that are live in them
+        deepest = max(of["layer"] for of in expected)
+        assert [f"layers.{i}.q" in trace for i in range(model.layers)] == [i < deepest for i in range(model.layers)]
+        assert trace["layers.0.live"].all()
+        for i in range(1, deepest):
+            rows = np.zeros(128, bool)
+            for (ids, _), at, of in zip(batch, columns[-1], expected, strict=True):
+                rows[at : at + len(ids)] = of["layer"] > i
+            assert trace[f"layers.{i}.live"].tolist() == rows.reshape(4, 32).any(axis=1).tolist()
+    assert len({of["layer"] for of in expected}) == 1
+
+
+def test_an_operating_point_of_an_artifact(early):
+    """Its threshold alone, or with what it foretells the threshold of that."""
+    model, columns = GoldenModel(early), packed(sentences(9, 20), 64)
+    foretold = {"threshold": 0, "table": [2] * 256, "loss_points": 1.0}
+    found = model.forward(*columns, exits={"threshold": 32767, "foretold": foretold, "layers": [1, 1]})
+    assert found.layer.tolist() == [2, 2] and found.foretold.tolist() == [2, 2] and found.first.all()
+    found = model.forward(*columns, exits={"threshold": 32767, "foretold": None})
+    assert found.layer.tolist() == [1, 1] and not found.foretold.any()
+
+
+def test_one_sentence_leaves_as_it_does_beside_others(early):
+    model, batch = GoldenModel(early), sentences(9, 40, 14)
+    point = {"threshold": 3000, "foretold": TABLES["rising"]}
+    together = model.forward(*packed(batch, 64), exits=point)
+    for i, (ids, types) in enumerate(batch):
+        alone = model.forward_sentence(ids, types, exits=point)
+        for name in ("logits", "layer", "entropy", "foretold", "first"):
+            assert getattr(alone, name).tolist() == getattr(together, name)[i : i + 1].tolist()
+
+
+def test_leaving_a_model_without_ramps_is_refused(artifact):
+    with pytest.raises(ValueError, match="has no off-ramps"):
+        GoldenModel(artifact).forward_sentence([2, 5], exits={"threshold": 1, "foretold": None})
 
 
 def linears(model, trace):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From a checkpoint's folder and texts to an artifact's folder."""
 
+import numpy as np
 import pytest
 from tiny_bert import WORDS, random_classifier
 from zynqbert.quant.artifact import ArtifactError, load_artifact
@@ -38,6 +39,16 @@ def test_the_pipeline_compares_on_further_sentences(folder, tmp_path, monkeypatc
     assert report["calibration_sentences"] == 20 and report["compared_sentences"] == 12
     assert set(report["errors"]) == set(load_artifact(tmp_path / "out").manifest["scales"]["activations"])
     assert load_artifact(tmp_path / "out").manifest["softmax"] == "normalized"
+
+
+def test_adaptivfloat_words(folder, tmp_path):
+    options = dict(word_format="adaptivfloat", word_density=0.4)
+    quantize_checkpoint(folder, ["A gem.", "gems a"] * 16, tmp_path / "out", **options)
+    artifact = load_artifact(tmp_path / "out")
+    assert artifact.manifest["architecture"]["word_format"] == "adaptivfloat"
+    codes = artifact.tensors["embeddings.word.q"]
+    assert np.count_nonzero(codes, axis=1).tolist() == [0] + [25] * 9  # ⌊0.4·64⌋; the padding word is all zeros
+    assert not any(name in artifact.tensors for name in ("embeddings.word.m", "embeddings.word.s"))
 
 
 def test_a_pipeline_that_fails_leaves_nothing(folder, tmp_path):

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Masks of a wanted density, held at zero by quantizer and training, and made up for by the weights that stay."""
 
+import copy
+import dataclasses
 from fractions import Fraction
 
 import numpy as np
@@ -12,7 +14,7 @@ from zynqbert.quant import gptq, shared
 from zynqbert.quant.artifact import load_artifact, save_artifact
 from zynqbert.quant.batch import make_batch
 from zynqbert.quant.calibrate import calibrate
-from zynqbert.quant.checkpoint import Linear, load_checkpoint
+from zynqbert.quant.checkpoint import Linear, load_checkpoint, with_spans
 from zynqbert.quant.golden_model import GoldenModel
 from zynqbert.quant.linears import Pruning, fit, fit_shared, make_operand
 from zynqbert.quant.options import Options
@@ -240,6 +242,49 @@ def test_no_matrix_is_denser_than_asked_for(model, dense, density, by, tmp_path)
     assert np.abs(GoldenModel(path).forward_sentence(*sentences(1)[0])).max() > 0
     if model[0].weights.mapping is not None:
         assert set(found) == {f"layers.0.{name}" for name in MATRICES}
+
+
+def test_zeros_of_a_pruned_float_model_stay(model):
+    """At its own density: nothing else is pruned, and no zero comes back."""
+    checkpoint, calibration = model
+    w, rng = copy.deepcopy(checkpoint.weights), np.random.default_rng(0)
+    for name, linear in w.linears():
+        if name.startswith("layers."):
+            linear.weight[torch.from_numpy(rng.random(linear.weight.shape) < 0.6)] = 0
+    pruned = dataclasses.replace(checkpoint, weights=w)
+    quantized = made((pruned, calibration), density=0.4)
+    for name, q in encoder_matrices(quantized.manifest, quantized.tensors).items():
+        _, i, kind = name.split(".")
+        zero = (getattr(w.layers[int(i)], kind).weight == 0).numpy()
+        if kind in ("ffn1", "ffn2"):  # further entries come right behind the first
+            table = quantized.tensors[f"layers.{i}.ffn1.table"]
+            source = np.cumsum(table) - 1
+            zero = zero[source] if kind == "ffn1" else zero[:, source]
+        if kind != "ffn2":
+            norm = "attention_norm" if kind == "ffn1" else ("ffn_norm" if int(i) else None)
+            before = f"layers.{i if kind == 'ffn1' else int(i) - 1}.{norm}"
+            if norm is None:
+                before = "embeddings.norm" if w.mapping is None else "mapping"
+            if kind != "o":
+                zero = np.repeat(zero, quantized.tensors[f"{before}.entries"], axis=1)
+        assert zero.shape == q.shape and not q[zero].any(), name
+        assert np.count_nonzero(q) > 0.8 * (~zero).sum(), name
+
+
+def test_a_layer_that_lost_heads_keeps_the_weights_of_the_others(model):
+    """Half of its q, k, v and o as they were with all heads, which is all of what is left of them."""
+    checkpoint, _ = model
+    weights = with_spans(checkpoint.weights, [[0, 128]] * 2)
+    fewer = dataclasses.replace(checkpoint, weights=weights)
+    quantized = made((fewer, calibrate(weights, sentences(48))), density=0.5)
+    found = densities(encoder_matrices(quantized.manifest, quantized.tensors))
+    for name, share in found.items():
+        low, high = (0.85, 1) if name.rpartition(".")[2] in ("q", "k", "v", "o") else (0.4, 0.5)
+        assert low < share <= high, name
+    trained = TrainableModel(quantized.manifest, quantized.tensors)
+    trained.prune(0.5)
+    for name, tensor in trained.tensors().items():
+        np.testing.assert_array_equal(tensor, quantized.tensors[name], err_msg=name)
 
 
 def test_a_density_of_1_changes_nothing(model, dense):

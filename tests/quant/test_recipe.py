@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pytest
 from zynqbert.quant.datasets import DATA_SETS, Example, read_table
+from zynqbert.quant.deepen import Deepen
 from zynqbert.quant.finetune import FineTuning
+from zynqbert.quant.offramps import OffRamps
 from zynqbert.quant.recipe import TABLES, Data, Prune, QuantizedTraining, Quantizing, Recipe, RecipeError, load_recipe
+from zynqbert.quant.slim import Slim
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 LEAST = 'name = "x"\n[data]\nset = "movie-reviews"\n'
 OWN = 'name = "x"\n[data]\nlabels = ["no", "yes"]\ntrain = "a.tsv"\ndev = "b.tsv"\ntest = "c.tsv"\n'
 LABELS = ("no", "yes")
+DATA_OF = {"movie-reviews-sparse": "movie-reviews", "edgebert": "movie-reviews"}  # others are named after their data
 
 
 @pytest.fixture
@@ -30,7 +34,8 @@ def recipe(tmp_path):
 @pytest.mark.parametrize("file", sorted(RECIPES.glob("*.toml")), ids=lambda file: file.stem)
 def test_the_committed_recipes(file):
     found = load_recipe(file)
-    assert found.name == file.stem and found.data.set == file.stem.removesuffix("-sparse")
+    assert found.name == file.stem and found.data.set == DATA_OF.get(file.stem, file.stem)
+    assert (found.deepen is None) == (found.slim is None) == (found.offramps is None) == (file.stem != "edgebert")
     if file.stem.endswith("-sparse"):
         assert found.prune.density == 0.5 and found.checkpoint == f"build/{found.data.set}/float"
     else:
@@ -40,7 +45,7 @@ def test_the_committed_recipes(file):
 
 
 def test_every_data_set_has_a_recipe():
-    assert {file.stem.removesuffix("-sparse") for file in RECIPES.glob("*.toml")} == set(DATA_SETS)
+    assert {DATA_OF.get(file.stem, file.stem) for file in RECIPES.glob("*.toml")} == set(DATA_SETS)
 
 
 def test_defaults(recipe):
@@ -52,9 +57,17 @@ def test_every_field_is_taken(recipe):
         'name = "n"\nseed = 7\nthreads = 3\ndevice = "cpu"\n'
         '[data]\nlabels = ["no", "yes"]\ntrain = "a"\ndev = "b"\ntest = "c"\nmax_length = 9\n'
         '[finetune]\nbase = "here"\nepochs = 4\nbatch = 5\nlearning_rate = 0.5\n'
-        '[quantize]\nword_bits = 8\nsoftmax = "normalized"\n'
+        '[quantize]\nword_bits = 8\nsoftmax = "normalized"\nword_format = "adaptivfloat"\nword_density = 0.4\n'
         "[train]\nepochs = 6\nbatch = 8\nlearning_rate = 1\ndistillation = 0\ntemperature = 3\nfeatures = 0\n"
         "[prune]\ndensity = 0.5\nramp = 0.3\n"
+        "[deepen]\nlayers = 8\nshare = 0.2\nepochs = 4\nbatch = 5\nlearning_rate = 0.1\n"
+        "distillation = 1\ntemperature = 1\nfeatures = 2\n"
+        '[slim]\ndensity = 0.25\nmethod = "movement"\nramp = 0.5\nscore_rate = 0.02\nspan_ramp = 6\nspan_rate = 2\n'
+        "span_penalty = 7\nspan_from = 0.4\nanswers = 0\nheads_off = 0.75\n"
+        "epochs = 5\nsettle = 2\nbatch = 6\nlearning_rate = 0.2\ndropout = 0\nnoise = 0.2\n"
+        "distillation = 0.5\ntemperature = 4\nfeatures = 0.5\n"
+        '[offramps]\npooler = true\nshared = true\ntrain = "frozen"\nepochs = 7\nbatch = 3\nlearning_rate = 0.3\n'
+        "backbone_rate = 0.4\ndropout = 0.3\nnoise = 0\ndistillation = 0.8\ntemperature = 5\n"
     )
     assert found == Recipe(
         data=Data(None, LABELS, "a", "b", "c", 9),
@@ -63,11 +76,26 @@ def test_every_field_is_taken(recipe):
         threads=3,
         device="cpu",
         finetune=FineTuning("here", 4, 5, 0.5),
-        quantize=Quantizing(8, "normalized"),
+        quantize=Quantizing(8, "normalized", "adaptivfloat", 0.4),
         train=QuantizedTraining(6, 8, 1, 0, 3, 0),
         prune=Prune(0.5, 0.3),
+        deepen=Deepen(8, 0.2, 4, 5, 0.1, 1, 1, 2),
+        slim=Slim(0.25, "movement", 0.5, 0.02, 6, 2, 7, 0.4, 0.75, 0, 5, 2, 6, 0.2, 0, 0.2, 0.5, 4, 0.5),
+        offramps=OffRamps(True, True, "frozen", 7, 3, 0.3, 0.4, 0.3, 0, 0.8, 5),
     )
     assert recipe('checkpoint = "there"\n' + LEAST).checkpoint == "there"
+
+
+@pytest.mark.parametrize(
+    "text, field",
+    [
+        ('word_format = "adaptivfloat"', "quantize.word_bits: 4, where AdaptivFloat codes have 8"),
+        ("word_bits = 8\nword_density = 0.4", "quantize.word_density: 0.4 is below 1, which only adaptivfloat"),
+    ],
+)
+def test_words_that_do_not_go_together(recipe, text, field):
+    with pytest.raises(RecipeError, match=field):
+        recipe(f"{LEAST}[quantize]\n{text}\n")
 
 
 def test_another_seed(recipe, tmp_path):
@@ -78,6 +106,7 @@ def test_another_seed(recipe, tmp_path):
         load_recipe(tmp_path / "recipe.toml", seed=-1)
 
 
+STAGES = ("deepen", "slim", "offramps")
 WRONG = {  # by field: a type and a range that it has not
     "name": ['""', "3", '"a/b"', '".."'],
     "seed": ["-1", "2147483648", '"0"', "1.0", "true"],
@@ -96,6 +125,8 @@ WRONG = {  # by field: a type and a range that it has not
     "finetune.learning_rate": ["0", "-1e-5", "1.1", "nan", "inf", '"5e-5"', "true"],
     "quantize.word_bits": ["2", "4.0", '"4"', "true"],
     "quantize.softmax": ['"exact"', "0"],
+    "quantize.word_format": ['"float"', "8"],
+    "quantize.word_density": ["0", "-0.4", "1.01", "nan", '"0.4"', "true"],
     "train.epochs": ["0", "1001", "1.0"],
     "train.batch": ["0", "4097", "[32]"],
     "train.learning_rate": ["0.0", "1.001", "nan", "{}"],
@@ -104,6 +135,30 @@ WRONG = {  # by field: a type and a range that it has not
     "train.features": ["-0.5", "1001", "nan", '"1"'],
     "prune.density": ["0", "-0.5", "1.01", "nan", '"0.5"', "true"],
     "prune.ramp": ["-0.1", "0.91", "nan", '"0"', "false"],
+    "deepen.layers": ["1", "257", "12.0", "true"],
+    "deepen.share": ["0", "1.1", "nan"],
+    "slim.density": ["0", "1.01", "true"],
+    "slim.method": ['"size"', "1"],
+    "slim.ramp": ["-0.1", "0.91", '"0"'],
+    "slim.score_rate": ["0", "1.1"],
+    "slim.span_ramp": ["0", "129", "nan"],
+    "slim.span_rate": ["0", "129"],
+    "slim.span_penalty": ["-1", "nan", "true"],
+    "slim.heads_off": ["-0.1", "1.1", "true"],
+    "slim.settle": ["0", "1.0", "true"],
+    "offramps.pooler": ["0", "1", '"no"'],
+    "offramps.shared": ["0", "1", '"yes"'],
+    "offramps.train": ['"together"', "true"],
+    "offramps.backbone_rate": ["0", "1.1"],
+    **{f"{table}.epochs": ["0", "1001", "1.0"] for table in STAGES},
+    **{f"{table}.batch": ["0", "4097", "[32]"] for table in STAGES},
+    **{f"{table}.learning_rate": ["0", "1.1", '"1e-4"'] for table in STAGES},
+    **{f"{table}.distillation": ["-0.1", "1.1", "true"] for table in STAGES},
+    **{f"{table}.temperature": ["0", "101"] for table in STAGES},
+    **{f"{table}.{name}": ["-0.1", "0.91"] for table in ("slim", "offramps") for name in ("dropout", "noise")},
+    "slim.span_from": ["-0.1", "0.91"],
+    "slim.answers": ["-1", "1001", "true"],
+    **{f"{table}.features": ["-0.5", "1001"] for table in ("deepen", "slim")},
 }
 
 
@@ -172,6 +227,14 @@ def test_a_checkpoint_beside_fine_tuning(recipe):
     with pytest.raises(RecipeError, match=r"checkpoint: stands beside \[finetune\]; remedy: ") as caught:
         recipe('checkpoint = "a"\n' + LEAST + "[finetune]\nepochs = 1\n")
     assert caught.value.field == "checkpoint"
+
+
+@pytest.mark.parametrize("epochs, settle", [(1, 1), (3, 3), (2, 5)])
+def test_epochs_to_learn_in(recipe, epochs, settle):
+    with pytest.raises(RecipeError, match=rf"slim\.settle: {settle} is not below slim\.epochs, {epochs}; ") as caught:
+        recipe(LEAST + f"[slim]\nepochs = {epochs}\nsettle = {settle}\n")
+    assert caught.value.field == "slim.settle"
+    assert recipe(LEAST + f"[slim]\nepochs = {settle + 1}\nsettle = {settle}\n").slim.settle == settle
 
 
 @pytest.mark.parametrize("table", list(TABLES))

@@ -10,9 +10,11 @@ from zynqbert.quant.scales import (
     Z_STEP,
     decode_factor,
     encode_beta,
+    encode_entropy,
     encode_factor,
     encode_gamma,
     encode_rows,
+    entropy_shift,
     snap_factor,
 )
 
@@ -125,3 +127,22 @@ def test_importance_steers_the_clip():
         return float((((q * decode_factor(m, s)[:, None] * 16e-4 - rows) ** 2) @ importance).sum())
 
     assert lost(importance) < 0.8 * lost(None)
+
+
+def test_the_entropy_factor_is_as_near_as_16_bits_allow():
+    """(Q21) A logit's step in 2^−10 of a factor of two; steps just below a power of two take the next shift."""
+    for step in [*np.geomspace(1e-6, 8, 500), *(np.log(2) * 2.0 ** np.arange(-20, 3) * (1 - 2.0**-18))]:
+        m, s = encode_entropy(float(step))
+        assert 32768 <= m <= 65535 and 1 <= s <= 31
+        assert m * 2.0**-s == pytest.approx(step * 1024 / np.log(2), rel=2.0**-16)
+    for step in (1e-9, 100.0):
+        with pytest.raises(ValueError, match="entropy factor"):
+            encode_entropy(step)
+
+
+def test_exit_rows_reach_the_largest_entropy():
+    """(Q22) No shift less has 256 rows for ln(labels) in steps of 2^−12."""
+    assert [entropy_shift(labels) for labels in (2, 3, 4, 1024)] == [4, 5, 5, 7]
+    for labels in range(2, 1025):
+        top, shift = int(np.log(labels) * 2**12), entropy_shift(labels)
+        assert top >> shift < 256 <= top >> (shift - 1)

@@ -300,9 +300,9 @@ def test_entries(f):
 
 
 @pytest.mark.parametrize("normalized", [False, True])
-@pytest.mark.parametrize("heads, d", [(3, 32), (1, 64)])
-def test_attention(heads, d, normalized):
-    """(Q14 to Q18) Gradients of the real softmax, several sentences of several lengths, one of a single token."""
+@pytest.mark.parametrize("heads, d, spans", [(3, 32, None), (1, 64, None), (3, 32, [1, 128, 4])])
+def test_attention(heads, d, spans, normalized):
+    """(Q14 to Q18, Q23) Gradients of the real softmax, several sentences of several lengths, one of a single token."""
     batch = make_batch([Tokens([1] * n, [0] * n) for n in (5, 1, 33, 5, 128)])
     rows, hidden = len(batch.ids), heads * d
     q, k, v = (integers(-127, 127, rows, hidden, seed=i) for i in range(3))
@@ -313,9 +313,9 @@ def test_attention(heads, d, normalized):
     context[1][3] = 1
     exp = torch.from_numpy(exp_table())
     g = uniform(-1, 1, rows, hidden, seed=5)
-    run = lambda q, k, v: ste.attention(q, k, v, batch, score, context, exp, normalized)  # noqa: E731
+    run = lambda q, k, v: ste.attention(q, k, v, batch, score, context, exp, normalized, spans)  # noqa: E731
     out, found = gradients(run, g, q, k, v)
-    u = fake_quant.average_values(q, k, v, batch, *score, exp, normalized)
+    u = fake_quant.average_values(q, k, v, batch, *score, exp, normalized, spans)
     assert_same(out, fake_quant.requantize(u, 0, *context, *fake_quant.INT8))
     code = rounded(u, *(x.long() for x in context))
     saturated = code.abs() > 127
@@ -326,7 +326,11 @@ def test_attention(heads, d, normalized):
         for x in (q, k, v):
             parts.append([p.view(len(p), heads, d).transpose(0, 1) for p in x.split(batch.lengths.tolist())])
         f = (score[0].double() * torch.exp2(-score[1].double()) * SCORE_STEP)[:, None, None]
-        averages = [torch.softmax(qs @ ks.mT * f, dim=-1) @ vs for qs, ks, vs in zip(*parts, strict=True)]
+        averages = []
+        for qs, ks, vs in zip(*parts, strict=True):
+            distance = (torch.arange(qs.shape[1])[:, None] - torch.arange(qs.shape[1])).abs()
+            far = torch.stack([distance >= span for span in spans or [999] * heads])
+            averages.append(torch.softmax((qs @ ks.mT * f).masked_fill(far, -torch.inf), dim=-1) @ vs)
         average = torch.cat([x.transpose(0, 1).flatten(1) for x in averages])
         return within(256 * average * context[0].double() * torch.exp2(-context[1].double()), code, -127, 127)
 

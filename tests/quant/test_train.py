@@ -25,6 +25,7 @@ from zynqbert.quant.checkpoint import weights_of
 from zynqbert.quant.configuration import check_config
 from zynqbert.quant.datasets import Example, read_table
 from zynqbert.quant.distillation import Teacher, distillation_loss, feature_loss
+from zynqbert.quant.evaluate import ramp_logits
 from zynqbert.quant.fake_quant import FakeQuantModel
 from zynqbert.quant.finetune import FineTuning
 from zynqbert.quant.golden_model import GoldenModel
@@ -442,6 +443,51 @@ def test_the_loss_is_of_answers_and_of_rows(small):
         settings = dataclasses.replace(SETTINGS, features=features)
         found = train_module._loss(TrainableModel(manifest, tensors), Answers(), batch, target, settings)
         assert found.item() == pytest.approx(float(answered + features * missed), rel=1e-5)
+
+
+@pytest.fixture
+def early(tmp_path) -> tuple[dict, dict]:
+    """Manifest and tensors of a random artifact with off-ramps."""
+    shape = dict(hidden=64, heads=2, ffn=40, layers=3, layer_heads=[2, 1, 1], spans=[[3, 128], [2], [9]], exits=True)
+    artifact = load_artifact(make_random_artifact(tmp_path / "early", **shape))
+    scales = {"logits": 1 / 1500, "activations": {"layers.0.ffn_norm.y": 0.002}}
+    return {**artifact.manifest, "scales": scales}, artifact.tensors
+
+
+class EarlyAnswers(Answers):
+    def __call__(self, batch):
+        return super().__call__(batch)[0], torch.ones(len(batch.ids), 64).cumsum(dim=0)
+
+
+def test_every_ramp_follows_labels_and_the_float_models_last_answer(small, early):
+    """All ramps weigh the same."""
+    tokens = small[1]["train"][:5]
+    batch, target = make_batch(tokens), torch.tensor([0, 1, 1, 0, 1])
+    answers, rows = EarlyAnswers()(batch)
+    taps = {}
+    logits = FakeQuantModel(*early).every_ramp(batch, taps.__setitem__).float() * early[0]["scales"]["logits"]
+    losses = [distillation_loss(logits[:, i], target, answers, 0.2, 2.0).item() for i in range(3)]
+    missed = feature_loss(taps["layers.0.ffn_norm.y"] * 0.002, rows).item()
+    assert len({round(loss, 3) for loss in losses}) == 3
+    found = train_module._loss(TrainableModel(*early), EarlyAnswers(), batch, target, SETTINGS)
+    assert found.item() == pytest.approx(sum(losses) / 3 + SETTINGS.features * missed, rel=1e-5)
+
+
+def test_an_early_exit_model_is_trained_and_judged_by_all_its_ramps(small, early, tmp_path):
+    _, tokens, labels = small
+    settings = dataclasses.replace(SETTINGS, epochs=3)
+    log, tensors = train_quantized(
+        early, tokens, labels, EarlyAnswers(), settings, prune=Prune(density=0.6), seed=0, out=tmp_path / "training",
+        console=quiet(),
+    )  # fmt: skip
+    ranks = [(e["mean_accuracy"], -e["mean_loss"]) for e in log["epochs"]]
+    assert log["best_epoch"] == ranks.index(max(ranks)) + 1
+    logits = ramp_logits(early[0], tensors, tokens["dev"])
+    right = logits.argmax(axis=2) == np.array(labels["dev"])[:, None]
+    best = log["epochs"][log["best_epoch"] - 1]
+    assert best["mean_accuracy"] == pytest.approx(right.mean()) and best["dev_accuracy"] == right[:, -1].mean()
+    moved = [n for n in tensors if n.startswith("exits.") and (tensors[n] != early[1][n]).any()]
+    assert {n.split(".")[1] for n in moved} == {"0", "1"}
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,15 @@ class _Builder:
         m[n - 1] = 0
         return q, self.put(name + "m", m, np.uint8), s
 
+    def adaptive_words(self, n: int, width: int, std: float, density: float) -> tuple[np.ndarray, ...]:
+        """A word table of AdaptivFloat codes (Q24), `density` of them kept here and there; the last row is empty."""
+        codes = np.where(self.rng.random((n, width)) < density, self.rng.integers(0, 256, (n, width)), 0)
+        codes[codes == 128] = 0
+        codes[n - 1] = 0
+        q = golden.adaptiv_ref(self.put("embeddings.word.q", codes, np.uint8))
+        m, s = self.put("embeddings.word.factor", encode_factor(std / q.std()), np.int32)
+        return q, np.full(n, m), np.full(n, s)
+
     def split(self, hidden: int) -> np.ndarray:
         """e [hidden] of Q9: the extra entries on random channels."""
         return 1 + np.bincount(self.rng.integers(0, hidden, self.extra), minlength=hidden)
@@ -276,6 +285,7 @@ def make_random_artifact(
     exits: bool = False,
     exit_pooler: bool = False,
     points: dict | None = None,
+    word_density: float | None = None,
 ) -> Path:
     """Write an artifact folder at `path` and return it. The same arguments give the same bytes.
 
@@ -288,7 +298,8 @@ def make_random_artifact(
     at most that share of each int4 matrix is not zero, at random places; of those drawn a seventh is 0 in any case.
     `layer_heads` are the heads left of each layer, all if not given; `spans` one int (1 .. 128) a head that is left.
     With `exits` there is an off-ramp behind every layer but the last, with a pooler if `exit_pooler`, and the operating
-    `points` by name (docs/artifact.md).
+    `points` by name (docs/artifact.md). With a `word_density` the words are AdaptivFloat, about so many of their codes
+    not 0.
     """
     if not 0 < density <= 1:
         raise ValueError("density is above 0 and at most 1")
@@ -326,7 +337,10 @@ def make_random_artifact(
     sizes = {"word": (vocab, 2500.0), "position": (positions, 1500.0), "type": (2, 500.0)}
     terms = []
     for field, (n, std) in sizes.items():
-        table = build.embedding(field, n, embedding, std, four_bit=field == "word" and word_bits == 4)
+        if field == "word" and word_density is not None:
+            table = build.adaptive_words(n, embedding, std, word_density)
+        else:
+            table = build.embedding(field, n, embedding, std, four_bit=field == "word" and word_bits == 4)
         terms.append(tuple(part[index[field]] for part in table))
     x = golden.embed_ref(*terms)
     y, operand, e = build.norm("embeddings.norm", x)
@@ -391,7 +405,7 @@ def make_random_artifact(
             "word_bits": word_bits,
             "weights": weights,
             "layer_heads": layer_heads,
-            "word_format": "integer",
+            "word_format": "integer" if word_density is None else "adaptivfloat",
         },
         "task": {
             "kind": kind,

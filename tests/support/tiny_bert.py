@@ -4,6 +4,7 @@
 import json
 
 import torch
+from safetensors.torch import save_file
 from transformers import (
     AlbertConfig,
     AlbertForSequenceClassification,
@@ -88,3 +89,23 @@ def random_classifier(path, **options) -> PreTrainedModel:
     model.save_pretrained(path)
     save_tokenizer(path)
     return model
+
+
+def make_slim(path, spans: list[list[int]] | None = None, pooler: bool | None = None) -> None:
+    """Give a saved classifier of sequences spans of its heads and, unless `pooler` is None, random off-ramps."""
+    config = json.loads((path / "config.json").read_text())
+    if spans is not None:
+        config["zynqbert_spans"] = spans
+    if pooler is not None:
+        config["zynqbert_offramps"] = {"pooler": pooler, "shared": False, "trained": "frozen"}
+        random, hidden, labels = torch.Generator().manual_seed(1), config["hidden_size"], len(config["id2label"])
+        shapes = {"weight": (labels, hidden), "bias": (labels,)}
+        shapes |= {"pooler.weight": (hidden, hidden), "pooler.bias": (hidden,)} if pooler else {}
+        layers = config["num_hidden_layers"] * config.get("inner_group_num", 1)
+        tensors = {
+            f"{i}.{n}": 1.3 * torch.randn(s, generator=random) for i in range(layers - 1) for n, s in shapes.items()
+        }
+        for name, tensor in tensors.items():
+            tensor.mul_(0.2 if name.endswith("bias") else hidden**-0.5)
+        save_file(tensors, path / "offramps.safetensors", metadata={"format": "pt"})
+    (path / "config.json").write_text(json.dumps(config))

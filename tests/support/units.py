@@ -47,6 +47,7 @@ VECTOR_FIELDS = [
     "layer",
     "threshold",
     "entropy_m",
+    "adaptive",
 ]
 
 
@@ -72,8 +73,8 @@ def norm_words(gamma, gamma_shift, beta, beta_shift, entries) -> np.ndarray:
 
 
 class Units:
-    def __init__(self, build: str, columns: int = 128, threads: int | None = None):
-        self.sim = Simulator(build, columns, threads=threads)
+    def __init__(self, build: str, columns: int = 128, threads: int | None = None, sanitize: bool = False):
+        self.sim = Simulator(build, columns, threads=threads, sanitize=sanitize)
         self.lib, self.engine, self.columns = self.sim.lib, self.sim.engine, columns
         self.pairs = columns // 2
 
@@ -101,6 +102,12 @@ class Units:
 
     def get_residual(self, n: int, rb: int = 0) -> np.ndarray:
         return np.stack([self._get("zq_get_residual", rb, c) for c in range(n)], axis=1)
+
+    def put_embedding(self, rows: np.ndarray, slot: int = 0) -> None:
+        """rows uint8 [32, bytes], a lane each, as the memory image has them."""
+        for t, row in enumerate(rows):
+            for word, beat in enumerate(row.reshape(-1, 16)):
+                self._put("zq_put_embedding", slot, t, word, values=beat)
 
     def put_parameters(self, words: np.ndarray, slot: int = 0) -> None:
         for i, w in enumerate(words):

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sentences through the emulated engine, at full depth, by entropy alone or to a latency target: its own decisions."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ...fpga.registers import WIZARD_OUTPUTS_MHZ
+from ...quant.datasets import LABELS
+from .. import engine as engines
+from ..errors import HostError
+from .edgebert_models import Model
+from .edgebert_trace import Trace, digest, kept
+
+TOP_MHZ = WIZARD_OUTPUTS_MHZ[0]
+
+
+def trace_of(
+    folder: Path,
+    model: Model,
+    texts: Sequence[str],
+    *,
+    board: str,
+    point: str | None = None,
+    target_ms: float | None = None,
+    step: Callable[[], None] = lambda: None,
+) -> Trace:
+    """What the engine says of each text, kept in `folder`; `step` is called for every one, run now or before.
+
+    Without `point` every sentence goes through all layers; without `target_ms` it leaves by its entropy alone.
+    Raises HostError where a text is not answered, what `engine.open` does, ValueError for a spoilt file.
+    """
+    settings = {
+        "model": model.digest,
+        "texts": digest(list(texts)),
+        "board": board,
+        "point": point,
+        "target_ms": target_ms,
+    }
+    way = "full" if point is None else f"point-{point}" + ("" if target_ms is None else f"-{target_ms:g}ms")
+
+    def run(first: int, trace: Trace) -> None:
+        with engines.open(
+            board=board, artifact=model.folder, device="emulated", clock_mhz=TOP_MHZ, early_exit=point
+        ) as engine:
+            more = {} if target_ms is None else {"latency_target_ms": target_ms}
+            for result in engine.stream(texts[first:], **more):
+                if result.error is not None:
+                    raise HostError(f"{result.error}; the benchmark ends here, at the text {result.text[:40]!r}")
+                trace.add(
+                    LABELS.index(result.label),
+                    model.layers if point is None else result.exit_layer,
+                    result.foretold_layer or 0,
+                    result.exit_entropy,
+                    result.clock_mhz,
+                )
+
+    return kept(folder, f"{model.option.strip('-')}-{board}-{way}", settings, len(texts), run, step)

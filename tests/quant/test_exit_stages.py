@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A recipe with off-ramps to its end: artifacts of every step, operating points, reports, and how a run goes on."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+from gems import NAMES, examples, quiet
+from tiny_bert import random_model, save_tokenizer
+from zynqbert.quant import exit_stages, stage_table, train
+from zynqbert.quant.artifact import load_artifact
+from zynqbert.quant.deepen import Deepen
+from zynqbert.quant.evaluate import ramp_entropies, ramp_logits
+from zynqbert.quant.exit_predictor import Exits
+from zynqbert.quant.finetune import FineTuning
+from zynqbert.quant.golden_model import GoldenModel
+from zynqbert.quant.offramps import OffRamps
+from zynqbert.quant.recipe import Data, QuantizedTraining, Quantizing, Recipe, RecipeError, load_recipe
+from zynqbert.quant.slim import Slim
+from zynqbert.quant.tokens import encode
+
+SIZES = {"train": 48, "dev": 16, "test": 20}
+ARTIFACTS = ("dense-calibrated", "slim-calibrated", "calibrated", "artifact")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A folder with a pretrained encoder and tables."""
+    folder = tmp_path_factory.mktemp("project")
+    random_model().base_model.save_pretrained(folder / "base")
+    save_tokenizer(folder / "base")
+    for seed, (split, count) in enumerate(SIZES.items()):
+        rows = [f"{NAMES[e.label]}\t{e.text}\n" for e in examples(count, seed)]
+        (folder / f"{split}.tsv").write_text("".join(rows))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def recipe(project):
+    return Recipe(
+        data=Data(labels=NAMES, train="train.tsv", dev="dev.tsv", test="test.tsv", max_length=16),
+        name="gems",
+        threads=1,
+        device="cpu",
+        finetune=FineTuning(str(project / "base"), epochs=1, batch=8),
+        deepen=Deepen(layers=4, batch=8),
+        slim=Slim(batch=8, epochs=2, heads_off=0.5),
+        offramps=OffRamps(batch=8, epochs=1),
+        quantize=Quantizing(word_bits=8),
+        train=None,
+        exits=Exits(sentences=40, epochs=30, thresholds=3, seeds=1, losses=(0, 10)),
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(project, recipe, tmp_path_factory):
+    """The folder of an uninterrupted run, and its report."""
+    out = tmp_path_factory.mktemp("run") / "out"
+    report = train.train(recipe, project, out, console=quiet())
+    assert json.loads(json.dumps(report)) == json.loads((out / "train.json").read_text())
+    return out, report
+
+
+def contents(out) -> dict[str, bytes]:
+    """Of every file that says nothing of the time it took."""
+    timed = ("train.json", "manifest.json", "finetune.json", "deepen.json", "slim.json", "offramps.json")
+    return {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*") if p.is_file() and p.name not in timed}
+
+
+def test_what_it_writes(finished):
+    out, _ = finished
+    for name in ARTIFACTS:
+        manifest = load_artifact(out / name).manifest
+        assert (manifest["exits"] is not None) == (name in ("calibrated", "artifact"))
+    for file in ("exits.json", "exits.svg", "steps.json", "steps.md", "predictor.safetensors", "train.json"):
+        assert (out / file).is_file(), file
+    assert not list(out.rglob("*.partial"))
+
+
+def test_points_are_what_the_golden_model_does(finished):
+    """Accuracy and exit layer of every point, on dev and test, by the model that shares no code with the choice."""
+    out, _ = finished
+    artifact, golden = load_artifact(out / "artifact"), GoldenModel(out / "artifact")
+    points = artifact.manifest["exits"]["points"]
+    assert list(points) == ["0", "10"]
+    text = artifact.tokenizer_path.read_text()
+    for split, seed in (("dev", 1), ("test", 2)):
+        found = examples(SIZES[split], seed)
+        for point in points.values():
+            for of in (point, point["foretold"]):
+                exits = point if "table" in of else {**point, "foretold": None}
+                answers = [
+                    golden.forward_sentence(s.ids, s.types, exits=exits)
+                    for s in encode(text, [e.texts for e in found], 16)
+                ]
+                right = [a.logits[0].argmax() == e.label for a, e in zip(answers, found, strict=True)]
+                measured = of if split == "dev" else of["test"]
+                assert measured["accuracy"] == np.mean(right)
+                assert measured["mean_layer"] == np.mean([a.layer[0] for a in answers])
+
+
+def test_points_lose_no_more_than_permitted_on_dev(finished):
+    out, _ = finished
+    for name, point in load_artifact(out / "artifact").manifest["exits"]["points"].items():
+        for of in (point, point["foretold"]):
+            assert of["difference_points"] >= -float(name) - 1e-9
+
+
+def test_the_table_of_steps(finished):
+    out, report = finished
+    steps = json.loads((out / "steps.json").read_text())
+    assert steps == report["steps"]
+    for split, rows in steps.items():
+        assert [row["step"] for row in rows[:3]] == ["dense", "slim", "offramps"] and len(rows) == 3 + 2 * 2
+        dense, slim, ramps = rows[:3]
+        assert dense["difference_points"] == 0 and dense["heads"] == dense["heads_of"] and dense["mean_span"] is None
+        assert slim["heads"] <= dense["heads"] // 2 + 4 and slim["density"] < 0.6 < dense["density"]
+        assert slim["compressed_bytes"] < dense["compressed_bytes"] and slim["weight_bytes"] < dense["weight_bytes"]
+        assert ramps["mean_layer"] == dense["mean_layer"] == 4
+        artifact = load_artifact(out / "calibrated")
+        found = examples(SIZES[split], {"dev": 1, "test": 2}[split])
+        logits = ramp_logits(artifact.manifest, artifact.tensors,
+                             encode(artifact.tokenizer_path.read_text(), [e.texts for e in found], 16))  # fmt: skip
+        assert ramps["accuracy"] == (logits[:, -1].argmax(axis=1) == [e.label for e in found]).mean()
+        assert ramp_entropies(artifact.manifest, logits).shape == (SIZES[split], 4)
+    page = (out / "steps.md").read_text()
+    assert page.count("| dense |") == 2 and "4.00" in page
+
+
+def test_a_finished_run_is_kept(finished, project, recipe, tmp_path, monkeypatch):
+    out, report = finished
+    copy = tmp_path / "out"
+    shutil.copytree(out, copy)
+    for name in ("calibrate", "quantize"):
+        monkeypatch.setattr(f"zynqbert.quant.pipeline.{name}", None)  # whoever calls one fails
+    monkeypatch.setattr(exit_stages, "foretold_points", None)
+    monkeypatch.setattr("zynqbert.quant.exit_answers.ramp_logits", None)
+    monkeypatch.setattr("zynqbert.quant.exit_answers.quantized_logits", None)
+    again = train.train(recipe, project, copy, resume=True, console=quiet())
+    assert contents(copy) == contents(out)
+    assert {**again, "folder": ""} == {**report, "folder": ""}
+
+
+def test_a_run_that_was_cut_ends_the_same(finished, project, recipe, tmp_path):
+    out, _ = finished
+    copy = tmp_path / "out"
+    shutil.copytree(out, copy)
+    for name in ("exits.json", "exits.svg", "steps.json", "steps.md", "predictor.safetensors", "train.json"):
+        (copy / name).unlink()
+    shutil.rmtree(copy / "artifact")
+    (copy / "answers" / "offramps-test.safetensors").unlink()
+    train.train(recipe, project, copy, resume=True, console=quiet())
+    assert contents(copy) == contents(out)
+
+
+def test_answers_of_another_model_are_not_taken(finished, project, recipe, tmp_path):
+    """The answers are kept for one artifact; with another in its place they are computed, and the choice is refused."""
+    out, _ = finished
+    copy = tmp_path / "out"
+    shutil.copytree(out, copy)
+    shutil.rmtree(copy / "calibrated")
+    other = dataclasses.replace(recipe, quantize=Quantizing(word_bits=4))
+    artifact = train.calibrate_once(
+        other, str(copy / "offramps"), recipe.data.load(project)[1], copy / "calibrated", quiet()
+    )
+    assert artifact.manifest["architecture"]["word_bits"] == 4
+    with pytest.raises(ValueError, match=r"exits\.json: begun with other settings of model"):
+        train.train(recipe, project, copy, resume=True, console=quiet())
+
+
+def test_other_settings_are_named(finished, project, recipe, tmp_path):
+    out, _ = finished
+    copy = tmp_path / "out"
+    shutil.copytree(out, copy)
+    other = dataclasses.replace(recipe, exits=dataclasses.replace(recipe.exits, losses=(1.0,)))
+    with pytest.raises(ValueError, match=r"settings\.json: begun with other settings of exits\.losses"):
+        train.train(other, project, copy, resume=True, console=quiet())
+
+
+def test_without_exits_it_ends_in_float(finished, project, recipe, tmp_path):
+    out, _ = finished
+    copy = tmp_path / "out"
+    copy.mkdir()
+    for stage in ("teacher", "dense", "slim", "offramps"):
+        shutil.copytree(out / stage, copy / stage)
+    report = train.train(dataclasses.replace(recipe, exits=None), project, copy, resume=True, console=quiet())
+    assert "steps" not in report and not (copy / "artifact").exists()
+
+
+def test_quantized_training_keeps_zeros_and_ramps(finished, project, recipe, tmp_path):
+    out, _ = finished
+    copy = tmp_path / "out"
+    for stage in ("teacher", "dense", "slim", "offramps", *ARTIFACTS[:3]):
+        shutil.copytree(out / stage, copy / stage)
+    settings = QuantizedTraining(epochs=1, batch=8, learning_rate=1e-3)
+    report = train.train(dataclasses.replace(recipe, train=settings), project, copy, resume=True, console=quiet())
+    made, trained = (load_artifact(copy / name) for name in ("calibrated", "artifact"))
+    assert any((made.tensors[k] != trained.tensors[k]).any() for k in made.tensors)
+    assert stage_table.sizes(trained)["density"] <= recipe.slim.density
+    assert trained.manifest["exits"]["points"] and report["steps"]["dev"][2]["step"] == "offramps"
+
+
+RECIPE = """
+name = "x"
+[data]
+set = "movie-reviews"
+[offramps]
+"""
+
+
+@pytest.mark.parametrize(
+    ("lines", "field"),
+    [
+        ("[exits]\nlosses = [1, 1]", "exits.losses"),
+        ("[exits]\nlosses = []", "exits.losses"),
+        ("[exits]\nlosses = [-1]", "exits.losses"),
+        ("[exits]\nlosses = 1", "exits.losses"),
+        ("[exits]\nlosses = [true]", "exits.losses"),
+        ("[exits]\nlosses = [[1]]", "exits.losses"),
+        ("[exits]\nepochs = 0", "exits.epochs"),
+        ("[exits]\nsentences = 0.5", "exits.sentences"),
+        ("[exits]\nseed = 1", "exits.seed"),
+        ("[exits]\nfirmware = 3", "exits.firmware"),
+    ],
+)
+def test_bad_fields_are_named(tmp_path, lines, field):
+    (tmp_path / "recipe.toml").write_text(RECIPE + lines)
+    with pytest.raises(RecipeError) as error:
+        load_recipe(tmp_path / "recipe.toml")
+    assert error.value.field == field and "\n" not in str(error.value)
+
+
+def test_exits_need_off_ramps(tmp_path):
+    (tmp_path / "recipe.toml").write_text(RECIPE.replace("[offramps]", "[exits]"))
+    with pytest.raises(RecipeError, match=r"exits: stands without \[offramps\]"):
+        load_recipe(tmp_path / "recipe.toml")
+
+
+def test_integers_are_trained_only_where_the_recipe_says_so(tmp_path):
+    (tmp_path / "recipe.toml").write_text(RECIPE + "[exits]\nlosses = [0.5, 1]\nfirmware = 1")
+    found = load_recipe(tmp_path / "recipe.toml")
+    assert found.train is None and found.exits == Exits(losses=(0.5, 1), firmware=1)
+    (tmp_path / "recipe.toml").write_text(RECIPE + "[train]\nepochs = 1")
+    assert load_recipe(tmp_path / "recipe.toml").train == QuantizedTraining(epochs=1)
+    (tmp_path / "recipe.toml").write_text(RECIPE.replace("[offramps]", ""))
+    assert load_recipe(tmp_path / "recipe.toml").train == QuantizedTraining()
