@@ -8,7 +8,16 @@ from collections.abc import Iterable, Sequence
 from .instructions import TO_IO, Attention, Embed, Exit, Gemm, Instruction, Norm
 
 # Bit n of the ID register's capabilities is CAPABILITIES[n]; new ones go to the end.
-CAPABILITIES = ("four_bit_rows", "plain_norm", "normalized_softmax", "token_results", "clock_select", "exit", "spans")
+CAPABILITIES = (
+    "four_bit_rows",
+    "plain_norm",
+    "normalized_softmax",
+    "token_results",
+    "clock_select",
+    "exit",
+    "spans",
+    "adaptive_rows",
+)
 
 
 def bits(names: Iterable[str]) -> int:
@@ -28,6 +37,8 @@ def needed(program: Sequence[Instruction]) -> frozenset[str]:
         match instruction:
             case Embed(four_bit=True):
                 found.add("four_bit_rows")
+            case Embed(adaptive=True):
+                found.add("adaptive_rows")
             case Norm(plain=True):
                 found.add("plain_norm")
             case Attention(normalized=normalized, banded=banded) if normalized or banded:

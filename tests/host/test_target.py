@@ -218,16 +218,16 @@ class TestManifestAgainstEngine:
         ("changed", "said"),
         [
             ({"lanes": 16}, "lanes is 16, the engine's register ID says 32"),
-            ({"program_version": 1}, "program_version is 1, the engine's register ID says 3"),
+            ({"program_version": 1}, "program_version is 1, the engine's register ID says 4"),
             (
                 {"capabilities": ["clock_select"]},
-                "capabilities is clock_select, the engine's register ID says clock_select, four_bit_rows, "
-                "normalized_softmax, plain_norm, token_results",
+                "capabilities is clock_select, the engine's register ID says adaptive_rows, clock_select, exit, "
+                "four_bit_rows, normalized_softmax, plain_norm, spans, token_results",
             ),
             (
                 {"capabilities": []},
-                "capabilities is none, the engine's register ID says clock_select, four_bit_rows, "
-                "normalized_softmax, plain_norm, token_results",
+                "capabilities is none, the engine's register ID says adaptive_rows, clock_select, exit, "
+                "four_bit_rows, normalized_softmax, plain_norm, spans, token_results",
             ),
         ],
     )
