@@ -235,7 +235,7 @@ class TestResume:
     def test_another_clock_than_the_models_ends_the_run(self, ran, folders):
         _, out = ran
         spoilt = 0
-        for path in (out / "runs").glob("artifact-zcu102-point-1-*ms-*.json"):
+        for path in (out / "runs").glob("recipe-zcu102-point-1-*ms-*.json"):
             found = json.loads(path.read_text())
             kept = json.dumps(found)
             found["trace"]["clocks_mhz"] = [123.0] * len(EXAMPLES)
