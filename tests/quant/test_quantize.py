@@ -351,6 +351,17 @@ def test_scores_have_one_exact_factor_a_head():
     assert (scores[1] - scores[0]).square().mean() < 0.02**2 * scores[0].square().mean()
 
 
+def test_weights_far_above_their_output_have_a_factor():
+    torch.manual_seed(0)
+    a = torch.randint(-127, 128, (40, 6)).float()
+    operand = make_operand(a, np.full(6, 0.02), np.arange(6), 127, torch.full((40,), 1 / 40))
+    large = Linear(torch.randn(3, 6) * 1e4, torch.zeros(3))
+    fitted = fit(
+        large, operand, a @ large.weight.T * 0.02, np.full(3, 0.001), bits=8, ridge=0.1, follow=False, sweeps=1
+    )
+    assert (encode_factor(fitted.unit / 0.001)[0] >= 128).all()
+
+
 def test_a_head_of_hardly_any_scores_has_a_factor():
     torch.manual_seed(0)
     q, k = torch.randn(50, 64), torch.randn(50, 64)
