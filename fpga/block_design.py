@@ -43,7 +43,7 @@ MAX_GROUPS = 3  # key/value ports that the array has
 # Fields of the commands (kernels/commands.hpp; a test sums them) and words of the streams, bits.
 COMMAND_BITS = {"load": 86, "weights": 128, "expand": 27, "array": 77, "vector": 149, "store": 73}
 TOKEN_BITS = 1
-SEGMENT_BITS, FAULT_BITS = 15, 20
+SEGMENT_BITS, FAULT_BITS, VERDICT_BITS = 15, 20, 7
 # Depths of kernels/config.hpp; axis_data_fifo takes powers of two from 16 on.
 COMMAND_DEPTH, TOKEN_DEPTH, STORED_DEPTH, MASK_DEPTH, VALUE_DEPTH = 64, 16, 32, 64, 128
 FIFO_MIN_DEPTH = 16
@@ -176,6 +176,7 @@ def streams(board: Board) -> tuple[Stream, ...]:
         Stream("accumulators", "array/accumulators", "vector/accumulators", LANES * ACCUMULATOR_BITS, 0),
         Stream("segments", "weights/segments", "expand/segments", SEGMENT_BITS, TOKEN_DEPTH),
         Stream("faults", "weights/faults", "fetch/faults", FAULT_BITS, TOKEN_DEPTH),
+        Stream("verdicts", "vector/verdicts", "fetch/verdicts", VERDICT_BITS, TOKEN_DEPTH),
         *(
             Stream(f"{name}_{port}", f"weights/{name}_{port}", f"expand/{name}_{port}", PORT_BITS, depth)
             for name, depth in (("masks", MASK_DEPTH), ("values", VALUE_DEPTH))

@@ -5,10 +5,19 @@ what the bitstream lacks is refused by name.
 
 from collections.abc import Iterable, Sequence
 
-from .instructions import TO_IO, Attention, Embed, Gemm, Instruction, Norm
+from .instructions import TO_IO, Attention, Embed, Exit, Gemm, Instruction, Norm
 
 # Bit n of the ID register's capabilities is CAPABILITIES[n]; new ones go to the end.
-CAPABILITIES = ("four_bit_rows", "plain_norm", "normalized_softmax", "token_results", "clock_select")
+CAPABILITIES = (
+    "four_bit_rows",
+    "plain_norm",
+    "normalized_softmax",
+    "token_results",
+    "clock_select",
+    "exit",
+    "spans",
+    "adaptive_rows",
+)
 
 
 def bits(names: Iterable[str]) -> int:
@@ -28,10 +37,15 @@ def needed(program: Sequence[Instruction]) -> frozenset[str]:
         match instruction:
             case Embed(four_bit=True):
                 found.add("four_bit_rows")
+            case Embed(adaptive=True):
+                found.add("adaptive_rows")
             case Norm(plain=True):
                 found.add("plain_norm")
-            case Attention(normalized=True):
-                found.add("normalized_softmax")
+            case Attention(normalized=normalized, banded=banded) if normalized or banded:
+                found |= {"normalized_softmax"} if normalized else set()
+                found |= {"spans"} if banded else set()
+            case Exit():
+                found.add("exit")
             case Gemm(destination=destination, result_block=False) if destination == TO_IO:
                 found.add("token_results")
     return frozenset(found)

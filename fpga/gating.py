@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cell-steps of the MAC array that the zeros among its operands spare (docs/mac-array.md): what rtl/mac_cell.sv enables.
+"""Cell-steps of the MAC array that zeros among its operands spare (docs/mac-array.md), as rtl/mac_cell.sv enables them.
 
 A cell-step is one step of one cell, a row and column pair. It is gated where the pair's weights are all zero or the
 activation is, but for a tile's first step, which loads P. Columns and rows that a tile has not are zero.
@@ -33,5 +33,6 @@ def zero_products(
         used = np.concatenate([used, np.zeros((n % 2, k), dtype=bool)])
         used = used[0::2] | used[1::2]  # [ceil(N / 2), K]: a tile has a whole number of pairs
     steps = tiles * blocks * pairs * rows
-    enabled = steps + int(used[:, 1:].sum(axis=0, dtype=np.int64) @ (activations[:, 1:] != 0).sum(axis=0, dtype=np.int64))
+    multiply = used.sum(axis=0, dtype=np.int64) * (activations != 0).sum(axis=0, dtype=np.int64)  # [K]
+    enabled = steps + int(multiply[1:].sum())
     return steps * k, steps * k - enabled

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -87,6 +87,7 @@ class Manifest:
     """One bitstream. `max_clock_mhz`: the engine clock that timing was met for; `wizard_outputs_mhz`: the clocking
     wizard's outputs 0 to 3 as configured. `commit` is "unknown" outside git; `modified`: the tree differed from it.
     `tools`: versions by name; `sha256`: of the two files by name; `csynth`: by unit; `date`: UTC, ISO 8601.
+    `predictor`: empty where the exit table foretells layers, else `name` and `sha256` of the network's project.
     """
 
     board: str
@@ -105,6 +106,7 @@ class Manifest:
     timing: Timing
     csynth: dict[str, UnitReport]
     date: str
+    predictor: dict[str, str] = field(default_factory=dict)
 
 
 def load_manifest(path: Path) -> Manifest:
@@ -176,7 +178,7 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, dict):
             raise _Wrong(where, "must be an object")
         hints = get_type_hints(kind)
-        names = [field.name for field in fields(kind)]
+        names = [one.name for one in fields(kind)]
         prefix = f"{where}." if where else ""
         for name in (*names, *value):
             if name not in value:
@@ -220,5 +222,14 @@ def _check(manifest: Manifest) -> None:
     for name, digest in manifest.sha256.items():
         if name not in (BIT, HWH):
             raise _Wrong(f"sha256.{name}", f"is none of {BIT}, {HWH}")
-        if not re.fullmatch("[0-9a-f]{64}", digest):
-            raise _Wrong(f"sha256.{name}", f"must be 64 hexadecimal digits, is {digest!r}")
+        _check_digest(f"sha256.{name}", digest)
+    if manifest.predictor:
+        for name in {"name", "sha256"} ^ manifest.predictor.keys():
+            missing = name not in manifest.predictor
+            raise _Wrong(f"predictor.{name}", "is missing" if missing else "is none of name, sha256")
+        _check_digest("predictor.sha256", manifest.predictor["sha256"])
+
+
+def _check_digest(field_name: str, digest: str) -> None:
+    if not re.fullmatch("[0-9a-f]{64}", digest):
+        raise _Wrong(field_name, f"must be 64 hexadecimal digits, is {digest!r}")

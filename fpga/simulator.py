@@ -40,13 +40,18 @@ class SimulatorUnavailable(RuntimeError):
     """No compiler, or the kernels do not compile here; the message says the remedy."""
 
 
+NO_OUTPUT = 0xFFFF_FFFF  # of the wizard: kNoOutput of sim/engine.hpp
+
+
 @dataclass(frozen=True)
 class Status:
-    """How a run ended: code (STATUS_NAMES), detail (instruction index, or address for a bus error), message."""
+    """How a run ended: code (STATUS_NAMES), detail (instruction index, or address for a bus error), message, and the
+    output of the wizard that the program chose last, None if none."""
 
     code: int
     detail: int
     message: str = ""
+    output: int | None = None
 
     @property
     def name(self) -> str:
@@ -161,7 +166,7 @@ def _load(library: Path) -> ctypes.CDLL:
     lib.zq_message.restype = ctypes.c_char_p
     lib.zq_take_trips.argtypes = [pointer]
     lib.zq_run.argtypes = [pointer, pointer, ctypes.c_int, *[ctypes.c_uint64] * 3, *[ctypes.c_uint32] * 2]
-    lib.zq_run.argtypes += [ctypes.c_uint64, pointer]
+    lib.zq_run.argtypes += [ctypes.c_uint64, pointer, pointer]
     return lib
 
 
@@ -200,7 +205,7 @@ class Simulator:
         a fixed order, any other value shuffles which ready unit goes first.
         """
         table = np.array([(a, b.nbytes, b.ctypes.data) for a, b in memory], dtype=np.uint64).reshape(-1, 3)
-        detail = ctypes.c_uint64()
+        detail, chosen = ctypes.c_uint64(), ctypes.c_uint32()
         code = self.lib.zq_run(
             self.engine,
             table.ctypes.data,
@@ -212,8 +217,10 @@ class Simulator:
             row_blocks,
             seed,
             ctypes.byref(detail),
+            ctypes.byref(chosen),
         )
-        return Status(code, detail.value, self.lib.zq_message().decode(errors="replace"))
+        output = None if chosen.value == NO_OUTPUT else chosen.value
+        return Status(code, detail.value, self.lib.zq_message().decode(errors="replace"), output)
 
     def trips(self) -> dict[str, int]:
         """Trip counts of the pipelined loops since the last call, and start again from 0."""

@@ -2,9 +2,10 @@
 """Files of test vectors for the testbench (testbench/): the memory before one pass, and what it must be after it.
 
 All integers are 32 bits, little-endian: "ZQV1", format, columns, program version, row blocks, instructions, the byte
-addresses of program, memory image and io buffer, fill, initial segments, expected segments; then the segments in this
-order, each its address, its bytes, and as many bytes. Before the pass the memory holds the byte `fill` wherever no
-initial segment says otherwise; after it, what it held before wherever no expected segment says otherwise.
+addresses of program, memory image and io buffer, fill, initial segments, expected segments, verdicts; then the verdicts
+of the EXITs (row blocks left [3:0], an output is chosen [4], which [6:5]), and the segments in this order, each its
+address, its bytes, and as many bytes. Before the pass the memory holds the byte `fill` wherever no initial segment says
+otherwise; after it, what it held before wherever no expected segment says otherwise.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from .instructions import BEAT_BYTES, INSTRUCTION_BYTES, MAX_ROW_BLOCKS
 from .whole_file import write_whole
 
 MAGIC = b"ZQV1"
-FORMAT = 1
+FORMAT = 2
 MEMORY_BYTES = 16384 * BEAT_BYTES  # kTestbenchBeats of testbench/size.hpp
-_WORDS = struct.Struct("<11I")
+_WORDS = struct.Struct("<12I")
 _SEGMENT = struct.Struct("<2I")
 
 
@@ -31,6 +32,26 @@ class Segment:
 
     address: int
     data: bytes
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the vector unit answers to an EXIT: `live` row blocks, a bit each; the clock `output`, None: no choice."""
+
+    live: int
+    output: int | None = None
+
+    @property
+    def word(self) -> int:
+        """As the file has it."""
+        return self.live | (0 if self.output is None else 1 << 4 | self.output << 5)
+
+    @staticmethod
+    def of_word(word: int) -> Verdict:
+        """Of a word of the file. Raises ValueError for one of more bits."""
+        if word >= 1 << 7:
+            raise ValueError(f"{word} has more than 7 bits")
+        return Verdict(word & 15, word >> 5 if word >> 4 & 1 else None)
 
 
 @dataclass(frozen=True)
@@ -47,6 +68,7 @@ class Vectors:
     fill: int
     initial: tuple[Segment, ...]
     expected: tuple[Segment, ...]
+    verdicts: tuple[Verdict, ...] = ()
 
     def __post_init__(self) -> None:
         for field in ("columns", "program_version", "instructions"):
@@ -90,7 +112,8 @@ def encode(vectors: Vectors) -> bytes:
     """The file's bytes."""
     v = vectors
     head = (v.columns, v.program_version, v.row_blocks, v.instructions, v.program, v.image, v.io, v.fill)
-    parts = [MAGIC, _WORDS.pack(FORMAT, *head, len(v.initial), len(v.expected))]
+    parts = [MAGIC, _WORDS.pack(FORMAT, *head, len(v.initial), len(v.expected), len(v.verdicts))]
+    parts += [struct.pack("<I", verdict.word) for verdict in v.verdicts]
     for segment in (*v.initial, *v.expected):
         parts += [_SEGMENT.pack(segment.address, len(segment.data)), segment.data]
     return b"".join(parts)
@@ -101,9 +124,15 @@ def decode(data: bytes) -> Vectors:
     _check("magic", data[: len(MAGIC)] == MAGIC, "not a file of test vectors")
     at = len(MAGIC)
     _check("header", len(data) >= at + _WORDS.size, f"the file ends after {len(data)} bytes")
-    version, *head, initial, expected = _WORDS.unpack_from(data, at)
+    version, *head, initial, expected, count = _WORDS.unpack_from(data, at)
     _check("format", version == FORMAT, f"{version}, this reader takes {FORMAT}")
     at += _WORDS.size
+    _check("verdicts", len(data) >= at + 4 * count, "the file ends before the last of them")
+    verdicts = []
+    for n, word in enumerate(struct.unpack_from(f"<{count}I", data, at)):
+        _check(f"verdicts[{n}]", word < 1 << 7, f"{word} has more than 7 bits")
+        verdicts.append(Verdict.of_word(word))
+    at += 4 * count
     segments = []
     for n in range(initial + expected):
         name = f"initial[{n}]" if n < initial else f"expected[{n - initial}]"
@@ -114,7 +143,7 @@ def decode(data: bytes) -> Vectors:
         segments.append(Segment(address, data[at : at + size]))
         at += size
     _check("end", at == len(data), "the file goes on after its last segment")
-    return Vectors(*head, tuple(segments[:initial]), tuple(segments[initial:]))
+    return Vectors(*head, tuple(segments[:initial]), tuple(segments[initial:]), tuple(verdicts))
 
 
 def write(vectors: Vectors, path: str | Path) -> None:

@@ -35,6 +35,9 @@ def build(
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the build; build/BOARD if none.")] = None,
     tools: Annotated[Path | None, typer.Option("--tools", help="Where Vitis and Vivado are installed.")] = None,
     jobs: Annotated[int, typer.Option(min=1, max=5, help="Units at a time; each takes some GB.")] = 2,
+    predictor: Annotated[
+        Path | None, typer.Option("--predictor", help="Project of a network that foretells exits; the table if none.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Do again what is done already.")] = False,
 ) -> None:
     """Build the bitstream of a board with Vitis HLS and Vivado 2024.2 or newer; hours of work, which may be cut short.
@@ -44,6 +47,7 @@ def build(
     No further than synthesis and its gates: zynqbert build --board zcu102 --step csynth
     """
     from ..fpga.boards import board_named
+    from ..fpga.build.predictor import read_predictor
     from ..fpga.build.steps import NEEDS, Build, BuildFailed, run
     from ..fpga.build.tools import find_hls, find_vivado
 
@@ -57,6 +61,7 @@ def build(
         vivado=find_vivado(tools) if last == "bitstream" else None,
         jobs=jobs,
         force=force,
+        predictor=None if predictor is None else read_predictor(predictor),
     )
     for tool in filter(None, (settings.hls, settings.vivado)):
         print(f"{tool.name} {tool.version}: {tool.path}")

@@ -20,6 +20,9 @@ NEEDED_BY = {
     "plain_norm": "embedding mapping needs",
     "normalized_softmax": "normalized softmax needs",
     "token_results": "labels of tokens need",
+    "exit": "off-ramps need",
+    "spans": "spans of heads need",
+    "adaptive_rows": "AdaptivFloat word embeddings need",
 }
 
 

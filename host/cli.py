@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line.
 
-Exit 0: fine, 1: a mismatch, or sentences that failed, 2: bad input (one line on stderr), 3: a defect of ours.
+Exit 0: fine, 1: a mismatch, or sentences that failed or (--strict) missed a latency target, 2: bad input (one line on
+stderr), 3: a defect of ours.
 
 With ZYNQBERT_DEBUG set every error shows its traceback.
 """
@@ -10,6 +11,7 @@ import json
 import os
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from enum import Enum
 from pathlib import Path
@@ -96,7 +98,16 @@ def run(
     clock_mhz: ClockOption = None,
     form: Annotated[FormatName, typer.Option("--format", help="How results are written.")] = FormatName.text,
     pairs: PairsOption = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse a text that is too long.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse a text that is too long; exit 1 if a latency target is missed.")
+    ] = False,
+    early_exit: Annotated[
+        str | None,
+        typer.Option("--early-exit", help="Leave early, at this operating point of the artifact: points of loss."),
+    ] = None,
+    latency_target: Annotated[
+        float | None, typer.Option("--latency-target", help="Milliseconds a sentence may take, with --early-exit.")
+    ] = None,
 ) -> None:
     """Classify sentences, pairs or tokens, given as arguments or in a file.
 
@@ -107,18 +118,36 @@ def run(
     Pairs: zynqbert run --artifact ./my-pairs-artifact --pairs --file pairs.tsv --format csv
 
     Tokens: zynqbert run --artifact ./my-tagger-artifact "Ada Lovelace lived in London."
+
+    Early exit, each sentence within 10 ms by slowing the clock: zynqbert run --artifact ./my-early-exit-artifact
+    --early-exit 1 --latency-target 10 "A gem."
     """
     from . import engine as engines
+    from .early_exit import target_seconds
     from .output import progress, write_results
 
     given = texts_of(texts, file, pairs)
+    if latency_target is not None:
+        if early_exit is None:
+            raise InputError("--latency-target goes with --early-exit, an operating point of the artifact")
+        target_seconds(latency_target)
+    met: Counter = Counter()
     with (
-        engines.open(board=board.value, artifact=artifact, device=device.value, clock_mhz=clock_mhz) as engine,
+        engines.open(
+            board=board.value, artifact=artifact, device=device.value, clock_mhz=clock_mhz, early_exit=early_exit
+        ) as engine,
         progress("sentences", beside_output=True) as step,
     ):
-        failed = write_results(noted(engine.stream(given, strict=strict), step), form.value, engine.task)
+        results = counted(engine.stream(given, strict=strict, latency_target_ms=latency_target), met)
+        failed = write_results(noted(results, step), form.value, engine.task, early_exit=early_exit is not None)
+    if met[False]:
+        print(
+            f"zynqbert: latency target of {latency_target:g} ms missed by {met[False]} of {met.total()} sentences",
+            file=sys.stderr,
+        )
     if failed:
         print(f"zynqbert: sentences failed: {failed}", file=sys.stderr)
+    if failed or (strict and met[False]):
         raise typer.Exit(1)
 
 
@@ -226,6 +255,14 @@ def noted(results: Iterable, step) -> Iterator:
             print("zynqbert: a sentence is over the model's length: truncated, and marked so", file=sys.stderr)
         yield result
         step()
+
+
+def counted(results: Iterable, met: Counter) -> Iterator:
+    """The results; how many met their latency target, and how many did not, in `met`."""
+    for result in results:
+        if result.target_met is not None:
+            met[result.target_met] += 1
+        yield result
 
 
 def known_errors() -> tuple[type[Exception], ...]:

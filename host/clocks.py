@@ -54,6 +54,18 @@ class ClockTree:
             mhz = outputs[0]
         return self._select(mhz, outputs)
 
+    def set_outputs(self, mhz: tuple[float, ...]) -> ClockChange:
+        """Retune all outputs to `mhz`, or the nearest below, and clock the engine, which must be idle, from output 0.
+
+        Raises as `set_mhz`.
+        """
+        if not max(mhz) <= self.limit_mhz:
+            raise ClockError(
+                f"clock of {max(mhz):g} MHz is above {self.limit_mhz:g} MHz, the highest that the bitstream's timing "
+                "was met for"
+            )
+        return self._retune(mhz)
+
     def _select(self, mhz: float, outputs: tuple[float, ...]) -> ClockChange:
         current = self.engine.clock_output
         if outputs[current] == mhz and not self.engine.clock_stopped:

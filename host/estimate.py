@@ -6,9 +6,13 @@ from typing import Any
 from ..fpga import estimate as models
 from ..fpga import instructions as isa
 from ..fpga.boards import Board
+from ..fpga.dvfs import Passes, ladder, leaving_at
+from ..fpga.energy import CYCLES
 from ..fpga.power import power
+from ..fpga.registers import WIZARD_OUTPUTS_MHZ
 from ..fpga.resources import resources
 from .compiler import Artifact, ModelShape, Plan, plan
+from .exit_plan import ExitPlan
 
 CLOCKS_MHZ = (200, 250, 300)  # printed beside the one asked for
 LENGTHS = (16, 32, 64, 128)  # tokens of a sentence
@@ -24,7 +28,8 @@ def estimate(
     density: float = 1.0,
 ) -> dict[str, Any]:
     """One sentence of `sequence` tokens, everything modelled: the fields of fpga.estimate.Estimate beside `model`,
-    `board` and `sequence`; in `extra` also other clocks, other lengths, where the weights lie and the traffic.
+    `board` and `sequence`; in `extra` also other clocks, other lengths, where the weights lie and the traffic, and for
+    a model with off-ramps `exits`, what it costs to leave behind each layer.
 
     What weights are 0 comes from `artifact`; without one a share of `density` is taken not to be. Raises ValueError for
     a length, clock or density out of range, CompileError for a model beyond the engine.
@@ -44,7 +49,31 @@ def estimate(
         "lengths": [_at_length(compiled, tokens, clock_mhz) for tokens in LENGTHS if tokens <= longest],
         "memory": memory(compiled, streamed, sequence, clock_mhz),
     }
+    if shape.exits is not None:
+        leaving = plan(shape, board, artifact=artifact, density=density, exits=ExitPlan(0))
+        found["extra"]["exits"] = exit_rows(leaving, _blocks(sequence), clock_mhz)
     return {"model": shape.name, "board": board.name, "sequence": sequence, **found}
+
+
+def exit_rows(leaving: Plan, row_blocks: int, first_mhz: float) -> list[dict[str, Any]]:
+    """What a sentence costs that leaves behind each layer, by the clock of the rest: the first layer runs at
+    `first_mhz`, the rest at that or at a slower output of the wizard. `energy_mj` is to the end of the pass."""
+    passes = Passes(leaving)
+    clocks = ladder((first_mhz, *(mhz for mhz in WIZARD_OUTPUTS_MHZ if mhz < first_mhz)), 0)
+    found = []
+    for layer in leaving.exit_layers:
+        for _, mhz in clocks if layer > 1 else clocks[:1]:
+            course = passes.course(row_blocks, leaving_at(layer, row_blocks), first_mhz, mhz)
+            found.append(
+                {
+                    "layer": layer,
+                    "rest_mhz": mhz,
+                    "cycles": round(course.work[CYCLES]),
+                    "latency_ms": course.seconds * 1e3,
+                    "energy_mj": passes.energy(course).joules * 1e3,
+                }
+            )
+    return found
 
 
 def _blocks(tokens: int) -> int:

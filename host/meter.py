@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from ..fpga.dvfs import Course
+from ..fpga.energy import Energy, energy
 from ..fpga.power import power
 from ..fpga.resources import resources
 from .compiler import Plan
@@ -21,19 +23,27 @@ logger = logging.getLogger(__name__)
 class Reading:
     """Latency in ms, mean power in W, and where they come from: "measured" or "modelled".
 
-    power_w is None where the sensors are missing, or one of them was lost.
+    power_w is None where the sensors are missing, or one of them was lost. `energy`: by part, of a modelled course.
     """
 
     latency_ms: float
     power_w: float | None
     source: str
+    energy: Energy | None = None
 
 
 class Meter(Protocol):
     """Runs a pass and says what it cost."""
 
-    def measure(self, run: Callable[[], None], row_blocks: int, clock_mhz: float) -> Reading:
-        """Call `run`, one pass of `row_blocks` at `clock_mhz`."""
+    def measure(
+        self,
+        run: Callable[[], None],
+        row_blocks: int,
+        clock_mhz: float,
+        course: Callable[[], Course] | None = None,
+    ) -> Reading:
+        """Call `run`, one pass of `row_blocks` at `clock_mhz`; `course` says after it which way the pass went, where it
+        may end early or change its clock."""
 
     def close(self) -> None:
         """No pass follows."""
@@ -46,15 +56,27 @@ class ModelledMeter:
         self.plan = plan
         self._readings: dict[tuple[int, float], Reading] = {}
 
-    def measure(self, run: Callable[[], None], row_blocks: int, clock_mhz: float) -> Reading:
+    def measure(
+        self,
+        run: Callable[[], None],
+        row_blocks: int,
+        clock_mhz: float,
+        course: Callable[[], Course] | None = None,
+    ) -> Reading:
         """Call `run`; the models' reading for it."""
         run()
+        if course is not None:
+            return self._of_course(course())
         key = row_blocks, clock_mhz
         if key not in self._readings:
             timing = self.plan.simulate(row_blocks, clock_mhz)
             watts = power(resources(self.plan.board), timing).power_w
             self._readings[key] = Reading(timing.seconds * 1e3, watts, "modelled")
         return self._readings[key]
+
+    def _of_course(self, course: Course) -> Reading:
+        spent = energy(self.plan.board, course.work)
+        return Reading(course.seconds * 1e3, spent.joules / course.seconds, "modelled", spent)
 
     def close(self) -> None:
         """Nothing runs beside a pass."""
@@ -79,7 +101,13 @@ class BoardMeter:
         self._stream: Mapping[str, Mark] = {}
         self._stream_mhz = self._ended = 0.0
 
-    def measure(self, run: Callable[[], None], row_blocks: int, clock_mhz: float) -> Reading:
+    def measure(
+        self,
+        run: Callable[[], None],
+        row_blocks: int,
+        clock_mhz: float,
+        course: Callable[[], Course] | None = None,
+    ) -> Reading:
         """Call `run`; what was measured. Waits for the first reading after a stream's begin, SETTLE_S at most."""
         begin = self._begin(clock_mhz)
         start = self.clock()

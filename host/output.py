@@ -15,23 +15,31 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from .result import Result
+from .result import EXIT_FIELDS, Result
 
 # What one row of CSV holds: a sentence, then each label's score; or a token, of the sentence with this number from 1.
-SENTENCE_COLUMNS = tuple(f.name for f in fields(Result) if f.name not in ("scores", "tokens"))
+SENTENCE_COLUMNS = tuple(f.name for f in fields(Result) if f.name not in ("scores", "tokens", *EXIT_FIELDS))
+# With early exit these follow, and each part of the energy: where it is modelled what the heading says.
+EXIT_COLUMNS = tuple(name for name in EXIT_FIELDS if name != "energy_parts_mj")
+ENERGY_PARTS = (
+    *("static", "ps", "ddr", "clocks", "DSPs working", "DSPs idle", "fabric working", "fabric idle"),
+    *("memories working", "memories idle"),
+)
 TOKEN_COLUMNS = ("sentence", "token", "start", "end", "label", "confidence", "in_pair", "error")
 
 # From which score on a label of several that may hold at once is shown.
 SHOWN_SCORE = 0.5
 
 
-def write_results(results: Iterable[Result], form: str, task: Mapping[str, Any], out=None) -> int:
+def write_results(
+    results: Iterable[Result], form: str, task: Mapping[str, Any], out=None, *, early_exit: bool = False
+) -> int:
     """Write the results of a model of `task` (the manifest's) to `out` (stdout) as they come; how many have an error.
 
-    form: "text", "jsonl" or "csv".
+    form: "text", "jsonl" or "csv". early_exit: whether it is on, for the columns of CSV.
     """
     out = out or sys.stdout
-    write = _csv_writer(task, out) if form == "csv" else _line_writer(form, task, out)
+    write = _csv_writer(task, out, early_exit) if form == "csv" else _line_writer(form, task, out)
     failed = 0
     for number, result in enumerate(results, 1):
         write(number, result)
@@ -49,14 +57,18 @@ def _line_writer(form: str, task: Mapping[str, Any], out) -> Callable[[int, Resu
     return write
 
 
-def _csv_writer(task: Mapping[str, Any], out) -> Callable[[int, Result], None]:
+def _csv_writer(task: Mapping[str, Any], out, early_exit: bool) -> Callable[[int, Result], None]:
     """A failed text has one row, with its error alone beside what is known of it."""
     writer = csv.writer(out, lineterminator="\n")
     labels = task["labels"]
+    columns = SENTENCE_COLUMNS + (EXIT_COLUMNS if early_exit else ())
+    parts = ENERGY_PARTS if early_exit else ()
 
     def write_sentence(number: int, result: Result) -> None:
         row = result.as_dict() | {"logits": " ".join(map(str, result.logits))}
-        writer.writerow([*(row[name] for name in SENTENCE_COLUMNS), *(result.scores.get(label) for label in labels)])
+        energies = result.energy_parts_mj or {}
+        scores = (result.scores.get(label) for label in labels)
+        writer.writerow([*(row[name] for name in columns), *(energies.get(part) for part in parts), *scores])
 
     def write_tokens(number: int, result: Result) -> None:
         writer.writerows((number, *astuple(token), None) for token in result.tokens)
@@ -66,7 +78,8 @@ def _csv_writer(task: Mapping[str, Any], out) -> Callable[[int, Result], None]:
     if task["kind"] == "token":
         writer.writerow(TOKEN_COLUMNS)
         return write_tokens
-    writer.writerow([*SENTENCE_COLUMNS, *(f"score:{label}" for label in labels)])
+    heads = (*(f"energy_mj:{part}:modelled" for part in parts), *(f"score:{label}" for label in labels))
+    writer.writerow([*columns, *heads])
     return write_sentence
 
 
@@ -86,11 +99,27 @@ def text_lines(result: Result, form: str) -> Iterator[str]:
     power = "power not measured"
     if result.power_w is not None:
         power = f"{result.power_w:.2f} W  {result.fps_per_w:.1f} fps/W"
-    yield f"{answer}{result.latency_ms:.3f} ms  {power}  [{result.source}, {result.clock_mhz:g} MHz]  {given}"
+    left = "" if result.layers is None else f"{exit_text(result)}  "
+    yield f"{answer}{result.latency_ms:.3f} ms  {power}  [{result.source}, {result.clock_mhz:g} MHz]  {left}{given}"
     width = max((len(token.label) for token in result.tokens), default=0)
     for token in result.tokens:
         place = f"{token.start}..{token.end}" + (" of the second" if token.in_pair else "")
         yield f"    {token.label:{width}}  {token.confidence:.3f}  {token.text}  [{place}]"
+
+
+def exit_text(result: Result) -> str:
+    """Where a sentence left, what was foretold, the clock of its first layer, its energy, and the target."""
+    said = [f"layer {result.exit_layer} of {result.layers}"]
+    if result.foretold_layer is not None:
+        said.append(f"{result.foretold_layer} foretold")
+    said.append(f"entropy {result.exit_entropy:.3f}")
+    if result.first_clock_mhz != result.clock_mhz:
+        said.append(f"first layer at {result.first_clock_mhz:g} MHz")
+    if result.energy_mj is not None:
+        said.append(f"{result.energy_mj:.3g} mJ {result.source}")
+    if result.target_met is not None:
+        said.append(f"target {result.target_ms:g} ms {'met' if result.target_met else 'MISSED'}")
+    return f"({', '.join(said)})"
 
 
 def text_answer(result: Result, form: str) -> str:
@@ -184,6 +213,8 @@ def print_estimate(figures: dict[str, Any], reference: list[dict[str, Any]]) -> 
     for name, mj in sorted(extra["energy_mj"].items(), key=lambda item: -item[1]):
         print(f"  {name:18} {mj:8.2f} mJ {mj / total:6.1%}")
     _print_lengths(extra)
+    if "exits" in extra:
+        _print_exits(extra["exits"], figures["clock_mhz"])
     _print_memory(extra["memory"])
     print("\nThe power model on published accelerators that it was not fitted on (docs/power.md):")
     for row in extra["power_rows"]:
@@ -218,6 +249,16 @@ def _print_lengths(extra: Mapping[str, Any]) -> None:
     print("\nWhat the array does not hide, shares of the pass, modelled:")
     for name, share in extra["array_waits"].items():
         print(f"  {name:36} {share:6.2%}")
+
+
+def _print_exits(rows: Iterable[Mapping[str, Any]], first_mhz: float) -> None:
+    print(f"\nA sentence that leaves early, its first layer at {first_mhz:g} MHz, the rest at each clock; modelled:")
+    for row in rows:
+        rest = f"{row['rest_mhz']:4g} MHz" if row["layer"] > 1 else " " * 8
+        print(
+            f"  layer {row['layer']:2}  {rest}  {row['cycles']:9} cycles  {row['latency_ms']:8.3f} ms  "
+            f"{row['energy_mj']:8.3f} mJ"
+        )
 
 
 def _print_memory(memory: Mapping[str, Any]) -> None:

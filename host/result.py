@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One text's answer, and how logits become scores (docs/quantization.md, Q19)."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from math import inf
 
@@ -19,6 +20,13 @@ class TokenLabel:
     in_pair: bool
 
 
+# What a Result says of early exit, and only with that on.
+EXIT_FIELDS = (
+    *("exit_layer", "layers", "exit_entropy", "first_entropy", "foretold_layer", "first_clock_mhz"),
+    *("target_ms", "target_met", "waiting_mj", "energy_parts_mj"),
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Result:
     """One text's answer. `source` says whether latency, energy and power are "measured" or "modelled".
@@ -28,6 +36,13 @@ class Result:
     model that labels tokens. tokens: their answers, special tokens left out. logits: one integer a label; for a model
     that labels tokens, such a tuple for each of `tokens`. energy_mj, power_w: None where the board's sensors say
     nothing. error: why there is no answer, else None; what is known then is text, pair, clock_mhz and truncated.
+
+    With early exit on, else None: exit_layer, behind which of the model's `layers` the sentence left, from 1;
+    exit_entropy there and first_entropy at the first off-ramp, in nats; foretold_layer, what that foretold (None: no
+    layer). first_clock_mhz: of the first layer; clock_mhz: of the rest. target_ms: the latency wanted, if any;
+    target_met: whether latency_ms, measured or modelled, is within it. energy_parts_mj: what energy_mj is made of, and
+    waiting_mj: what static power and the processing system take until the target's time is over, the engine's clock
+    stopped; both modelled, None where energy is measured.
     """
 
     text: str
@@ -45,6 +60,16 @@ class Result:
     source: str | None = None
     logits: tuple[int, ...] | tuple[tuple[int, ...], ...] = ()
     error: str | None = None
+    exit_layer: int | None = None
+    layers: int | None = None
+    exit_entropy: float | None = None
+    first_entropy: float | None = None
+    foretold_layer: int | None = None
+    first_clock_mhz: float | None = None
+    target_ms: float | None = None
+    target_met: bool | None = None
+    waiting_mj: float | None = None
+    energy_parts_mj: Mapping[str, float] | None = None
 
     @property
     def fps_per_w(self) -> float | None:
@@ -54,8 +79,9 @@ class Result:
         return 1e3 / self.energy_mj if self.energy_mj else inf
 
     def as_dict(self) -> dict:
-        """The fields by name, for JSON."""
-        return asdict(self)
+        """The fields by name, for JSON; those of early exit only where it is on."""
+        named = asdict(self)
+        return named if self.layers is not None else {k: v for k, v in named.items() if k not in EXIT_FIELDS}
 
 
 def scores_of(x: np.ndarray, form: str) -> np.ndarray:

@@ -24,6 +24,7 @@ from pathlib import Path
 from ..block_design import IP_LIBRARY as LIBRARY_OF_IPS
 from ..boards import Board
 from ..simulator import ROOT
+from .predictor import PredictorProject
 from .source import INCLUDE_FOLDERS, UNITS, top_of
 from .tools import UNIFIED, VITIS_HLS, Tool
 
@@ -38,6 +39,8 @@ PASSED = {"csim": "CSim done with 0 errors", "cosim": "C/RTL co-simulation finis
 
 IP_VENDOR, IP_LIBRARY = LIBRARY_OF_IPS.split(":")
 IP_VERSION = "1.0"
+# Vectors whose sentences leave by the exit table: what another predictor says of them differs.
+TABLE_VECTORS = "ramps"
 # The tool's own default: what it leaves of the period for the wires it cannot know yet.
 CLOCK_UNCERTAINTY_PERCENT = 27
 
@@ -48,12 +51,14 @@ class HlsSettingsError(ValueError):
 
 @dataclass(frozen=True)
 class Component:
-    """One unit on a board at a clock; `root` is the folder of the package's hardware sources."""
+    """One unit on a board at a clock; `root` is the folder of the package's hardware sources. `predictor`: a network
+    that becomes a part of the unit, the vector unit's alone."""
 
     unit: str
     board: Board
     clock_mhz: float
     root: Path = ROOT
+    predictor: PredictorProject | None = None
 
     @property
     def free_running(self) -> bool:
@@ -70,6 +75,16 @@ class Component:
         return top_of(self.unit, self.root)
 
     @property
+    def sources(self) -> tuple[Path, ...]:
+        """What is synthesised: the top, and the predictor's function."""
+        return (self.top, *((self.predictor.source,) if self.predictor else ()))
+
+    @property
+    def source_flags(self) -> str:
+        """Compiler options of the sources; the testbench knows nothing of a predictor."""
+        return f"{self.flags} {self.predictor.flags}" if self.predictor else self.flags
+
+    @property
     def testbench(self) -> Path:
         return self.root / "testbench" / "testbench.cpp"
 
@@ -79,10 +94,17 @@ class Component:
         return (self.testbench, *(top_of(unit, self.root) for unit in UNITS if unit != self.unit))
 
     @property
+    def data_folders(self) -> tuple[Path, ...]:
+        """Folders that a simulation finds in its own: the weights of a predictor."""
+        return (self.predictor.weights,) if self.predictor else ()
+
+    @property
     def vectors(self) -> tuple[Path, ...]:
         """Vector files for the board's columns, the smallest first; HlsSettingsError if there is none."""
         folder = self.root / "testbench" / "vectors"
         found = sorted(folder.glob(f"*-{self.board.columns}.bin"), key=lambda path: (path.stat().st_size, path.name))
+        if self.predictor is not None:
+            found = [path for path in found if not path.name.startswith(f"{TABLE_VECTORS}-")]
         if not found:
             raise HlsSettingsError(f"{folder}: no test vectors *-{self.board.columns}.bin; remedy: reinstall zynqbert")
         return tuple(found)
@@ -124,10 +146,10 @@ def configuration(component: Component, *, cosim: bool = False) -> str:
         "flow_target=vivado",
         f"clock={c.period_ns:.3f}ns",
         f"clock_uncertainty={CLOCK_UNCERTAINTY_PERCENT}%",
-        f"syn.file={c.top}",
+        *(f"syn.file={path}" for path in c.sources),
         f"syn.top={c.unit}",
-        f"syn.cflags={c.flags}",
-        *(f"tb.file={path}" for path in c.testbench_files),
+        f"syn.cflags={c.source_flags}",
+        *(f"tb.file={path}" for path in (*c.testbench_files, *c.data_folders)),
         f"tb.cflags={c.flags}",
     ]
     if cosim:
@@ -162,8 +184,9 @@ def script(component: Component, step: str) -> str:
         body = [
             f"open_project -reset {WORK_FOLDERS[step]}",
             f"set_top {c.unit}",
-            f"add_files {{{c.top}}} -cflags {{{c.flags}}}",
+            *(f"add_files {{{path}}} -cflags {{{c.source_flags}}}" for path in c.sources),
             *(f"add_files -tb {{{path}}} -cflags {{{c.flags}}}" for path in c.testbench_files),
+            *(f"add_files -tb {{{path}}}" for path in c.data_folders),
             "open_solution -reset hls -flow_target vivado",
             f"set_part {{{c.board.part}}}",
             f"create_clock -period {c.period_ns:.3f}ns -name default",

@@ -25,6 +25,8 @@ from . import hls, stamps
 from .csynth import read_report
 from .evidence import summary
 from .gate import failures
+from .predictor import UNIT as PREDICTING_UNIT
+from .predictor import PredictorProject
 from .run import ToolFailed, run_tool
 from .source import UNITS, files_of, pipelines_of
 from .tools import Tool
@@ -62,7 +64,7 @@ class Event:
 class Build:
     """What to build and how. `out` is the folder of the board; `vivado` is needed by the bitstream alone.
 
-    jobs: units at a time; root: folder of the package's hardware sources.
+    jobs: units at a time; root: folder of the package's hardware sources; predictor: a network for the vector unit.
     """
 
     board: Board
@@ -73,10 +75,12 @@ class Build:
     jobs: int = 2
     force: bool = False
     root: Path = ROOT
+    predictor: PredictorProject | None = None
     stop: threading.Event = field(default_factory=threading.Event)
 
     def component(self, unit: str) -> hls.Component:
-        return hls.Component(unit, self.board, self.clock_mhz, self.root)
+        predictor = self.predictor if unit == PREDICTING_UNIT else None
+        return hls.Component(unit, self.board, self.clock_mhz, self.root, predictor)
 
 
 def run(build: Build, last: str, notify: Callable[[Event], None], log: Callable[[str], None]) -> Path | None:
@@ -191,6 +195,8 @@ def _inputs(build: Build, component: hls.Component, step: str, plan: hls.Plan) -
         for path in component.testbench_files:
             sources.update(files_of(path, component.root))
         sources.update(component.vectors)
+    if component.predictor is not None:
+        inputs["predictor"] = component.predictor.sha256
     return inputs | {f"source {path.relative_to(component.root)}": stamps.file_digest(path) for path in sorted(sources)}
 
 
@@ -241,7 +247,16 @@ def _bitstream(build: Build, notify: Callable[[Event], None], log: Callable[[str
     started = time.monotonic()
     notify(Event("bitstream", "", "started"))
     try:
-        manifest = build_bitstream(build.board, build.clock_mhz, ip_folders, out, build.vivado, log, force=build.force)
+        manifest = build_bitstream(
+            build.board,
+            build.clock_mhz,
+            ip_folders,
+            out,
+            build.vivado,
+            log,
+            force=build.force,
+            predictor=build.predictor,
+        )
     except BaseException as error:
         notify(Event("bitstream", "", "failed", time.monotonic() - started))
         if isinstance(error, ToolFailed):

@@ -29,6 +29,7 @@ from ..manifest import BIT, HWH, UNKNOWN_COMMIT, Manifest, Timing, UnitReport, U
 from ..manifest import NAME as MANIFEST
 from ..simulator import ROOT
 from . import stamps
+from .predictor import PredictorProject
 from .run import ToolFailed, run_tool
 from .tools import Tool
 from .vivado_reports import read_timing, read_utilization
@@ -64,10 +65,12 @@ def build_bitstream(
     log: Log,
     *,
     force: bool = False,
+    predictor: PredictorProject | None = None,
 ) -> Path:
     """Make zynqbert.bit, zynqbert.hwh and manifest.json in `folder`; the path of the manifest.
 
     ip_folders: by unit (engine_fetch, ..), where its component.xml lies. `folder` holds csynth.json of the csynth step.
+    predictor: the network that the vector unit's IP was made with, for the manifest.
     What is made already of the same inputs is kept, unless `force`. Raises VivadoFailed, TimingNotMet, ToolFailed,
     ValueError for a clock out of reach or a report without its figures, OSError.
     """
@@ -95,7 +98,7 @@ def build_bitstream(
             stamp.unlink()
     made = _make_design(settings, ip_folders, work, vivado, log)
     timing, utilization = _implement(design, made, folder, work, vivado, log)
-    manifest = _manifest(design, timing, utilization, units, work / "results", vivado)
+    manifest = _manifest(design, timing, utilization, units, work / "results", vivado, predictor)
     return _publish(manifest, folder, work / "results", log)
 
 
@@ -222,6 +225,7 @@ def _manifest(
     units: tuple[dict[str, UnitReport], str],
     results: Path,
     vivado: Tool,
+    predictor: PredictorProject | None,
 ) -> Manifest:
     reports, hls_version = units
     commit, modified = git_state(CHECKOUT)
@@ -242,6 +246,7 @@ def _manifest(
         timing=timing,
         csynth=reports,
         date=_date(),
+        predictor={} if predictor is None else {"name": predictor.folder.name, "sha256": predictor.sha256},
     )
 
 

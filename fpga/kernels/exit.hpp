@@ -9,6 +9,7 @@
 // The lanes take their turns, one a cycle: a lane's sums come back 32 cycles later, long after they are written.
 // 27 <= p <= 38, since the largest logit's t is 2^27 or more; T/S < 2^14, since what lies far below P weighs little.
 #pragma once
+#include "exit_table.hpp"
 #include "log_table.hpp"
 #include "power_table.hpp"
 #include "trip.hpp"
@@ -109,11 +110,14 @@ exit_record_lanes:
   return out;
 }
 
-// (Q22) Entropies of all lanes, who leaves, and who is left.
-inline exit_verdict decide_exits(const vector_command& c, vector_state& state) {
+// (Q22) Entropies of all lanes, who leaves, and who is left. Predictor: exit_table or exit_network.
+template <class Predictor>
+exit_verdict decide_exits(const vector_command& c, vector_state& state) {
   exit_state& e = state.exits;
   uint32_t live = 0;
   int fastest = 3;
+  Predictor predictor;
+  predictor.foretell(c, e);
 exit_entropy:
   for (int t = 0; t < kLanes; ++t) {
 #pragma HLS PIPELINE II = 1
@@ -122,8 +126,7 @@ exit_entropy:
     const int row = state.result_row[t].to_int();
     if (row < kRows && e.layer[t] == 0) {
       if (c.predict == 1) {
-        const int at = (entropy >> c.row_shift.to_int()).to_int();
-        e.foretold[t] = e.layers[at < 255 ? at : 255];
+        e.foretold[t] = predictor.layer(c, e, entropy, t);
         e.first_entropy[t] = entropy;
       }
       const bool foretold = e.foretold[t] > 0 && c.layer >= e.foretold[t];
@@ -147,7 +150,8 @@ exit_entropy:
   return verdict;
 }
 
-inline void vector_to_exit(const vector_command& c, hls::stream<acc_word>& accumulators,
+template <class Predictor>
+void vector_to_exit(const vector_command& c, hls::stream<acc_word>& accumulators,
                            const uint<64> parameters[kSlots][kParameterWords], vector_state& state,
                            hls::stream<half_word>& stored, hls::stream<exit_verdict>& verdicts) {
   const int slot = c.slot.to_int();
@@ -169,7 +173,7 @@ exit_logits:
     add_logit(x[t], c.entropy_m, c.s.to_int(), t, c.first_tile == 1 && i < kLanes, state.exits);
   }
   if (c.last_tile == 1) {
-    verdicts.write(decide_exits(c, state));
+    verdicts.write(decide_exits<Predictor>(c, state));
   exit_record:
     for (int n = 0; n < kRecordWords; ++n) {
 #pragma HLS PIPELINE II = 1

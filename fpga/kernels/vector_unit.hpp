@@ -66,7 +66,8 @@ vector_copy:
   }
 }
 
-inline void vector_linear(const vector_command& c, hls::stream<acc_word>& accumulators,
+template <class Predictor>
+void vector_linear(const vector_command& c, hls::stream<acc_word>& accumulators,
                           const uint<64> parameters[kSlots][kParameterWords], vector_state& state,
                           activation_word activations[kActivationWords],
                           activation_word key_value[kGroups][kKeyValueWords], hls::stream<half_word>& stored,
@@ -75,12 +76,14 @@ inline void vector_linear(const vector_command& c, hls::stream<acc_word>& accumu
     case kToResidual: vector_to_residual(c, accumulators, parameters, state, stored); break;
     case kToValues: vector_to_values(c, accumulators, parameters, state, key_value, stored); break;
     case kToIo: vector_to_io(c, accumulators, parameters, stored); break;
-    case kToExit: vector_to_exit(c, accumulators, parameters, state, stored, verdicts); break;
+    case kToExit: vector_to_exit<Predictor>(c, accumulators, parameters, state, stored, verdicts); break;
     default: vector_to_activation(c, accumulators, parameters, state, activations, key_value, stored); break;
   }
 }
 
-inline void vector_unit(hls::stream<vector_command>& commands, hls::stream<token>& parameters_ready,
+// Predictor: how an off-ramp foretells the layer of its sentences.
+template <class Predictor = exit_table>
+void vector_unit(hls::stream<vector_command>& commands, hls::stream<token>& parameters_ready,
                         hls::stream<token>& parameters_free, hls::stream<token>& data_ready,
                         hls::stream<acc_word>& accumulators, hls::stream<half_word>& stored,
                         hls::stream<exit_verdict>& verdicts,
@@ -94,7 +97,7 @@ inline void vector_unit(hls::stream<vector_command>& commands, hls::stream<token
     case kCopyRows: copy_rows(c, parameters, state); break;
     case kCopyTable: copy_table(c, parameters, state); break;
     case kEmbed: vector_embed(c, embedding, state, stored); break;
-    case kLinear: vector_linear(c, accumulators, parameters, state, activations, key_value, stored, verdicts); break;
+    case kLinear: vector_linear<Predictor>(c, accumulators, parameters, state, activations, key_value, stored, verdicts); break;
     case kScores: vector_softmax(c, accumulators, state, activations, stored); break;
     case kContext: vector_context(c, accumulators, state, activations, stored); break;
     case kCopyHeads: copy_heads(c, parameters, state); break;

@@ -24,15 +24,16 @@ void zq_take_trips(uint64_t* out) {
 
 // regions: triples of address, bytes, host pointer. Returns a status_code; *detail is the instruction or the address at fault.
 int zq_run(void* e, const uint64_t* regions, int count, uint64_t program, uint64_t image, uint64_t io,
-           uint32_t instructions, uint32_t row_blocks, uint64_t seed, uint64_t* detail) {
+           uint32_t instructions, uint32_t row_blocks, uint64_t seed, uint64_t* detail, uint32_t* clock_output) {
   std::vector<zq::memory_region> memory;
   for (int i = 0; i < count; ++i)
     memory.push_back({regions[3 * i], regions[3 * i + 1], reinterpret_cast<uint8_t*>(regions[3 * i + 2])});
   last_message.clear();
   *detail = 0;
+  *clock_output = zq::kNoOutput;
   try {
     const zq::fetch_result r =
-        static_cast<zq::engine*>(e)->run(memory, {program, image, io, instructions, row_blocks}, seed);
+        static_cast<zq::engine*>(e)->run(memory, {program, image, io, instructions, row_blocks}, seed, *clock_output);
     *detail = r.detail;
     return static_cast<int>(r.status);
   } catch (const zq::bus_fault& fault) {

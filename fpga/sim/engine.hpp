@@ -27,6 +27,8 @@ struct engine_memories {
   vector_state vector;
 };
 
+constexpr uint32_t kNoOutput = 0xFFFFFFFFu;
+
 // Units for one pass. Throw bus_fault and width_fault.
 class kernel_units {
  public:
@@ -38,9 +40,9 @@ class kernel_units {
 
   template <class Verdicts>
   fetch_result fetch(const fetch_arguments& arguments, command_streams& out, Verdicts& verdicts) {
-    uint32_t clock_output;  // there is no clock here: the record says what was chosen
-    return fetch_program(arguments, ports_[0], out, verdicts, &clock_output);
+    return fetch_program(arguments, ports_[0], out, verdicts, &clock_output_);
   }
+  uint32_t clock_output() const { return clock_output_; }
   void load(streams& s) {
     load_unit(s.commands.load, load_port_, s.parameters_free, s.parameters_ready, m_.parameters, m_.embedding, m_.load);
   }
@@ -65,6 +67,7 @@ class kernel_units {
   engine_memories& m_;
   memory_port ports_[kMaxPorts];  // of weights; fetch and store share the first
   memory_port load_port_;
+  uint32_t clock_output_ = kNoOutput;
 };
 
 class engine {
@@ -72,10 +75,14 @@ class engine {
   // threads: that share the array's work, in a build that can.
   explicit engine(int threads) : memories_(new engine_memories()) { memories_->array.start(threads); }
 
-  // Runs one program to its end. Throws bus_fault, width_fault or std::logic_error.
-  fetch_result run(const std::vector<memory_region>& regions, const fetch_arguments& arguments, uint64_t seed) {
+  // Runs one program to its end; clock_output: what it asked the clock to be last, or kNoOutput. Throws bus_fault,
+  // width_fault or std::logic_error.
+  fetch_result run(const std::vector<memory_region>& regions, const fetch_arguments& arguments, uint64_t seed,
+                   uint32_t& clock_output) {
     kernel_units units(*memories_, regions);
-    return block_diagram<kernel_units>(units).run(arguments, seed);
+    const fetch_result result = block_diagram<kernel_units>(units).run(arguments, seed);
+    clock_output = units.clock_output();
+    return result;
   }
 
   engine_memories& memories() { return *memories_; }

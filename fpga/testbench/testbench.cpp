@@ -22,16 +22,27 @@ struct top_units {
   activation_word activations[kActivationWords];
   activation_word key_value[kGroups][kKeyValueWords];
 
-  // Fetch waits for the answers of store and weights, which come only after fetch has returned here: they are given
-  // beforehand, and the block diagram takes the real ones.
-  fetch_result fetch(const fetch_arguments& a, command_streams& out) {
+  std::vector<uint32_t> verdicts;  // that the vector unit is to give
+  size_t given;                    // of them so far
+
+  // Fetch waits for the answers of store, weights and vector unit, which come only after fetch has returned here: they
+  // are given beforehand. The block diagram takes the real ones of store and weights, `vector` compares its own.
+  template <class Verdicts>
+  fetch_result fetch(const fetch_arguments& a, command_streams& out, Verdicts&) {
     hls::stream<token> done;
     done.write(token(1));
     hls::stream<weights_status> faults;
     faults.write(weights_status());
+    hls::stream<exit_verdict> answers;
+    uint32_t clock = kNoOutput;
+    given = 0;
+    for (const uint32_t word : verdicts) answers.write(verdict_of(word));
     uint32_t status = kDeadlock;
     uint64_t detail = 0;
-    engine_fetch(a.program, a.image, a.io, a.instructions, a.row_blocks, &status, &detail, memory, out, done, faults);
+    engine_fetch(a.program, a.image, a.io, a.instructions, a.row_blocks, &status, &detail, memory, out, done, faults,
+                 answers, &clock);
+    if (!answers.empty()) throw std::runtime_error("fetch has not asked for all verdicts");
+    if (clock != chosen()) throw std::runtime_error("fetch drives another clock than the last verdict that chooses one");
     return {status, uint32_t(detail)};
   }
   void load(streams& s) {
@@ -50,9 +61,34 @@ struct top_units {
   }
   void vector(streams& s) {
     engine_vector(s.commands.vector, s.parameters_ready, s.parameters_free, s.data_ready, s.accumulators, s.stored,
-                  parameters, embedding, activations, key_value);
+                  s.verdicts, parameters, embedding, activations, key_value);
+    if (s.verdicts.empty()) return;
+    const exit_verdict v = s.verdicts.read();
+    const uint32_t word = uint32_t(v.live.to_int() | v.choose.to_int() << 4 | v.output.to_int() << 5);
+    if (given == verdicts.size() || word != verdicts[given])
+      throw std::runtime_error("verdict " + std::to_string(given) + " is " + std::to_string(word));
+    ++given;
   }
   void store(streams& s) { engine_store(s.commands.store, s.stored, s.done, memory); }
+
+ private:
+  static constexpr uint32_t kNoOutput = 4;
+
+  static exit_verdict verdict_of(uint32_t word) {
+    exit_verdict v;
+    v.live = zq::uint<4>(word & 15);
+    v.choose = zq::uint<1>(word >> 4 & 1);
+    v.output = zq::uint<2>(word >> 5);
+    return v;
+  }
+
+  // What the last verdict that chooses an output has chosen.
+  uint32_t chosen() const {
+    uint32_t output = kNoOutput;
+    for (const uint32_t word : verdicts)
+      if ((word >> 4 & 1) == 1) output = word >> 5;
+    return output;
+  }
 };
 
 void put(const std::vector<uint8_t>& bytes, beat* memory) {
@@ -83,8 +119,15 @@ std::string place(const vectors& v, size_t address) {
 void run(const std::string& path, top_units& units) {
   const vectors v = vector_reader(path).read();
   put(v.before, units.memory);
-  const fetch_result result =
-      block_diagram<top_units>(units).run({v.program, v.image, v.io, v.instructions, v.row_blocks}, 0);
+  units.verdicts = v.verdicts;
+  fetch_result result;
+  try {
+    result = block_diagram<top_units>(units).run({v.program, v.image, v.io, v.instructions, v.row_blocks}, 0);
+  } catch (const std::exception& fault) {
+    throw std::runtime_error(path + ": " + fault.what());
+  }
+  if (units.given != v.verdicts.size())
+    throw std::runtime_error(path + ": only " + std::to_string(units.given) + " verdicts were given");
   if (result.status != kOk)
     throw std::runtime_error(path + ": ended with status " + std::to_string(result.status) + " at instruction " +
                              std::to_string(result.detail));

@@ -15,7 +15,7 @@
 
 namespace zq {
 
-constexpr uint32_t kVectorFormat = 1;
+constexpr uint32_t kVectorFormat = 2;
 constexpr size_t kTestbenchBytes = size_t(kTestbenchBeats) * 16;
 
 struct vectors {
@@ -24,6 +24,7 @@ struct vectors {
   uint32_t program;  // byte addresses
   uint32_t image;
   uint32_t io;
+  std::vector<uint32_t> verdicts;  // live [3:0], choose [4], output [6:5] of each EXIT
   std::vector<uint8_t> before;
   std::vector<uint8_t> after;
 };
@@ -57,6 +58,11 @@ class vector_reader {
     const uint32_t initial = word("initial segments");
     const uint32_t expected = word("expected segments");
     check(expected >= 1, "expected segments: none, so that nothing would be tested");
+    const uint32_t verdicts = word("verdicts");
+    for (uint32_t n = 0; n < verdicts; ++n) {
+      v.verdicts.push_back(word("verdict " + std::to_string(n)));
+      check(v.verdicts[n] < 128, "verdict " + std::to_string(n) + ": more than 7 bits");
+    }
     v.before.assign(kTestbenchBytes, uint8_t(fill));
     segments("initial segment", initial, v.before);
     v.after = v.before;

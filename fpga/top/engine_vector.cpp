@@ -3,6 +3,12 @@
 // The block protocol is no pragma: the configuration file of synthesis makes it ap_ctrl_none, which co-simulation
 // cannot drive, and co-simulation runs with the tool's own, ap_ctrl_hs.
 #include "vector_unit.hpp"
+#ifdef ZQ_EXIT_PREDICTOR
+#include "exit_network.hpp"
+using predictor = zq::exit_network;
+#else
+using predictor = zq::exit_table;
+#endif
 
 using namespace zq;  // NOLINT: tops sit outside the namespace, as the tool wants them
 
@@ -55,6 +61,9 @@ void engine_vector(hls::stream<vector_command>& commands, hls::stream<token>& pa
 #pragma HLS ARRAY_PARTITION variable = state.exits.first_entropy type = complete dim = 0
 #pragma HLS ARRAY_PARTITION variable = state.exits.layers type = cyclic factor = 8 dim = 1
 #pragma HLS ARRAY_PARTITION variable = state.exits.outputs type = cyclic factor = 8 dim = 1
-  vector_unit(commands, parameters_ready, parameters_free, data_ready, accumulators, stored, verdicts, parameters,
-              embedding, activations, key_value, state);
+// Left alone, tables of 1,024 words would take block RAM, of which a board has none to spare.
+#pragma HLS BIND_STORAGE variable = kPowerTable type = rom_1p impl = lutram
+#pragma HLS BIND_STORAGE variable = kLogTable type = rom_1p impl = lutram
+  vector_unit<predictor>(commands, parameters_ready, parameters_free, data_ready, accumulators, stored, verdicts,
+                         parameters, embedding, activations, key_value, state);
 }

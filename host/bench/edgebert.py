@@ -6,6 +6,7 @@ the layers at which sentences leave are counted. Time and energy follow from tho
 how to read the report.
 """
 
+import json
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from ...fpga.boards import Board, board_named
-from ...fpga.dvfs import Passes
+from ...fpga.dvfs import MARGIN, Passes
 from ...quant.datasets import Example
+from ..early_exit import Ways
 from ..errors import HostError
-from ..exit_plan import ExitPlan
 from ..inputs import InputError
 from . import edgebert_costs as costs
+from . import edgebert_zeros as zeros
 from .board import versions
 from .edgebert_models import Model, check_pair
 from .edgebert_run import trace_of
@@ -81,14 +83,15 @@ def bench_edgebert(
     point: str | None = None,
     targets_ms: Sequence[float] | None = None,
     steps: Sequence[Path] = (),
+    curve: Path | None = None,
     texts_from: str = "",
     progress: Progress = lambda what, total: lambda: None,
 ) -> dict[str, Any]:
     """Run `examples` through both models in every way; the report of docs/edgebert.schema.json.
 
     `artifact`: the recipe's result, with off-ramps; `dense`: the dense model. `targets_ms`: latency targets, from the
-    models' own latencies if none are given. `steps`: artifacts after each step of the recipe. What ran lies in
-    `out`/runs, from where an interrupted run goes on. `progress(what, total)` gives a function to call at each step.
+    models' own latencies if none are given. `steps`: artifacts after each step of the recipe. `curve`: exits.json of
+    its training, for the curve over thresholds that they were chosen from. What ran lies in `out`/runs, from where an interrupted run goes on. `progress(what, total)` gives a function to call at each step.
     Raises InputError, ArtifactError, HostError.
     """
     if not examples:
@@ -96,6 +99,7 @@ def bench_edgebert(
     targets = checked_targets(targets_ms)
     given = prepare(artifact, dense, examples, out, boards[0], point, progress)
     after = [Model.load("--steps", folder) for folder in steps]
+    curves = dev_curves(given, curve)
     for model in after:
         check_step(given, model)
     reports = {board: of_board(given, board_named(board), targets) for board in boards}
@@ -121,7 +125,7 @@ def bench_edgebert(
         },
         "boards": reports,
         "operating_points": operating_points(given),
-        "dev_curves": dev_curves(given),
+        "dev_curves": curves,
         "steps": [step_of(given, model, boards) for model in after],
         "published": [{**row, "source": "published"} for row in PUBLISHED],
         "notes": notes_of(given),
@@ -204,9 +208,8 @@ class Modelled:
         full = model.passes(board)
         if model.exits is None:
             return Modelled(full, None, None)
-        of_point = model.exits["points"][point]
-        ways = ExitPlan.of_point(of_point), ExitPlan.of_point(of_point, foretold=True, clock=True)
-        return Modelled(full, *(model.passes(board, way) for way in ways))
+        ways = Ways.of_point(model.exits["points"][point])
+        return Modelled(full, model.passes(board, ways.free), model.passes(board, ways.timed))
 
 
 def of_board(given: Given, board: Board, targets: list[float] | None) -> dict[str, Any]:
@@ -262,8 +265,7 @@ def of_board(given: Given, board: Board, targets: list[float] | None) -> dict[st
 
 def to_target(given: Given, letter: str, name: str, model: str, passes: Passes, trace: Trace, target: float) -> Ran:
     """A row (c) or (d). Raises HostError where the engine chose another clock than the cost model says it does."""
-    depth = (given.recipe if model == "recipe" else given.dense).layers
-    found = costs.to_target(passes, given.asked(trace), target, depth)
+    found = costs.to_target(passes, given.asked(trace), target)
     for n, (ran, modelled) in enumerate(zip(trace.clocks_mhz, found.clocks_mhz, strict=True)):
         if ran != modelled and trace.layers[n] > 1:
             raise HostError(
@@ -278,8 +280,8 @@ def by_target(given: Given, passes: Passes, trace: Trace, targets: Sequence[floa
     be if the supply followed the clock. All modelled, the last of them hypothetical."""
     asked, rows = given.asked(trace), []
     for target in targets:
-        found = costs.ways(passes, asked, target, given.recipe.layers)
-        volts = costs.with_voltage(passes, asked, target, given.recipe.layers)
+        found = costs.ways(passes, asked, target)
+        volts = costs.with_voltage(passes, asked, target)
         rows.append(
             {
                 "target_ms": target,
@@ -315,9 +317,18 @@ def asides(
     packed = [
         costs.packed(passes, asked, leaving, step) for passes, leaving in ((dense.full, False), (recipe.foretold, True))
     ]
-    way = costs.ways(recipe.foretold, asked, headline, given.recipe.layers)
-    volts = costs.with_voltage(recipe.foretold, asked, headline, given.recipe.layers)
-    plain = statistics.fmean(costs.to_target(recipe.foretold, asked, headline, given.recipe.layers).mj)
+    way = costs.ways(recipe.foretold, asked, headline)
+    volts = costs.with_voltage(recipe.foretold, asked, headline)
+    targeted = costs.to_target(recipe.foretold, asked, headline)
+    plain = statistics.fmean(targeted.mj)
+    shares = [
+        zeros.zero_share(given.out / RUNS, model, passes.plan, given.texts)
+        for model, passes in ((given.dense, dense.full), (given.recipe, recipe.full))
+    ]
+    zero = (
+        zeros.saved_mj(dense.full, blocks, None, [costs.TOP_MHZ] * len(blocks), shares[0]),
+        zeros.saved_mj(recipe.foretold, blocks, trace.layers, targeted.clocks_mhz, shares[1]),
+    )
     a_pass = f"{packed[0]['sentences_a_pass']:.1f} sentences a pass"
     return [
         aside(
@@ -355,7 +366,19 @@ def asides(
                 ("top clock to the end, clock left running", way["ungated"].mj),
                 ("top clock to the end, then the clock stopped", way["race"].mj),
                 ("slowest clock that meets the target, then stopped", way["slow"].mj),
-                ("the engine's choice of the two", way["best"].mj),
+                (f"the engine's choice: the fastest within {MARGIN:.0%} of the least", way["best"].mj),
+            ),
+        ),
+        aside(
+            "zero products",
+            f"Cells of the array whose product is 0 stand still (fpga/gating.py): {shares[0]:.1%} of the cell-steps of "
+            f"the dense model, {shares[1]:.1%} of the recipe's, counted over {zeros.SENTENCES} sentences, all "
+            "layers. Only the working part of their DSPs is saved. No row above counts it.",
+            (
+                ("(a) as above", own),
+                ("(a), zero products gated", own - zero[0]),
+                ("(d) as above", plain),
+                ("(d), zero products gated", plain - zero[1]),
             ),
         ),
         aside(
@@ -388,8 +411,16 @@ def operating_points(given: Given) -> list[dict[str, Any]]:
     return found
 
 
-def dev_curves(given: Given) -> dict[str, list[list[float]]]:
-    """Average layer and accuracy in percent on dev, as the artifact of the off-ramps tells them, by name."""
+def dev_curves(given: Given, file: Path | None) -> dict[str, list[list[float]]]:
+    """Average layer and accuracy in percent on dev by entropy alone, by name: of the training's file if there is one,
+    else of the operating points, where the artifact tells them. Raises InputError for a file that is none."""
+    if file is not None:
+        try:
+            rows = json.loads(Path(file).read_text(encoding="utf-8"))["curve"]
+            found = [[float(row["mean_layer"]), 100 * float(row["accuracy"])] for row in rows]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"--curve {file}: no curve of accuracies; remedy: exits.json of the training") from error
+        return {"by entropy alone, every threshold, dev split": found}
     points = given.leaving.exits["points"].values()
     found = [[p["mean_layer"], 100 * p["accuracy"]] for p in points if {"mean_layer", "accuracy"} <= p.keys()]
     return {"by entropy alone, operating points, dev split": found} if found else {}
@@ -405,7 +436,7 @@ def step_of(given: Given, model: Model, boards: Sequence[str]) -> dict[str, Any]
     energies = {}
     for name in boards:
         board = board_named(name)
-        exits = None if point is None else ExitPlan.of_point(model.exits["points"][point])
+        exits = None if point is None else Ways.of_point(model.exits["points"][point]).free
         found = costs.at_one_clock(model.passes(board, exits), blocks, layers)
         energies[name] = {
             "energy": figure(statistics.fmean(found.mj), "mJ", MODELLED),
@@ -440,6 +471,10 @@ def notes_of(given: Given) -> list[str]:
         f"what no clock is chosen in ran on the emulated {given.first_board}: answers do not depend on the board",
         "the voltage is fixed on these boards; EdgeBERT's ratios are of a chip whose voltage follows its clock",
     ]
+    if given.leaving.exits["points"][given.point]["foretold"] is None:
+        notes.append(
+            "the operating point foretells no layer: clocks are chosen as if every sentence went to the last one"
+        )
     if given.leaving is given.recipe:
         notes.append(
             "the dense model has no off-ramps, so that rows (b) and (c) are of the recipe's model, slimmed as it is, "

@@ -61,11 +61,9 @@ def at_one_clock(passes: Passes, blocks: Sequence[int], layers: Sequence[int] | 
     return costs_of([passes.energy(c) for c in courses], [1e3 * c.seconds for c in courses], [mhz] * len(courses))
 
 
-def to_target(passes: Passes, asked: Asked, target_ms: float, depth: int) -> Costs:
+def to_target(passes: Passes, asked: Asked, target_ms: float) -> Costs:
     """Every sentence with the clock that the engine's table gives it for a latency target; energy until its answer."""
-    found = sentence_costs(
-        passes.plan, asked.blocks, asked.layers, target_ms, layers=depth, foretold=asked.foretold, passes=passes
-    )
+    found = sentence_costs(passes.plan, asked.blocks, asked.layers, target_ms, foretold=asked.foretold, passes=passes)
     parts = {name: [cost.parts_mj[name] for cost in found] for name in found[0].parts_mj}
     clocks = [cost.rest_mhz for cost in found]
     return Costs([cost.ms for cost in found], parts, clocks, [cost.target_met for cost in found])
@@ -78,6 +76,12 @@ def over_period(board: Board, found: Costs, target_ms: float) -> float:
     return fmean(mj + 1e3 * energy(board, left).joules for mj, left in zip(found.mj, idle, strict=True))
 
 
+def awaited(passes: Passes, foretold: int) -> int:
+    """The layer that the clock is chosen for: the last one where none is foretold, or one beyond it."""
+    depth = len(passes.plan.exit_layers)
+    return foretold if 1 <= foretold <= depth else depth
+
+
 @dataclass(frozen=True)
 class Ways:
     """Mean energy a sentence in mJ over the whole period of the target, and sentences that missed it."""
@@ -86,7 +90,7 @@ class Ways:
     missed: int
 
 
-def ways(passes: Passes, asked: Asked, target_ms: float, depth: int) -> dict[str, Ways]:
+def ways(passes: Passes, asked: Asked, target_ms: float) -> dict[str, Ways]:
     """Racing, then the clock stopped, against the slowest output that meets the target, against the engine's choice;
     and racing with the clock left running.
 
@@ -104,14 +108,14 @@ def ways(passes: Passes, asked: Asked, target_ms: float, depth: int) -> dict[str
 
     def mean(rest: Callable[[int, int], float], gated: bool = True) -> Ways:
         courses = {
-            key: passes.course(key[0], leaving_at(key[1], key[0]), TOP_MHZ, rest(key[0], key[2] or depth))
+            key: passes.course(key[0], leaving_at(key[1], key[0]), TOP_MHZ, rest(key[0], awaited(passes, key[2])))
             for key in set(given)
         }
         joules = {key: passes.energy(course, target_s, gated).joules for key, course in courses.items()}
         missed = sum(courses[key].seconds > target_s for key in given)
         return Ways(fmean(1e3 * joules[key] for key in given), missed)
 
-    chosen = to_target(passes, asked, target_ms, depth)
+    chosen = to_target(passes, asked, target_ms)
     rests = dict(zip(given, chosen.clocks_mhz, strict=True))
     courses = {key: passes.course(key[0], leaving_at(key[1], key[0]), TOP_MHZ, mhz) for key, mhz in rests.items()}
     best = fmean(1e3 * passes.energy(courses[key], target_s).joules for key in given)
@@ -141,7 +145,7 @@ def at_volts(found: Energy, supply: float) -> float:
     return sum(joules * scale.get(name, ratio * ratio) for name, joules in found.parts.items())
 
 
-def with_voltage(passes: Passes, asked: Asked, target_ms: float, depth: int) -> Ways:
+def with_voltage(passes: Passes, asked: Asked, target_ms: float) -> Ways:
     """Hypothetical: what energy until the answer would be if the supply followed the clock, the first layer at the top.
 
     Of the outputs that meet the target for the layer foretold the one of least energy; the top one where none does.
@@ -152,7 +156,7 @@ def with_voltage(passes: Passes, asked: Asked, target_ms: float, depth: int) -> 
         course = passes.course(blocks, leaving_at(layer, blocks), TOP_MHZ, mhz)
         if course.rest_mhz == TOP_MHZ:
             return passes.energy(course).joules
-        first = passes.first(blocks, TOP_MHZ)
+        first = passes.until(1, blocks, TOP_MHZ)
         begun, rest = energy(passes.board, first), energy(passes.board, course.work - first)
         return begun.joules + at_volts(rest, volts(mhz))
 
@@ -163,7 +167,7 @@ def with_voltage(passes: Passes, asked: Asked, target_ms: float, depth: int) -> 
     known: dict[tuple[int, int, int], tuple[float, bool]] = {}
     given = list(zip(asked.blocks, asked.layers, asked.foretold, strict=True))
     for blocks, layer, foretold in set(given):
-        told = foretold or depth
+        told = awaited(passes, foretold)
         fitting = [mhz for mhz in outputs if course_s(blocks, told, mhz) <= target_s] or [TOP_MHZ]
         mhz = min(fitting, key=lambda mhz: joules(blocks, told, mhz))
         known[blocks, layer, foretold] = joules(blocks, layer, mhz), course_s(blocks, layer, mhz) > target_s

@@ -70,11 +70,6 @@ class Model:
         name = name or (FALLBACK_POINT if FALLBACK_POINT in points else next(iter(points)))
         if name not in points:
             raise InputError(f"--point {name}: {self.option} {self.folder} has {', '.join(points)}")
-        if points[name]["foretold"] is None:
-            raise InputError(
-                f"{self.option} {self.folder}: exits.points.{name}.foretold is null: a latency target needs an exit "
-                "table; remedy: train the predictor (docs/edgebert.md), or another --point"
-            )
         return name, points[name]
 
     def encoder(self) -> SentenceEncoder:

@@ -146,7 +146,7 @@ def drawings(report: Mapping[str, Any]) -> dict[str, tuple[str, str, str]]:
         series = {
             "top clock, then the clock stopped": ([t["race"]["value"] for t in of["by_target"]], False),
             "slowest clock that meets the target": ([t["slow"]["value"] for t in of["by_target"]], False),
-            "the engine's choice of the two": ([t["best"]["value"] for t in of["by_target"]], False),
+            "the engine's choice": ([t["best"]["value"] for t in of["by_target"]], False),
             "until the answer, if the voltage could follow (hypothetical)": (
                 [t["hypothetical_voltage"]["value"] for t in of["by_target"]],
                 True,

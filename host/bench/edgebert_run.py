@@ -49,9 +49,9 @@ def trace_of(
                 trace.add(
                     LABELS.index(result.label),
                     model.layers if point is None else result.exit_layer,
-                    result.predicted_layer or 0,
-                    result.entropy,
+                    result.foretold_layer or 0,
+                    result.exit_entropy,
                     result.clock_mhz,
                 )
 
-    return kept(folder, f"{model.option.strip('-')}-{board}-{way}", settings, len(texts), run, step)
+    return kept(folder, f"{model.folder.name}-{board}-{way}", settings, len(texts), run, step)

@@ -46,8 +46,9 @@ def test_the_resource_model_uses_the_counts(board):
 
 
 def test_a_cell_takes_what_its_group_shares():
-    """47 bits of a drain of one LUT and one register each, and twice ten bits handed on, for three DSPs."""
-    assert counts()["modules"]["mac_group"] == {"dsp": 3, "lut": 47, "ff": 47 + 2 * 10}
+    """47 bits of a drain of one LUT and one register each, twice eleven bits handed on, and an enable, its delay and a
+    flag of the weight for each of three DSPs."""
+    assert counts()["modules"]["mac_group"] == {"dsp": 3, "lut": 47 + 3, "ff": 47 + 2 * 11 + 3 * 2}
 
 
 def test_the_document_has_the_counts():
@@ -64,7 +65,7 @@ def test_longer_delays_take_no_fewer_luts():
 @pytest.mark.proof
 def test_yosys_counts_the_same(benchmark):
     """Some modules and a whole slice again, with the version that the counts name."""
-    few = ("mac_group", "nibbles", "activation_edge", "drain_lane")
+    few = ("mac_group", "zero_flag", "weight_edge", "nibbles", "activation_edge", "drain_lane")
     benchmark.MODULES = {name: benchmark.MODULES[name] for name in few}
     version, modules = benchmark.count_modules()
     assert version == counts()["yosys"]

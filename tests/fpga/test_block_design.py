@@ -108,6 +108,7 @@ def test_streams_and_memories_have_the_sizes_of_the_kernels(board):
     assert f"masks_{last + 1}" not in streams
     assert streams["segments"].bits == sum(vivado_catalogue.struct_fields("segment_command"))
     assert streams["faults"].bits == sum(vivado_catalogue.struct_fields("weights_status"))
+    assert streams["verdicts"].bits == sum(vivado_catalogue.struct_fields("exit_verdict"))
     assert board.resident_words == k["kResidentWords"]
     assert len(board.weight_ports) == board.ports == k["kPorts"]
 
@@ -278,6 +279,7 @@ def test_every_input_of_units_and_modules_is_driven(made):
 def test_fetch_and_engine_control_are_joined(made):
     outputs = ("ap_start", "program_address", "image_address", "io_address", "instructions", "row_blocks")
     inputs = ("ap_done", "ap_ready", "ap_idle", "status", "status_ap_vld", "detail", "detail_ap_vld")
+    inputs += ("clock_output", "clock_output_ap_vld")
     assert {name: made.found.nets[f"fetch/{name}"] for name in outputs} == {n: f"engine/{n}" for n in outputs}
     assert {name: made.found.nets[f"engine/{name}"] for name in inputs} == {n: f"fetch/{n}" for n in inputs}
     assert made.found.nets["clock_select/select"] == "engine/clock_select"
@@ -296,7 +298,7 @@ def test_every_stream_of_the_units_has_one_fifo(made):
     assert made.found.buses["vector/accumulators"] == "array/accumulators"
     assert ends.pop("array/accumulators") == ("Master", "128")
     assert ends.pop("vector/accumulators") == ("Slave", "128")
-    assert len(ends) == 2 * len(fifos) == 2 * (15 + 2 * made.board.ports)
+    assert len(ends) == 2 * len(fifos) == 2 * (16 + 2 * made.board.ports)
     for fifo in fifos:
         producer = made.found.buses[f"{fifo}/S_AXIS"]
         consumers = [slave for slave, master in made.found.buses.items() if master == f"{fifo}/M_AXIS"]

@@ -218,6 +218,61 @@ def test_values_take_the_corner_turn():
     assert values.cycles == keys.cycles + 32
 
 
+RAMP = isa.Exit(k=8, n=2)
+
+
+def test_fetch_waits_for_the_verdict():
+    # Weights to 13, the tile's two words at 21 and 22, each 32 cycles from 22 on, 32 lanes' entropies to 118. Then
+    # fetch reads on: a table of 16 beats and 32 words.
+    timing = simulate((RAMP, isa.Table(), END), 1, ZCU102, 250, BARE, verdicts=[1])
+    assert timing.verdicts == (118,)
+    assert timing.cycles == 118 + 4 + 16 + 32
+    names = ("exit_logits", "exit_entropy", "exit_record", "store_words", "vector_linear", "vector_copy")
+    assert [timing.trips[name] for name in names] == [2 * 32, 32, 5, 4 * (2 + 5), 0, 32]
+    later = simulate((RAMP, isa.Table(), END), 1, ZCU102, 250, replace(BARE, token_latency=7), verdicts=[1])
+    assert later.verdicts == (118 + 2 * 7,)  # weights are ready, and the verdict
+
+
+def test_a_pass_that_all_have_left_is_over():
+    program = (RAMP, gemm(), isa.Table(), END)
+    timing = simulate(program, 1, ZCU102, 250, BARE, verdicts=[0])
+    # The record's five words leave from 118 on, four beats each; the last beats come after.
+    assert timing.cycles == 118 + 4 * 5 + 4 + 1
+    assert timing.verdicts == (118,) and timing.trips["array_mac"] == 8 and timing.trips["vector_copy"] == 0
+    assert sum(share.cycles for share in timing.shares.values()) == timing.cycles
+    assert timing.ddr_bytes_read < simulate(program, 1, ZCU102, 250, BARE, verdicts=[1]).ddr_bytes_read
+
+
+def test_only_live_row_blocks_cost():
+    """Behind the ramp a product over one, two or four row blocks, whichever they are."""
+    program = (RAMP, gemm(k=1000), END)
+    cycles = {live: simulate(program, 4, ZCU102, 250, BARE, verdicts=[live]).cycles for live in (1, 8, 5, 10, 15)}
+    assert cycles[1] == cycles[8] and cycles[5] == cycles[10]
+    assert cycles[15] - cycles[5] == 2 * (cycles[5] - cycles[1]) == 2000
+    nobody_leaves = simulate(program, 4, ZCU102, 250, BARE)
+    assert nobody_leaves.cycles == cycles[15] and len(nobody_leaves.verdicts) == 1
+    with pytest.raises(ValueError, match="no verdict is given"):
+        simulate(program, 4, ZCU102, 250, BARE, verdicts=[])
+
+
+def test_narrow_heads_cost_less():
+    """Four row blocks: of a head of span 1 each row block meets its own keys, scored with their neighbours'."""
+    head = isa.Attention(heads=2, head_width=64, q_stride=128, p=4096, context=8192, context_stride=128, banded=True)
+    wide, narrow, mixed = (
+        simulate((head, END), 4, ZCU102, 250, BARE, spans={0: spans}) for spans in ((128, 128), (1, 1), (1, 33))
+    )
+    # K steps: two tiles of 64 a row block and 128 of context; one, and 32.
+    assert wide.trips["array_mac"] == 2 * 4 * (2 * 64 + 128)
+    assert narrow.trips["array_mac"] == 2 * (4 * (64 + 32))
+    # Span 33 reaches into each neighbour: two row blocks of keys at the ends, three in between, over two pairs.
+    assert mixed.trips["array_mac"] == 4 * (64 + 32) + 2 * (64 + 64) + 2 * (2 * 64 + 96)
+    assert narrow.trips["vector_softmax"] == 2 * (32 + 64 + 32 + 64)
+    assert narrow.cycles < mixed.cycles < wide.cycles
+    plain = simulate((replace(head, banded=False), END), 4, ZCU102, 250, BARE)
+    assert wide.cycles - plain.cycles == 2  # the beats of the spans
+    assert wide.ddr_bytes_read - plain.ddr_bytes_read == 32
+
+
 def test_embedding_rows_come_in_bursts():
     embed = isa.Embed(row_bytes=784, width=768, first=True)
     timing = bare(embed, axi_read_latency_ns=100)  # 25 cycles a burst, and before the instruction

@@ -156,6 +156,16 @@ def test_foretold_layer_is_looked_up_at_the_tables_end(units):
         assert verdict[0] == (0 if layer == 2 else 15)
 
 
+def test_below_the_threshold_not_at_it(units):
+    everyone(units)
+    x = cases(np.random.default_rng(2), 4)
+    h = golden.entropy_ref(x, *FOR_ENTROPY)
+    threshold = int(np.sort(h)[LANES // 2])
+    record, _ = ramp(units, x, threshold=threshold)
+    np.testing.assert_array_equal(record[0], h < threshold)
+    assert (h == threshold).any()
+
+
 def test_a_new_pass_forgets_who_left(units):
     everyone(units)
     x = cases(np.random.default_rng(0), 3)

@@ -7,12 +7,13 @@ import re
 import numpy as np
 import pytest
 import rtl
-from rtl_array import Array, Result, Stalls, command_bytes
+from rtl_array import SETTLED, Array, Result, Stalls, command_bytes
 from zynqbert.fpga import instructions as isa
 from zynqbert.fpga.assumptions import assumed
 from zynqbert.fpga.cycle_array import ArrayTimes
 from zynqbert.fpga.cycle_streams import Accumulators
 from zynqbert.fpga.expansion import expand
+from zynqbert.fpga.gating import zero_products
 from zynqbert.fpga.simulator import ROOT, SimulatorUnavailable
 from zynqbert.quant import golden
 
@@ -179,6 +180,53 @@ def test_a_reset_in_the_midst_leaves_nothing_behind(small, cycles):
     taken, freed, _ = modelled(small, tiles)
     np.testing.assert_array_equal(result.taken, taken)
     np.testing.assert_array_equal(result.freed, freed)
+
+
+# --- zeros -----------------------------------------------------------------------------------------------------------
+
+
+def enabled_steps(array: Array, command: dict) -> int:
+    """Cell-steps of a tile that are not gated, by what the memories hold for all of its columns."""
+    w8 = bool(command.get("w8"))
+    w, a = array.operands(command | {"words": array.pairs if w8 else array.columns})
+    products, gated = zero_products(w, a, w8, array.columns, array.rows)
+    return products - gated
+
+
+def with_zeros(array: Array, rng: np.random.Generator, share: float) -> None:
+    """So many of the bytes and nibbles of the memories become 0."""
+    array.activations[rng.random(array.activations.shape) < share] = 0
+    array.key_values[rng.random(array.key_values.shape) < share] = 0
+    for mask in (0xF0, 0x0F):
+        array.weights[rng.random(array.weights.shape) < share] &= mask
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 0.95, 1])
+@pytest.mark.parametrize("size", [(4, 16), (8, 48)], ids=["small", "odd"])
+def test_cells_of_zero_products_stand_still(size, share):
+    """Multiplier and adder of all cells are enabled as often as the operands say, in tiles of every kind; what comes
+    out is what it always was."""
+    rng = np.random.default_rng(int(100 * share))
+    array = Array(*size, counting=True)
+    with_zeros(array, rng, share)
+    tiles = random_tiles(array, rng, 40, longest=90)
+    result = check(array, tiles, at=SETTLED + np.sort(rng.integers(0, 2000, len(tiles))))
+    wanted = sum(enabled_steps(array, c) for c in tiles)
+    assert (result.multiplied, result.added) == (wanted, wanted)
+    steps = sum(c["k"] for c in tiles) * array.rows * array.pairs
+    assert (wanted < steps) == (share > 0 or any(c["zero"] for c in tiles))
+
+
+def test_the_first_step_of_a_tile_is_never_gated():
+    """Zeros alone: P is loaded once, with 0, whatever it held."""
+    array = Array(*SIZES["small"], counting=True)
+    array.activations[500:600] = 0
+    array.weights[500:600] = 0
+    tiles = [{"k": 9, "words": 16}, {"k": 30, "words": 16, "operand": 500, "weights": 500}, {"k": 9, "words": 16}]
+    result = check(array, tiles, at=np.full(3, SETTLED))
+    assert not result.accumulators[16:32].any()
+    full = enabled_steps(array, tiles[0])
+    assert result.added == result.multiplied == 2 * full + array.rows * array.pairs
 
 
 # --- cycles ----------------------------------------------------------------------------------------------------------

@@ -40,6 +40,7 @@ MANIFEST = Manifest(
     timing=Timing(0.1, 0.0, 0, 0.02, 0.0, 0, 0.3, 0.0, 0, 0),
     csynth={"engine_load": UnitReport(2.2, 3.333, 1000, 2000, 0, 8, 0)},
     date="2025-01-31T12:00:00Z",
+    predictor={"name": "network", "sha256": "ef" * 32},
 )
 
 
@@ -215,3 +216,21 @@ def test_other_files_are_refused(build, name):
     (folder / name).unlink()
     with pytest.raises(ManifestError, match=rf"{folder / name} is missing; remedy: "):
         check_files(manifest, folder)
+
+
+@pytest.mark.parametrize(
+    ("predictor", "message"),
+    [
+        ({"name": "network"}, "predictor.sha256 is missing"),
+        ({"sha256": "ef" * 32}, "predictor.name is missing"),
+        ({"name": "x", "sha256": "ef" * 32, "y": ""}, "predictor.y is none of name, sha256"),
+        ({"name": "x", "sha256": "EF" * 32}, "predictor.sha256 must be 64 hexadecimal digits"),
+    ],
+)
+def test_a_predictor_is_named_with_its_digest(path, predictor, message):
+    with pytest.raises(ManifestError, match=message):
+        load_manifest(written(path, lambda content: content.update(predictor=predictor)))
+
+
+def test_without_a_predictor_the_exit_table_foretells(path):
+    assert load_manifest(written(path, lambda content: content.update(predictor={}))).predictor == {}

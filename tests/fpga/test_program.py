@@ -45,7 +45,7 @@ EXAMPLES = (
         layer=3, threshold=700, row_shift=5, predict=True, clock=True, wait=1,
     ),
 )  # fmt: skip
-EXIT = EXAMPLES[9]
+EXIT = EXAMPLES[-1]
 
 
 def random_example(kind, rng):

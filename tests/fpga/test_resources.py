@@ -63,8 +63,9 @@ def test_eight_bit_mantissas_stay_out_of_the_dsps():
 
 
 def test_dsps_by_hand(board):
-    # Per lane: two squares, acc·r and D·r; once: 2 + 2 + 1 + 1 + 2 of layer norm, 2 + 4 of addresses.
-    assert resources(board).dsp == 32 * board.columns // 2 + 4 * 32 + 8 + 6
+    # Per lane: two squares, acc·r and D·r; once: 2 + 2 + 1 + 1 + 2 of layer norm, 1 + 2 + 2 + 1 of off-ramps, 2 + 4 of
+    # addresses.
+    assert resources(board).dsp == 32 * board.columns // 2 + 4 * 32 + 8 + 6 + 6
 
 
 def test_limits_are_the_kernels():

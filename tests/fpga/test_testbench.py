@@ -71,7 +71,7 @@ def fails(columns: int, file: Path, message: str, streams: str = "strict") -> No
 @pytest.mark.parametrize("columns", COLUMNS)
 def test_every_top_does_the_goldens_passes(columns, streams):
     files = committed(columns)
-    assert len(files) == 2
+    assert len(files) == 3
     found = run(columns, *files, *reversed(files), streams=streams)  # whatever the pass before left on chip
     assert (found.returncode, found.stderr) == (0, "")
     assert found.stdout.splitlines() == [f"{file}: equal" for file in (*files, *reversed(files))]
@@ -138,20 +138,40 @@ def test_a_pass_that_does_not_end_well(passes, tmp_path, instruction, bit, statu
     fails(128, tmp_path / "x.bin", f"ended with {status}")
 
 
+@pytest.mark.parametrize(("at", "word"), [(0, 0b1010011), (0, 0b0110010), (0, 0b0000010), (1, 0b0000010)])
+def test_another_verdict_is_found(passes, tmp_path, at, word):
+    """The vector unit's own is compared; fetch goes by what the file says."""
+    good = passes["ramps"]
+    assert [v.live for v in good.verdicts] == [0b10, 0] and good.verdicts[0].output == 2
+    verdicts = list(good.verdicts)
+    verdicts[at] = vectors.Verdict.of_word(word)
+    vectors.write(replace(good, verdicts=tuple(verdicts)), tmp_path / "x.bin")
+    fails(128, tmp_path / "x.bin", rf"verdict {at} is {good.verdicts[at].word}")
+
+
+def test_as_many_verdicts_as_exits(passes, tmp_path):
+    good = passes["ramps"]
+    more = (*good.verdicts, vectors.Verdict(0))
+    vectors.write(replace(good, verdicts=more), tmp_path / "x.bin")
+    fails(128, tmp_path / "x.bin", "fetch has not asked for all verdicts")
+
+
 HEADER = (
     "magic", "format", "columns", "version", "row_blocks", "instructions", "program", "image", "io", "fill", "initial",
-    "expected",
+    "expected", "verdicts",
 )  # fmt: skip
+
+HEADER_BYTES = 4 * len(HEADER)
 
 
 def words(**changes: int):
     """A defect of a file: 32-bit words of its header, by their names."""
 
     def apply(data: bytes) -> bytes:
-        header = bytearray(data[:48])
+        header = bytearray(data[:HEADER_BYTES])
         for name, value in changes.items():
             struct.pack_into("<I", header, 4 * HEADER.index(name), value)
-        return bytes(header) + data[48:]
+        return bytes(header) + data[HEADER_BYTES:]
 
     return apply
 
@@ -166,8 +186,8 @@ BAD = {
     "empty": (lambda data: b"", "magic"),
     "magic cut": (lambda data: data[:3], "magic"),
     "foreign": (lambda data: b"ZQV2" + data[4:], "magic"),
-    "header cut": (lambda data: data[:47], "header|expected segments"),
-    "other format": (words(format=2), "format"),
+    "header cut": (lambda data: data[: HEADER_BYTES - 1], "header|verdicts"),
+    "other format": (words(format=1), "format"),
     "no row blocks": (words(row_blocks=0), "row.blocks"),
     "too many row blocks": (words(row_blocks=5), "row.blocks"),
     "no instructions": (words(instructions=0), "instructions"),
@@ -178,15 +198,23 @@ BAD = {
     "fill no byte": (words(fill=256), "fill"),
     "nothing expected": (lambda data: words(expected=0)(data[: -expected_bytes(data)]), "expected"),
     "a segment more than there is": (words(expected=1000), r"expected( segment )?\W?\d+"),
-    "cut before a segment": (lambda data: data[:52], r"initial( segment )?\W?0"),
-    "cut within a segment": (lambda data: data[:100], r"initial( segment )?\W?0"),
+    "cut before a segment": (lambda data: data[: HEADER_BYTES + 4], r"initial( segment )?\W?0"),
+    "cut within a segment": (lambda data: data[: HEADER_BYTES + 52], r"initial( segment )?\W?0"),
     "last byte missing": (lambda data: data[:-1], r"expected( segment )?\W?\d+"),
     "a byte too many": (lambda data: data + b"\0", "end"),
     "a segment beyond the memory": (
-        lambda data: data[:48] + struct.pack("<I", vectors.MEMORY_BYTES - 4) + data[52:], r"initial( segment )?\W?0",
+        lambda data: data[:HEADER_BYTES] + struct.pack("<I", vectors.MEMORY_BYTES - 4) + data[HEADER_BYTES + 4 :],
+        r"initial( segment )?\W?0",
+    ),
+    "more verdicts than there are": (words(verdicts=1 << 20), r"verdicts?( \d+)?"),
+    "a verdict of eight bits": (
+        lambda data: words(verdicts=1)(data[:HEADER_BYTES] + struct.pack("<I", 128) + data[HEADER_BYTES:]),
+        r"verdicts? ?\W?0\W?",
     ),
     "an empty segment": (
-        lambda data: words(initial=4)(data[:48] + struct.pack("<2I", 4096, 0) + data[48:]), r"initial( segment )?\W?0",
+        lambda data: words(initial=4)(
+            data[:HEADER_BYTES] + struct.pack("<2I", 4096, 0) + data[HEADER_BYTES:]
+        ), r"initial( segment )?\W?0",
     ),
 }  # fmt: skip
 
@@ -207,7 +235,7 @@ def test_vectors_of_another_engine(tmp_path, streams):
     fails(128, other, "columns: 192, this testbench takes 128", streams)
     file = tmp_path / "x.bin"
     file.write_bytes(words(version=1)(committed(128)[0].read_bytes()))
-    fails(128, file, "program version: 1, this testbench takes 3", streams)
+    fails(128, file, "program version: 1, this testbench takes 4", streams)
 
 
 def test_a_missing_file_or_none_at_all(tmp_path):

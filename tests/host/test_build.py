@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from fake_vitis import UNIFIED, calls, install
+from predictor_project import make_project
 from zynqbert.fpga.block_design import UNITS as IPS
 from zynqbert.fpga.build import tools
 from zynqbert.fpga.build.source import UNITS
@@ -92,6 +93,21 @@ def test_a_gate_shows_what_was_found_and_wanted(call, monkeypatch):
     ]
 
 
+def test_a_network_becomes_a_part_of_the_vector_unit(call, tmp_path):
+    """Another network, and that unit is made again; the others stay."""
+    project = make_project(tmp_path / "network")
+    code, _, err = call("--board", "zcu102", "--step", "csynth", "--out", "x", "--predictor", "network")
+    assert (code, err) == (0, "")
+    told = {unit: (tmp_path / "x" / unit / "hls_config.cfg").read_text() for unit in UNITS}
+    assert f"syn.file={project}/firmware/exit_predictor.cpp\n" in told.pop("engine_vector")
+    assert not [unit for unit, text in told.items() if "predictor" in text]
+    (project / "firmware" / "weights" / "w2.txt").write_text("0.25")
+    done = len(calls(tmp_path / "calls.jsonl"))
+    call("--board", "zcu102", "--step", "csynth", "--out", "x", "--predictor", "network")
+    again = {Path(c["cwd"]).name for c in calls(tmp_path / "calls.jsonl")[done:]}
+    assert again == {"engine_vector"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -103,6 +119,7 @@ def test_a_gate_shows_what_was_found_and_wanted(call, monkeypatch):
         (["--board", "zcu102", "--step", "csim", "--jobs", "0"], "Invalid value for '--jobs'"),
         (["--board", "zcu102", "--step", "csim", "--out", "/proc/none"], "--out /proc/none cannot be written"),
         (["--board", "zcu102", "--step", "csim", "--out", "a b"], "a space in its name"),
+        (["--board", "zcu102", "--step", "csim", "--predictor", "none"], "none/predictor.json: cannot be read ("),
         (["--board", "zcu102", "--step", "csim", "--tools", "/none"], "Vitis HLS 2024.2 or newer not found: no usable"),
         (["--board", "zcu102"], "Vivado 2024.2 or newer not found: no usable vivado in $XILINX_VIVADO (not set), PATH"),
     ],

@@ -143,22 +143,23 @@ class TestIdentity:
         return ("R", 0x70, value & 0xFFFF_FFFF), ("R", 0x74, value >> 32)
 
     def test_one_read_of_id(self, device, engine):
-        with device.expect(*self.read(0x1E20_5A51_03C0)):
+        with device.expect(*self.read(0xFE20_5A51_04C0)):
             found = engine.identify()
         everything = {"plain_norm", "normalized_softmax", "token_results", "clock_select"}
-        assert found == drivers.Identity(3, 192, 32, frozenset(everything))
+        everything |= {"exit", "spans", "adaptive_rows"}
+        assert found == drivers.Identity(4, 192, 32, frozenset(everything))
 
     def test_bits_of_later_versions_are_no_fault(self, device, engine):
-        with device.expect(*self.read(0x80_0120_5A51_0380)):
+        with device.expect(*self.read(0x80_0120_5A51_0480)):
             assert engine.identify().capabilities == {"four_bit_rows"}
 
     @pytest.mark.parametrize(
         ("value", "message"),
         [
             (0, "0x0000000000000000: this is no zynqbert engine; remedy"),
-            (0x1F20_5A50_0280, "this is no zynqbert engine"),
-            (0x1F20_5A51_0480, "0x00001F205A510480: program version 4, this host needs 3; remedy"),
-            (0x1F10_5A51_0380, "lanes 16, this host needs 32"),
+            (0x1F20_5A50_0480, "this is no zynqbert engine"),
+            (0x1F20_5A51_0580, "0x00001F205A510580: program version 5, this host needs 4; remedy"),
+            (0x1F10_5A51_0480, "lanes 16, this host needs 32"),
         ],
     )
     def test_another_block(self, device, engine, value, message):

@@ -80,7 +80,7 @@ def commands(program, directories, board, row_blocks: int, unit: int, verdicts=(
         [[PROGRAM, code.nbytes, code.ctypes.data], [IMAGE, image.nbytes, image.ctypes.data]], dtype=np.uint64
     )
     out = np.zeros((20000, FIELDS), dtype=np.int64)
-    live = np.array(verdicts, dtype=np.int64)
+    live = np.array([*verdicts, *[0] * 8], dtype=np.int64)
     n = lib.zq_fetch(
         pointer(regions), 2, ctypes.c_uint64(PROGRAM), ctypes.c_uint64(IMAGE), len(program), row_blocks,
         pointer(live), unit, pointer(out), len(out),
@@ -210,10 +210,9 @@ def test_row_blocks_that_end_and_spans(seed, board, unit):
         program.append(isa.Norm(width=8, entries=8, trace=int(rng.choice([0, isa.NO_TRACE]))))
         program.append(isa.Gather(width=8, entries=8, signal=True))
         program.append(isa.Exit(k=8, n=int(rng.choice([1, 64, 65, 96, 97, 200])), layer=layer, wait=1))
-        live &= int(rng.integers(16)) | (int(rng.integers(1, 16)) if layer < 3 else 0)
-        verdicts.append(live)
-        if not live:
-            break
+        if live:
+            live &= int(rng.integers(16)) | (int(rng.integers(1, 16)) if layer < 3 else 0)
+            verdicts.append(live)
     program.append(isa.End())
     where = tuple(program), {}, BOARDS[board], row_blocks, unit, verdicts, spans
     got = commands(*where)

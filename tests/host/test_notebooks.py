@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+import early_exit
 import nbformat
 import pytest
 import zynqbert.host
@@ -13,10 +14,10 @@ import zynqbert.host.notebooks
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
-from zynqbert.host.options import DEFAULT_ARTIFACT
+from zynqbert.host.options import DEFAULT_ARTIFACT, EARLY_EXIT_ARTIFACT
 
 FOLDER = Path(zynqbert.host.notebooks.__path__[0])
-NAMES = ("1-first-inference.ipynb", "2-throughput-per-watt.ipynb")
+NAMES = ("1-first-inference.ipynb", "2-throughput-per-watt.ipynb", "3-early-exit.ipynb")
 FIGURES = """
 import json as _json
 from matplotlib.figure import Figure as _Figure
@@ -40,7 +41,7 @@ def kernel_manager(folder):
     return AsyncKernelManager(kernel_name="this", kernel_spec_manager=specs)
 
 
-def run(name, folder, extra=""):
+def run(name, folder, extra="", **environment):
     """The notebook after its run in `folder` on the emulated ZCU102, and the output of the cell `extra`."""
     notebook = nbformat.read(FOLDER / name, as_version=4)
     if extra:
@@ -50,7 +51,7 @@ def run(name, folder, extra=""):
     client = NotebookClient(
         notebook, km=kernel_manager(folder), timeout=120, resources={"metadata": {"path": str(work)}}
     )
-    client.execute(env=os.environ | {"IPYTHONDIR": str(folder / "ipython"), "BOARD": "ZCU102"})
+    client.execute(env=os.environ | {"IPYTHONDIR": str(folder / "ipython"), "BOARD": "ZCU102"} | environment)
     assert list(work.iterdir()) == []
     return notebook, printed(notebook.cells.pop()) if extra else ""
 
@@ -127,3 +128,34 @@ def test_throughput_per_watt(tmp_path):
     speed, comparison = figures
     assert speed[0]["legend"] == ["32 tokens", "64 tokens", "96 tokens", "128 tokens"]
     assert comparison[0]["legend"] == ["zynqbert, BERT-base, modelled", "FQ-BERT, published"]
+
+
+def test_early_exit(tmp_path):
+    artifact = EARLY_EXIT_ARTIFACT
+    if not artifact.is_dir():  # a tiny model in its place, with the same off-ramps and points
+        artifact = early_exit.recipe(tmp_path / "recipe")
+    asked = """import json
+print(json.dumps([TARGET_MS, [[r.text, r.label, r.exit_layer, r.clock_mhz, r.target_met] for r in results]]))
+"""
+    notebook, answer = run(NAMES[2], tmp_path, asked + FIGURES, ZYNQBERT_ARTIFACT=str(artifact))
+    assert [o for o in outputs(notebook) if o.output_type == "error"] == []
+    first, drawn = answer.splitlines()
+    target_ms, found = json.loads(first)
+    with zynqbert.host.open(
+        board="zcu102", artifact=artifact, device="emulated", clock_mhz=300, early_exit="1"
+    ) as engine:
+        expected = list(engine.stream([text for text, *_ in found], latency_target_ms=target_ms))
+    assert found == [[r.text, r.label, r.exit_layer, r.clock_mhz, r.target_met] for r in expected]
+    (table,) = [o.data["text/markdown"] for o in outputs(notebook) if "text/markdown" in o.get("data", {})]
+    heading, _, *rows = table.splitlines()
+    assert "ms (modelled)" in heading and "mJ (modelled)" in heading
+    for row, r in zip(rows, expected, strict=False):
+        cells = f"{r.label} | {r.exit_layer} | {r.foretold_layer or '–'} | {r.clock_mhz:g} | {r.latency_ms:.3f}"
+        assert row == f"| {r.text} | {cells} | {r.energy_mj:.2f} | {'met' if r.target_met else 'MISSED'} |"
+    said = all_printed(notebook)
+    missed = sum(not r.target_met for r in expected)
+    assert "emulated zcu102 at 300 MHz" in said and "measured" not in said
+    assert f"all of time and energy modelled; sentences that missed the target: {missed} of {len(expected)}" in said
+    ((left, right),) = json.loads(drawn)
+    assert left["y"] == "sentences (counted)" and right["y"] == "ms (modelled)"
+    assert len([o for o in outputs(notebook) if "image/png" in o.get("data", {})]) == 1

@@ -41,7 +41,7 @@ def write_build(folder: Path, **changed) -> Path:
         "sha256": sha256, "utilization": dict.fromkeys(("lut", "ff", "bram36", "uram", "dsp"), use),
         "timing": dict.fromkeys(("wns_ns", "tns_ns", "whs_ns", "ths_ns", "wpws_ns", "tpws_ns"), 0.1)
         | dict.fromkeys(("setup_failing", "hold_failing", "pulse_failing", "no_clock"), 0),
-        "csynth": {}, "date": "2026-01-01T00:00:00+00:00",
+        "csynth": {}, "date": "2026-01-01T00:00:00+00:00", "predictor": {},
     }  # fmt: skip
     path = folder / "manifest.json"
     path.write_text(json.dumps(content | changed))
@@ -218,16 +218,16 @@ class TestManifestAgainstEngine:
         ("changed", "said"),
         [
             ({"lanes": 16}, "lanes is 16, the engine's register ID says 32"),
-            ({"program_version": 1}, "program_version is 1, the engine's register ID says 3"),
+            ({"program_version": 1}, "program_version is 1, the engine's register ID says 4"),
             (
                 {"capabilities": ["clock_select"]},
-                "capabilities is clock_select, the engine's register ID says clock_select, four_bit_rows, "
-                "normalized_softmax, plain_norm, token_results",
+                "capabilities is clock_select, the engine's register ID says adaptive_rows, clock_select, exit, "
+                "four_bit_rows, normalized_softmax, plain_norm, spans, token_results",
             ),
             (
                 {"capabilities": []},
-                "capabilities is none, the engine's register ID says clock_select, four_bit_rows, "
-                "normalized_softmax, plain_norm, token_results",
+                "capabilities is none, the engine's register ID says adaptive_rows, clock_select, exit, "
+                "four_bit_rows, normalized_softmax, plain_norm, spans, token_results",
             ),
         ],
     )

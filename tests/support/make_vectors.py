@@ -12,8 +12,10 @@ import numpy as np
 from random_artifact import make_random_artifact
 from zynqbert.fpga.boards import BOARDS
 from zynqbert.fpga.simulator import ROOT
+from zynqbert.host.exit_plan import ExitPlan
 from zynqbert.host.packing import Pass, Sentence, pack_pass
 from zynqbert.host.vectors import write_vectors
+from zynqbert.quant.golden_model import GoldenModel
 
 FOLDER = ROOT / "testbench" / "vectors"
 # Artifact, and tokens of the sentences of the pass: row blocks in the first, heads in the second.
@@ -26,13 +28,19 @@ MODELS = {
         ),
         [9, 14],
     ),
+    # Two row blocks, the first of which leaves behind the first layer.
+    "ramps": (
+        dict(layers=2, hidden=32, heads=1, labels=3, exits=True, spans=[[128], [20]], positions=32, seed=3),
+        [32, 21],
+    ),
 }  # fmt: skip
+OUTPUTS = [0, 1, 2] + [3] * 253  # of the wizard, for each layer foretold
 FEW = dict(layers=1, ffn=16, vocab=10, positions=21, extra_entries=2)
 
 
 def artifact(name: str, folder: Path) -> Path:
     """The artifact of vectors `name`, written to `folder`."""
-    return make_random_artifact(folder, **MODELS[name][0], **FEW)
+    return make_random_artifact(folder, **FEW | MODELS[name][0])
 
 
 def rows(name: str) -> Pass:
@@ -44,6 +52,20 @@ def rows(name: str) -> Pass:
     return pack_pass([Sentence(i, t, False) for i, t in zip(ids, types, strict=True)])
 
 
+def leaving(name: str, model: Path) -> ExitPlan | None:
+    """How the sentences of the pass leave: as the exit table foretells, the first behind layer 1 and the other at the
+    end, with a clock chosen by it; None where the model has no off-ramps."""
+    golden_model, of = GoldenModel(model), rows(name)
+    if not golden_model.exits:
+        return None
+    columns = (of.word, of.position, of.type, of.begin, of.end, of.results)
+    never = {"threshold": 0, "foretold": [99] * 256}
+    first = golden_model.forward(*columns, exits=never).first >> golden_model.exits["row_shift"]
+    table = [2] * 256
+    table[min(255, int(first[0]))] = 1
+    return ExitPlan(0, tuple(table), clock=True)
+
+
 def make(folder: Path) -> list[Path]:
     """Write every file of vectors to `folder`; their paths."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +75,7 @@ def make(folder: Path) -> list[Path]:
             model = artifact(name, Path(work) / name)
             for board in BOARDS.values():
                 paths.append(folder / f"{name}-{board.columns}.bin")
-                write_vectors(model, board, rows(name), paths[-1])
+                write_vectors(model, board, rows(name), paths[-1], leaving(name, model), OUTPUTS)
     return paths
 
 

@@ -162,6 +162,7 @@ def compare_leaving(folder, runner, rows, results, clock_table=None, seed=0):
         assert not getattr(record, name)[count:].any()
     np.testing.assert_array_equal(record.first_entropy[:count], answers.first)
     assert not record.first_entropy[count:].any() and (record.output == answers.clock).all()
+    assert (-1 if status.output is None else status.output) == answers.clock
     got = [layout.ramp_logits(io, int(layer), lane) for lane, layer in enumerate(record.layer[:count])]
     np.testing.assert_array_equal(np.stack(got), answers.logits)
 

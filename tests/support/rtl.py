@@ -57,13 +57,14 @@ def lint(top: str) -> str:
 
 
 @cache
-def compile_bench(top: str, bench: str, *, first: Path = RTL, **parameters: int | str) -> ctypes.CDLL:
+def compile_bench(top: str, bench: str, *, first: Path = RTL, beside: str = "", **parameters: int | str) -> ctypes.CDLL:
     """Module `top` with these parameters behind tests/support/rtl/`bench`.cpp; modules are looked up in `first` first.
+    `beside`: a file of tests/support/rtl/ that binds to modules of the design.
 
     Raises SimulatorUnavailable with the first error where it does not compile.
     """
     values = [f"-G{name}={value}" for name, value in parameters.items()]
-    key = hashlib.sha256(" ".join((top, bench, first.name, *values, *LANGUAGE, CFLAGS)).encode())
+    key = hashlib.sha256(" ".join((top, bench, first.name, beside, *values, *LANGUAGE, CFLAGS)).encode())
     key.update(_verilator("--version").stdout.encode())
     key.update(subprocess.run(["g++", "--version"], capture_output=True, check=True).stdout)
     for source in sorted([*RTL.rglob("*.*v*"), *SUPPORT.rglob("*.*")]):
@@ -75,7 +76,8 @@ def compile_bench(top: str, bench: str, *, first: Path = RTL, **parameters: int 
     with (library.parent / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not library.exists():
-            _compile(library, top, bench, ["-y", str(first), *LANGUAGE, *SEARCH, *values])
+            also = [str(SUPPORT / beside)] if beside else []
+            _compile(library, top, bench, [*also, "-y", str(first), *LANGUAGE, *SEARCH, *values])
     return ctypes.CDLL(str(library))
 
 

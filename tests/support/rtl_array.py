@@ -10,6 +10,7 @@ import vivado_catalogue
 
 MAX_ENTRIES = 4608
 NEVER = 1 << 40
+SETTLED = 200  # cycles out of reset until what power-up left has gone through the array (kSettled in array_bench.cpp)
 FIELDS = (
     "w8", "unsigned_operand", "keys_values", "weights", "operand", "key_value", "k", "words",
     "pop_weights_ready", "push_weights_free", "pop_data", "zero",
@@ -25,7 +26,7 @@ class _Run(ctypes.Structure):
         + [(name, ctypes.c_void_p) for name in ("activations", "weight_words", "key_values")]
         + [(name, ctypes.c_uint64) for name in ("activation_count", "weight_count", "key_value_count")]
         + [(name, ctypes.c_void_p) for name in ("accumulators", "word_at", "word_taken_at", "free_at")]
-        + [(name, ctypes.c_uint64) for name in ("faults", "got", "freed", "cycles")]
+        + [(name, ctypes.c_uint64) for name in ("faults", "got", "freed", "cycles", "multiplied", "added")]
     )
 
 
@@ -43,13 +44,16 @@ def command_bytes(**fields: int) -> bytes:
 @dataclass
 class Result:
     """What a run gave: accumulators [words, rows]; cycles at which each word could be taken first and was taken, and
-    each weights_free token; all counted from the first cycle out of reset."""
+    each weights_free token; all counted from the first cycle out of reset. Of a counting array also the cycles, of all
+    its cells together and from SETTLED on, in which the registers behind multiplier and adder were enabled."""
 
     accumulators: np.ndarray
     there: np.ndarray
     taken: np.ndarray
     freed: np.ndarray
     cycles: int
+    multiplied: int
+    added: int
 
 
 @dataclass
@@ -73,6 +77,7 @@ class Array:
 
     rows: int = 32
     columns: int = 128
+    counting: bool = False
     activations: np.ndarray = field(init=False)
     weights: np.ndarray = field(init=False)
     key_values: np.ndarray = field(init=False)
@@ -84,7 +89,13 @@ class Array:
         nibbles = rng.integers(-7, 8, (2 * MAX_ENTRIES, self.pairs, 2)) & 15
         self.weights = (nibbles[..., 0] | nibbles[..., 1] << 4).astype(np.uint8)
         self.key_values = rng.integers(0, 256, (3, 6144, self.rows), dtype=np.uint8)
-        self.lib = rtl.compile_bench("engine_array", "array_bench", ROWS=self.rows, COLUMNS=self.columns)
+        self.lib = rtl.compile_bench(
+            "engine_array",
+            "array_bench",
+            beside="enabled_cycles.sv" if self.counting else "",
+            ROWS=self.rows,
+            COLUMNS=self.columns,
+        )
 
     def put_operand(self, a: np.ndarray, address: int = 0) -> None:
         """a [rows, K], int8 or uint8."""
@@ -153,7 +164,7 @@ class Array:
         self.lib.zq_array(ctypes.byref(r))
         assert r.faults == 0, "a word moved while it waited, or there was one too many"
         assert r.got == count, f"{r.got} of {count} words within {r.cycles} cycles"
-        return Result(acc, there, taken, freed[: r.freed], int(r.cycles))
+        return Result(acc, there, taken, freed[: r.freed], int(r.cycles), int(r.multiplied), int(r.added))
 
 
 def w4_bytes(w: np.ndarray) -> np.ndarray:

@@ -17,12 +17,12 @@ ROOT = Path(__file__).resolve().parents[2] / "fpga"
 UNITS = ("fetch", "load", "weights", "expand", "vector", "store")
 # Where a unit reads and writes its streams.
 HEADERS = {
-    "fetch": ("fetch",),
+    "fetch": ("fetch", "fetch_exit"),
     "load": ("load",),
     "weights": ("weights",),
     "expand": ("expand",),
     "array": ("mac_array",),
-    "vector": ("vector_unit", "linear", "softmax", "layer_norm", "embed"),
+    "vector": ("vector_unit", "linear", "softmax", "layer_norm", "embed", "exit"),
     "store": ("store",),
 }
 MODULES = ("engine_control", "clock_select", "memory", "engine_array")
@@ -155,7 +155,7 @@ def _argument(core: Core, unit: str, argument: str, modes: dict, partitions: dic
     mode = pragma["mode"]
     if mode == "axis":
         kind = re.search(r"hls::stream<(\w+)>", argument)[1]
-        bytes_ = struct_bytes(struct_fields(kind)) if kind.endswith(("_command", "_status")) else None
+        bytes_ = struct_bytes(struct_fields(kind)) if kind.endswith(("_command", "_status", "_verdict")) else None
         if bytes_ is None:
             count, bits = types[kind]
             bytes_ = count * storage_bytes(bits)

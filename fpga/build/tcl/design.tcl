@@ -170,7 +170,7 @@ proc add_units {} {
     expect "the width of fetch/$name" [width fetch/$name] [width engine/$name]
     join_pins engine/$name fetch/$name
   }
-  foreach name {ap_done ap_ready ap_idle status status_ap_vld detail detail_ap_vld} {
+  foreach name {ap_done ap_ready ap_idle status status_ap_vld detail detail_ap_vld clock_output clock_output_ap_vld} {
     expect "the width of fetch/$name" [width fetch/$name] [width engine/$name]
     join_pins fetch/$name engine/$name
   }

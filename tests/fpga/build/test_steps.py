@@ -310,7 +310,8 @@ def test_a_clock_out_of_reach_is_refused_at_once(bench, mhz):
 def test_bitstream_gets_the_ips_and_gives_the_manifest(bench, monkeypatch):
     seen = []
 
-    def build_bitstream(board, clock_mhz, ip_folders, folder, vivado, log, *, force):
+    def build_bitstream(board, clock_mhz, ip_folders, folder, vivado, log, *, force, predictor):
+        assert predictor is None
         seen.append((board.name, clock_mhz, ip_folders, folder, vivado, force))
         assert all((path / "component.xml").is_file() for path in ip_folders.values())
         return folder / "manifest.json"
@@ -335,7 +336,7 @@ def test_a_failing_vivado_shows_its_log(bench, monkeypatch):
     log = bench.log.with_name("vivado.log")
     log.write_text("one\ntwo\n")
 
-    def build_bitstream(*_, force):
+    def build_bitstream(*_, **__):
         raise ToolFailed(["/x/vivado"], 1, log)
 
     monkeypatch.setattr(steps, "build_bitstream", build_bitstream)

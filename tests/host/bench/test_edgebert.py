@@ -19,7 +19,6 @@ from zynqbert.host.bench import edgebert_models as models
 from zynqbert.host.bench.edgebert import bench_edgebert, checked_targets, two_digits_up
 from zynqbert.host.errors import HostError
 from zynqbert.host.inputs import InputError
-from zynqbert.quant.artifact import load_artifact
 from zynqbert.quant.datasets import LABELS
 from zynqbert.quant.golden_model import GoldenModel
 
@@ -62,8 +61,7 @@ def problems(report):
 
 def golden(folder, exits):
     """Answers of the integer model in numpy: labels' indices and layers."""
-    artifact = load_artifact(folder)
-    model, encoder = GoldenModel(artifact.manifest, artifact.tensors), models.Model.load("x", folder).encoder()
+    model, encoder = GoldenModel(folder), models.Model.load("--artifact", folder).encoder()
     labels, layers = [], []
     for example in EXAMPLES:
         ids = encoder.encode(example.text).ids
@@ -93,8 +91,8 @@ class TestReport:
         point = POINTS["1"]
         for key, folder, exits in (
             ("a", "dense", None),
-            ("b", "recipe", {"threshold": point["threshold"], "foretold": None, "clock": None}),
-            ("d", "recipe", {"threshold": 0, "foretold": point["foretold"], "clock": None}),
+            ("b", "recipe", {"threshold": point["threshold"]}),
+            ("d", "recipe", {"foretold": point["foretold"]}),
         ):
             labels, layers = golden(folders[folder], exits)
             for board in report["boards"].values():
@@ -237,7 +235,7 @@ class TestResume:
     def test_another_clock_than_the_models_ends_the_run(self, ran, folders):
         _, out = ran
         spoilt = 0
-        for path in (out / "runs").glob("artifact-zcu102-point-1-*ms-*.json"):
+        for path in (out / "runs").glob("recipe-zcu102-point-1-*ms-*.json"):
             found = json.loads(path.read_text())
             kept = json.dumps(found)
             found["trace"]["clocks_mhz"] = [123.0] * len(EXAMPLES)
@@ -268,11 +266,6 @@ class TestErrors:
     def test_an_unknown_operating_point(self, folders, tmp_path):
         given = folders["recipe"], folders["dense"], EXAMPLES, tmp_path
         self.refused(r"--point 7: --artifact .* has 0\.5, 1", *given, point="7")
-
-    def test_no_exit_table(self, folders, tmp_path):
-        untold = {"1": {"threshold": 900, "foretold": None}}
-        folder = early_exit.altered(folders["recipe"], tmp_path / "untold", lambda m: m["exits"].update(points=untold))
-        self.refused(r"exits\.points\.1\.foretold is null.*remedy", folder, folders["dense"], EXAMPLES, tmp_path)
 
     def test_other_labels(self, folders, tmp_path):
         other = early_exit.altered(
@@ -305,6 +298,19 @@ class TestErrors:
         with pytest.raises(InputError, match="a target twice"):
             checked_targets([1.0, 2.0, 1.0])
         assert checked_targets([2.0, 1.0]) == [1.0, 2.0] and checked_targets(None) is None
+
+    @pytest.mark.parametrize("content", ["", "[]", '{"curve": 3}', '{"curve": [{"accuracy": 1}]}'])
+    def test_a_curve_that_is_none(self, folders, tmp_path, content):
+        (tmp_path / "exits.json").write_text(content)
+        given = folders["recipe"], folders["dense"], EXAMPLES, tmp_path
+        self.refused(r"--curve .*exits\.json: no curve.*remedy", *given, curve=tmp_path / "exits.json")
+
+    def test_a_curve(self, folders, tmp_path):
+        given = edgebert.prepare(folders["recipe"], folders["dense"], EXAMPLES, tmp_path, "zcu102", None, None)
+        (tmp_path / "exits.json").write_text(
+            json.dumps({"curve": [{"mean_layer": 3.5, "accuracy": 0.75, "nats": 0.1}]})
+        )
+        assert list(edgebert.dev_curves(given, tmp_path / "exits.json").values()) == [[[3.5, 75.0]]]
 
     def test_no_sentence(self, folders, tmp_path):
         self.refused("no sentence to run", folders["recipe"], folders["dense"], [], tmp_path)

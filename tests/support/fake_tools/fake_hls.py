@@ -22,7 +22,11 @@ FAKE = json.loads(os.environ.get("ZQ_FAKE", "{}"))
 # Pipelined loops of each unit, as (function, label) with the label of the report: the tool joins those of flattened
 # loops. Written down by hand, so that what the build reads from the source has something to be held against.
 LOOPS = {
-    "engine_fetch": [("read_instruction_beat_s", "read_instruction"), ("read_directory_beat_s", "read_directory")],
+    "engine_fetch": [
+        ("read_instruction_beat_s", "read_instruction"),
+        ("read_directory_beat_s", "read_directory"),
+        ("read_spans_beat_s", "read_spans"),
+    ],
     "engine_load": [
         ("find_neighbours", "load_neighbours"),
         ("load_words_beat_s", "load_words"),
@@ -48,6 +52,9 @@ LOOPS = {
         ("vector_norm", "norm_statistics"),
         ("vector_norm", "norm_apply"),
         ("vector_gather", "gather"),
+        ("vector_to_exit_exit_table_s", "exit_logits"),
+        ("decide_exits_exit_table_s", "exit_entropy"),
+        ("vector_to_exit_exit_table_s", "exit_record"),
     ],
     "engine_store": [("store_unit_beat_s", "store_words_store_beats")],
 }

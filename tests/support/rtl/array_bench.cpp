@@ -15,6 +15,10 @@
 namespace {
 
 constexpr size_t kCommandBytes = 18;
+constexpr int64_t kSettled = 200;
+
+// Cycles in which a cell's registers were enabled (enabled_cycles.sv).
+uint64_t multiplied, added;
 
 template <class Port>
 void put(Port& port, const uint8_t* bytes) {
@@ -82,8 +86,13 @@ struct array_run {
   int64_t* word_at;        // cycle in which each could first be taken; then when it was
   int64_t* word_taken_at;
   int64_t* free_at;        // weights_free tokens taken, at most `commands`
-  uint64_t faults, got, freed, cycles;
+  uint64_t faults, got, freed, cycles, multiplied, added;
 };
+
+extern "C" void zq_enabled(unsigned char multiplies, unsigned char adds) {
+  multiplied += multiplies;
+  added += adds;
+}
 
 extern "C" void zq_array(array_run* r) {
   VerilatedContext context;
@@ -130,6 +139,7 @@ extern "C" void zq_array(array_run* r) {
       waiting = free_waiting = false;
       r->faults = r->got = r->freed = 0;
     }
+    if (cycle == kSettled) multiplied = added = 0;
     const bool last = commands.next == r->commands && r->got == r->words;
     if (last && cycle >= 0 && cycle > r->word_taken_at[r->words - 1] + 40) break;
     const int64_t since = cycle < 0 ? cycle + r->reset_at : cycle;
@@ -189,5 +199,7 @@ extern "C" void zq_array(array_run* r) {
     if (data) data_tokens.taken();
   }
   r->cycles = uint64_t(cycle);
+  r->multiplied = multiplied;
+  r->added = added;
   top.final();
 }

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""docs/energy.md: not stale, and what it says follows from its numbers."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+from zynqbert.fpga.constants import VALUES
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def document():
+    """benchmarks/energy.py, which is no part of the package."""
+    spec = importlib.util.spec_from_file_location("energy_document", ROOT / "benchmarks" / "energy.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look there
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+def test_document_is_not_stale(document):
+    text = (ROOT / "docs" / "energy.md").read_text(encoding="utf-8")
+    assert text == document.render(), "run: python benchmarks/energy.py"
+
+
+def test_the_ways_of_a_sentence_are_in_order(document):
+    """Leaving early saves, the engine's output no less than racing, voltage more: and all of them fill the period."""
+    every, race, wizard, hypothetical = document.ways("bert-base", "zcu102", 1.0)
+    assert every.joules > race.joules > wizard.joules > hypothetical.joules
+    assert every.logic > race.logic > wizard.logic > hypothetical.logic
+    assert "HYPOTHETICAL" in hypothetical.name
+    period = document.passes("bert-base", "zcu102").course(1, document.leaving_at(12, 1), 300, 300).seconds
+    for way in (every, race, wizard):
+        moved = way.joules - way.logic - VALUES["ps_w"] * period
+        assert 0 < moved < 0.1 * way.joules, "what is left is DDR traffic"
+
+
+def test_at_the_nominal_voltage_nothing_is_scaled(document):
+    modelled = document.passes("minilm-l6", "zcu102")
+    course = modelled.course(1, document.leaving_at(4, 1), 300, 200)
+    first = dict(document.energy(modelled.board, modelled.until(1, 1, 300)).parts)
+    scaled = document.scaled(modelled, course, first, course.seconds, document.NOMINAL)
+    assert sum(scaled.values()) == pytest.approx(modelled.energy(course).joules)
+    lower = document.scaled(modelled, course, first, course.seconds, document.VOLTS[0])
+    assert {name for name in scaled if lower[name] == scaled[name]} == {"ps", "ddr"}
+    assert all(lower[name] >= first.get(name, 0.0) for name in lower)
