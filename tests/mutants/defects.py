@@ -351,6 +351,18 @@ DEFECTS = (
     Defect("context an item early", KERNELS + "fetch_attention.hpp", "tokens_up_to(state, at.scored[slot])", "tokens_up_to(state, at.scored[slot] - 1)", "tests/host/test_expansion.py"),
     Defect("score factor of the head before", KERNELS + "fetch_attention.hpp", "v.channel = uint<11>(head * 2 * ceil_div(1 + width, 2));\n  v.address = uint<15>(i.word[6]", "v.channel = uint<11>((head > 0 ? head - 1 : 0) * 2 * ceil_div(1 + width, 2));\n  v.address = uint<15>(i.word[6]", PASS),
     Defect("held GEMMs in any order", KERNELS + "fetch.hpp", "fits && int(w[7]) == wanted", "fits && wanted >= 0", FETCH),
+    # Thresholds and the predictor.
+    Defect("exits: at the threshold leaves too", "quant/thresholds.py", "leaves = entropy < threshold", "leaves = entropy <= threshold", THRESHOLDS + " -k equal_to"),
+    Defect("exits: leaves a layer after the one foretold", "quant/thresholds.py", "np.arange(1, entropy.shape[1] + 1) >= told", "np.arange(entropy.shape[1]) >= told", THRESHOLDS + " -k engines_equation"),
+    Defect("exits: the smallest threshold for the largest", "quant/thresholds.py", "candidates(ramps.entropy)[::-1]:", "candidates(ramps.entropy):", THRESHOLDS + " -k search_through_all"),
+    Defect("exits: the first that loses too much ends the search", "quant/thresholds.py", "            return int(threshold)\n    raise", "            return int(threshold)\n        if threshold < candidates(ramps.entropy)[-2]:\n            return 0\n    raise", THRESHOLDS + " -k search_through_all"),
+    Defect("exits: losses compared in floats", "quant/thresholds.py", "np.rint((ramps.full_accuracy - accuracy) * sentences)", "(ramps.full_accuracy - accuracy) * sentences * (1 + 1e-7)", THRESHOLDS + " -k counted_in_sentences"),
+    Defect("exits: unseen rows foretell the first layer", "quant/exit_predictor.py", "return np.where(nearest, table[known], 0).max(axis=1)", "return np.where(seen, table, 1)", PREDICTOR + " -k never_seen"),
+    Defect("exits: of two neighbours the earlier layer", "quant/exit_predictor.py", "np.where(nearest, table[known], 0).max(axis=1)", "np.where(nearest, table[known], 99).min(axis=1)", PREDICTOR + " -k never_seen"),
+    Defect("exits: a quantile is one layer short", "quant/exit_predictor.py", "table = enough.argmax(axis=1) + 1", "table = np.maximum(enough.argmax(axis=1), 1)", PREDICTOR + " -k surer_rule"),
+    Defect("exits: the predictor's loss is not permitted", "quant/exit_predictor.py", "if not permitted(right_at(dev, left).mean(), dev, loss_points):", "if False:", PREDICTOR + " -k permitted_loss"),
+    Defect("exits: foretelling reads the last ramp", "quant/exit_predictor.py", "predicted_ref(entropy[:, 0], table, row_shift)", "predicted_ref(entropy[:, -1], table, row_shift)", PREDICTOR + " -k reads_the_first"),
+    Defect("exits: answers of another model", "quant/exit_answers.py", "if {field: file.metadata().get(field) for field in known} == known:", "if True:", "tests/quant/test_exit_stages.py -k another_model"),
     # Leaving early, and spans.
     Defect("exit: sums forget too soon", KERNELS + "exit.hpp", "kMostRise = 40", "kMostRise = 20", EXIT),
     Defect("exit: logarithm's table a place off", KERNELS + "exit.hpp", "(total >> (p - 10))", "(total >> (p - 9))", EXIT),
