@@ -83,6 +83,7 @@ class TestAnswers:
             for result in engine.stream(TEXTS[:4], latency_target_ms=target):
                 answer = expected(golden, engine, result.text, way)
                 assert (list(result.logits), result.exit_layer) == (answer.logits[0].tolist(), answer.layer[0])
+                assert (result.foretold_layer or 0) == answer.foretold[0]
                 assert result.target_ms == target and (result.target_met is None) == (target is None)
 
     def test_several_in_a_pass_leave_one_by_one(self, engine, golden):
