@@ -58,7 +58,12 @@ def edgebert(
     sources = {stage: str(out / stage) for stage in FOLDERS if stage in report["stages"]}
     if "dense" not in sources:  # nothing was deepened: the rest began with this one
         sources = {"dense": recipe.checkpoint or str(out / "teacher"), **sources}
-    artifacts = {s: calibrate_once(recipe, source, data, out / FOLDERS[s], console) for s, source in sources.items()}
+    # below 1 the zeros of a slim model stay what they are
+    densities = {} if recipe.slim is None else dict.fromkeys(("slim", RAMPS), recipe.slim.density)
+    artifacts = {
+        s: calibrate_once(recipe, source, data, out / FOLDERS[s], console, densities.get(s))
+        for s, source in sources.items()
+    }
     answers = Answers(data, recipe.data.max_length, out / "answers", console)
     if recipe.train is not None:
         made = artifacts[RAMPS]

@@ -214,4 +214,5 @@ def _nearest(mean: torch.Tensor, product: torch.Tensor, out_scale: np.ndarray, o
     """To the nearest scales [N] that are exact factors; `mean` outputs [N], of which `product` without the bias."""
     expected_bias = (mean.abs().double() + product.abs()).numpy() + abs(origin)
     least = np.maximum(FACTOR_MIN, expected_bias * 2.0**-_BIAS_BITS / out_scale)
-    return lambda scale: snap(np.clip(scale / out_scale, least, FACTOR_MAX)) * out_scale
+    most = FACTOR_MAX * 254 / 255  # the one below: the product, divided again, may come out a little larger
+    return lambda scale: snap(np.clip(scale / out_scale, least, most)) * out_scale

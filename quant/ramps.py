@@ -18,7 +18,9 @@ from .finetune import score
 from .training import Parameters
 
 SCALING_SENTENCES = 512  # train texts that μ and σ are of
-_LEAST = 0.1  # of a layer's mean deviation that every channel is taken to have
+# Every channel is taken to vary by this share of the rows' root mean square at least: int8 operands lose what varies by
+# less, and a classifier that lives on it answers in float alone.
+_LEAST = 1 / 16
 
 
 class Ramps:
@@ -38,7 +40,8 @@ class Ramps:
         seen = first[:, :-1]
         over = (0, 1) if shared else (0,)
         mean, deviation = (f(dim=over, keepdim=True)[0].expand(seen.shape[1:]) for f in (seen.mean, seen.std))
-        deviation = torch.maximum(deviation, _LEAST * deviation.mean(dim=1, keepdim=True)).clamp(min=1e-6)
+        size = seen.square().mean(dim=(0, 1, 2) if shared else (0, 2), keepdim=True)[0].sqrt()
+        deviation = torch.maximum(deviation, _LEAST * size).clamp(min=1e-6)
         made: list[Parameters] = []
         for i in range(seen.shape[1]):
             made.append(made[0] if shared and i else _new_ramp(seen.shape[2], labels, pooler, first.device))

@@ -91,7 +91,8 @@ def bench_edgebert(
 
     `artifact`: the recipe's result, with off-ramps; `dense`: the dense model. `targets_ms`: latency targets, from the
     models' own latencies if none are given. `steps`: artifacts after each step of the recipe. `curve`: exits.json of
-    its training, for the curve over thresholds that they were chosen from. What ran lies in `out`/runs, from where an interrupted run goes on. `progress(what, total)` gives a function to call at each step.
+    its training, for the curve over thresholds that they were chosen from. What ran lies in `out`/runs,
+    from where an interrupted run goes on. `progress(what, total)` gives a function to call at each step.
     Raises InputError, ArtifactError, HostError.
     """
     if not examples:

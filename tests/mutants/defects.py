@@ -36,6 +36,8 @@ PRUNING = "tests/quant/test_pruning.py"
 THRESHOLDS = "tests/quant/test_thresholds.py"
 PREDICTOR = "tests/quant/test_exit_predictor.py"
 GOLDEN_EARLY = "tests/quant/test_golden_model.py"
+SPANS = "tests/quant/test_spans.py"
+MASKS = "tests/quant/test_masks.py"
 ARRAY_RTL = "tests/fpga/test_mac_array_rtl.py -k small or every_stream or late or nobody or four_tiles or reset"
 KERNELS = "fpga/kernels/"
 RTL = "fpga/rtl/"
@@ -170,6 +172,18 @@ DEFECTS = (
     Defect("pruned weights rounded all the same", "quant/gptq.py", "qj if kept is None else qj * kept[:, start + j]", "qj", PRUNING + " -k columns_make_up"),
     Defect("mask in another order than the columns", "quant/gptq.py", "kept = None if kept is None else kept[:, order]", "kept = kept", PRUNING + " -k columns_make_up"),
     Defect("refinement leaves the mask", "quant/gptq.py", "new = new if kept is None else new * kept[:, start + j]", "pass", PRUNING + " -k columns_make_up"),
+    # EdgeBERT's stages in float.
+    Defect("a band one token too wide", "quant/spans.py", ">= spans[there, None, None]", "> spans[there, None, None]", SPANS),
+    Defect("soft weights not renormalised", "quant/spans.py", "weights / (weights.sum(dim=-1, keepdim=True) + 1e-8)", "weights", SPANS),
+    Defect("a head that does not fade", "quant/spans.py", "weights @ vs * mask[:, :1, :1]", "weights @ vs", SPANS),
+    Defect("a layer without a head", "quant/spans.py", "spans.gather(1, best).clamp(min=1)", "spans.gather(1, best)", SPANS),
+    Defect("movement towards zero counts", "quant/masks.py", "return grad * mask, grad * weight, None", "return grad * mask, -grad * weight, None", MASKS),
+    Defect("pruned weights get gradients", "quant/masks.py", "return grad * mask, grad * weight, None", "return grad, grad * weight, None", MASKS),
+    Defect("weights of a head gone stay", "quant/masks.py", "serves &= channels if part", "serves |= channels if part", MASKS),
+    Defect("copies as loud as the rest", "quant/deepen.py", "linear.weight *= share", "linear.weight *= 1", "tests/quant/test_deepen.py -k untrained or copies"),
+    Defect("scaling folded by half", "quant/ramps.py", 'found[f"{at}bias"] -= found[f"{at}weight"] @ mean', "pass", "tests/quant/test_ramps.py -k folded"),
+    Defect("zeros come back with the ramps", "quant/offramps.py", "weight *= self.kept[name]", "weight *= 1", "tests/quant/test_offramps.py -k zeros_and_spans"),
+    Defect("special tokens replaced", "quant/sentences.py", "replaced = words & (", "replaced = (", "tests/quant/test_sentences.py"),
     Defect("one weight too many", "quant/pruning.py", "return int(Decimal(repr(density)) * size)", "return int(Decimal(repr(density)) * size) + 1", PRUNING + " -k exactly"),
     Defect("of equal weights the last stay", "quant/pruning.py", 'np.argsort(-score.ravel(), kind="stable")', 'np.argsort(score.ravel(), kind="stable")[::-1]', PRUNING + " -k first_stay"),
     Defect("rows that are stored twice count once", "quant/walk.py", "origin=origin, times=e)", "origin=origin)", PRUNING + " -k denser"),
@@ -372,4 +386,5 @@ DEFECTS = (
     Defect("span: a row block of keys too few", KERNELS + "fetch_attention.hpp", "(rb * kLanes + kLanes - 1 + span - 1)", "(rb * kLanes + kLanes - 1 + span - 2)", EXPANSION),
     Defect("span: numerators from the first key needed", KERNELS + "fetch_attention.hpp", "slot * kRows + keys.first % kKeyGroups * kLanes", "slot * kRows", SPANS),
     Defect("span: another head's", KERNELS + "fetch_attention.hpp", "spans.span[16 * b + j]", "spans.span[16 * b + 15 - j]", SPANS),
+    # Thresholds and the predictor.
 )  # fmt: skip
