@@ -25,6 +25,7 @@ from .evaluate import paired_accuracy, paired_bootstrap
 from .exit_answers import Answers, digest
 from .exit_predictor import LIKELIEST, Exits, foretell, foretold_points, network
 from .recipe import Prune, Recipe
+from .temperature import temperatures, tempered
 from .thresholds import Ramps, exit_layers, measure, point_name, right_at, threshold_report
 from .train import calibrate_once, train_quantized
 from .training import check_settings, save_tensors, versions, write_json
@@ -68,7 +69,7 @@ def edgebert(
     if recipe.train is not None:
         made = artifacts[RAMPS]
         artifacts[RAMPS] = _trained(recipe, sources[RAMPS], made, answers, out, device, console)
-    last = artifacts[RAMPS]
+    last = artifacts[RAMPS] = _tempered(artifacts[RAMPS], answers, out)
     chosen = choose(recipe.exits, recipe.seed, last, answers, out, console)
 
     steps = {split: step_rows(split, sources, artifacts, chosen["points"], answers) for split in ("dev", "test")}
@@ -121,6 +122,18 @@ def _trained(
         given = {k: v for k, v in made.manifest.items() if k not in _FILLED_IN}
         save_artifact(out / "trained", {**given, "metrics": {**given["metrics"], "training": log}}, tensors, text)
     return load_artifact(out / "trained")
+
+
+def _tempered(made: Artifact, answers: Answers, out: Path) -> Artifact:
+    """The model whose off-ramps are as sure on dev as they are right there (`tempered/`)."""
+    if not (out / "tempered").is_dir():
+        logits = answers.logits(RAMPS, made, "dev") * made.manifest["scales"]["logits"]
+        found = temperatures(logits, answers.labels("dev"))
+        given = {k: v for k, v in made.manifest.items() if k not in _FILLED_IN}
+        metrics = {**given["metrics"], "temperatures": [round(float(t), 4) for t in found]}
+        text = made.tokenizer_path.read_text(encoding="utf-8")
+        save_artifact(out / "tempered", {**given, "metrics": metrics}, tempered(made.tensors, found), text)
+    return load_artifact(out / "tempered")
 
 
 def choose(exits: Exits, seed: int, artifact: Artifact, answers: Answers, out: Path, console: Console) -> dict:
