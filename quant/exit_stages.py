@@ -126,14 +126,14 @@ def _trained(
 
 def _tempered(made: Artifact, answers: Answers, out: Path) -> Artifact:
     """The model whose off-ramps are as sure on dev as they are right there (`tempered/`)."""
-    if not (out / "tempered").is_dir():
-        logits = answers.logits(RAMPS, made, "dev") * made.manifest["scales"]["logits"]
-        found = temperatures(logits, answers.labels("dev"))
-        given = {k: v for k, v in made.manifest.items() if k not in _FILLED_IN}
-        metrics = {**given["metrics"], "temperatures": [round(float(t), 4) for t in found]}
-        text = made.tokenizer_path.read_text(encoding="utf-8")
+    logits = answers.logits("untempered", made, "dev") * made.manifest["scales"]["logits"]
+    found = temperatures(logits, answers.labels("dev"))
+    given = {k: v for k, v in made.manifest.items() if k not in _FILLED_IN}
+    metrics = {**given["metrics"], "temperatures": [round(float(t), 4) for t in found]}
+    text = made.tokenizer_path.read_text(encoding="utf-8")
+    return load_artifact(
         save_artifact(out / "tempered", {**given, "metrics": metrics}, tempered(made.tensors, found), text)
-    return load_artifact(out / "tempered")
+    )
 
 
 def choose(exits: Exits, seed: int, artifact: Artifact, answers: Answers, out: Path, console: Console) -> dict:
