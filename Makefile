@@ -44,13 +44,12 @@ sparsity: .venv/ready
 	cp build/sparsity/sparsity.json artifacts/movie-reviews.sparsity.json
 	cp build/sparsity/sparsity.svg artifacts/movie-reviews.sparsity.svg
 
-# DENSE: the dense model, quantized; STEPS: artifacts after steps of the recipe, in order (may be empty).
-DENSE ?= build/edgebert/dense-artifact
-STEPS ?=
+# EDGEBERT: folder of `zynqbert train recipes/edgebert.toml`.
+EDGEBERT ?= build/edgebert
 edgebert-bench: .venv/ready
-	.venv/bin/zynqbert bench edgebert --dense $(DENSE) $(foreach step,$(STEPS),--steps $(step)) --out build/edgebert/bench
-	cp build/edgebert/bench/edgebert.json artifacts/edgebert.bench.json
-	for drawing in build/edgebert/bench/*.svg; do cp $$drawing artifacts/edgebert.$$(basename $$drawing); done
+	.venv/bin/zynqbert bench edgebert --artifact $(EDGEBERT)/artifact --dense $(EDGEBERT)/dense-calibrated --curve $(EDGEBERT)/exits.json $(foreach step,dense-calibrated slim-calibrated artifact,--steps $(EDGEBERT)/$(step)) --out $(EDGEBERT)/bench
+	cp $(EDGEBERT)/bench/edgebert.json artifacts/edgebert.bench.json
+	for drawing in $(EDGEBERT)/bench/*.svg; do cp $$drawing artifacts/edgebert.$$(basename $$drawing); done
 
 # Stale files of an earlier build would be packed too.
 wheel: .venv/ready

@@ -258,8 +258,9 @@ verdict is exactly the beginning of the whole pass, so that one simulation a clo
 **Zero operands.** A cell of the array whose product is 0 keeps its DSP's registers still (`rtl/mac_cell.sv`,
 `fpga/gating.py`). It then takes what a DSP takes whose operands stand still: its idle share ({VALUES["dsp_idle"]:g} of
 a working cycle's energy) and its load on the clock tree stay, the rest is saved. Its nets, the registers that hand
-operands on and the memories are counted in full. In the committed model, measured in the integer model on
-{MEASURED_SENTENCES} of our sentences, {share:.1%} of all cell-steps are gated ({zeros:.1%} of its int4 weights are 0,
+operands on and the memories are counted in full, and so are the flags and enables that do it: they are part of the
+array's fabric and clocks (docs/mac-array.md), whether anything is gated or not. In the committed model, measured in
+the integer model on {MEASURED_SENTENCES} of our sentences, {share:.1%} of all cell-steps are gated ({zeros:.1%} of its int4 weights are 0,
 two of them to a cell; the others are zero activations, padding among them): {saved:.1%} of a sentence's energy.
 
 ## Race or slow

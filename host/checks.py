@@ -22,6 +22,7 @@ NEEDED_BY = {
     "token_results": "labels of tokens need",
     "exit": "off-ramps need",
     "spans": "spans of heads need",
+    "adaptive_rows": "AdaptivFloat word embeddings need",
 }
 
 

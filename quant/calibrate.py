@@ -18,6 +18,8 @@ from .tokens import Tokens
 _SENTENCES = 16  # of one batch of the moving average
 _DECAY = 0.9
 _MAX_ENTRIES = 12  # of one channel
+# Of Q·K's two sides, at least: below it the head's factor would be none (Q2), and such scores are all alike anyway.
+_LEAST_REACH = 0.05
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def score_scales(q: torch.Tensor, k: torch.Tensor, d: int) -> tuple[np.ndarray, 
     balance = (q2 / k2) ** 0.25
     # with this root of the product nothing is clipped
     reach = torch.maximum(q.abs().amax(dim=0) / balance, k.abs().amax(dim=0) * balance).view(heads, d).amax(dim=1)
-    reach = reach.clamp(min=1e-3)
+    reach = reach.clamp(min=_LEAST_REACH)
     best = torch.ones(heads, dtype=torch.float64)
     least = torch.full((heads,), torch.inf, dtype=torch.float64)
     for clip in np.geomspace(1.0, 0.3, 14):

@@ -58,7 +58,12 @@ def edgebert(
     sources = {stage: str(out / stage) for stage in FOLDERS if stage in report["stages"]}
     if "dense" not in sources:  # nothing was deepened: the rest began with this one
         sources = {"dense": recipe.checkpoint or str(out / "teacher"), **sources}
-    artifacts = {s: calibrate_once(recipe, source, data, out / FOLDERS[s], console) for s, source in sources.items()}
+    # below 1 the zeros of a slim model stay what they are
+    densities = {} if recipe.slim is None else dict.fromkeys(("slim", RAMPS), recipe.slim.density)
+    artifacts = {
+        s: calibrate_once(recipe, source, data, out / FOLDERS[s], console, densities.get(s))
+        for s, source in sources.items()
+    }
     answers = Answers(data, recipe.data.max_length, out / "answers", console)
     if recipe.train is not None:
         made = artifacts[RAMPS]
@@ -97,7 +102,7 @@ def edgebert(
 def _trained(
     recipe: Recipe, source: str, made: Artifact, answers: Answers, out: Path, device: str, console: Console
 ) -> Artifact:
-    """The quantized model trained on (`training/`, then `trained/`): what is zero in the slim model stays zero."""
+    """The quantized model trained on (`training/`, then `trained/`): no matrix gets denser than slim allows."""
     if not (out / "trained").is_dir():
         text = made.tokenizer_path.read_text(encoding="utf-8")
         log, tensors = train_quantized(

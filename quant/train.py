@@ -138,14 +138,18 @@ def _keep_settings(path: Path, recipe: Recipe, names: Sequence[str], data: dict[
         write_json(path, kept)
 
 
-def calibrate_once(recipe: Recipe, source: str, data: dict, out: Path, console: Console) -> Artifact:
-    """The quantized but untrained model, made unless it is there already."""
+def calibrate_once(
+    recipe: Recipe, source: str, data: dict, out: Path, console: Console, density: float | None = None
+) -> Artifact:
+    """The quantized but untrained model, made unless it is there already. density: of a model that is pruned."""
     if not out.is_dir():
         console.print("calibrating")
         texts = [e.texts for e in data["train"][:CALIBRATION]]
         options = asdict(recipe.quantize)
-        if recipe.prune is not None and recipe.prune.ramp == 0:
-            options["density"] = recipe.prune.density
+        if density is None and recipe.prune is not None and recipe.prune.ramp == 0:
+            density = recipe.prune.density
+        if density is not None:
+            options["density"] = density
         quantize_checkpoint(source, texts, out, **options)  # up to 128 tokens, however short the training texts
     return load_artifact(out)
 

@@ -231,7 +231,8 @@ class Walk:
         wanted = context_scale((average[:: self.stride] * torch.from_numpy(step)).float())
         m, s = self.units.encode_factor(step / wanted)
         self.put_factor(f"{at}.attention.context_", m, s)
-        step = step / self.units.snap_factor(step / wanted)
+        factor = self.units.snap_factor(step / wanted)
+        step = np.where(factor > 0, step / np.where(factor > 0, factor, 1.0), wanted)  # without a factor it is 0
         self.codes[f"{at}.context"] = Code(step, self.codes[f"{at}.v"].offset)
         return fake_quant.requantize(average, 0, m, s, *fake_quant.INT8).float(), step
 

@@ -149,6 +149,9 @@ def edgebert(
     steps: Annotated[
         list[Path] | None, typer.Option("--steps", help="An artifact after a step of the recipe; may be given again.")
     ] = None,
+    curve: Annotated[
+        Path | None, typer.Option("--curve", help="exits.json of the training: accuracy over thresholds, on dev.")
+    ] = None,
     sentences: Annotated[int | None, typer.Option(min=1, help="Sentences of the test split, at most.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     offline: OfflineOption = False,
@@ -176,6 +179,7 @@ def edgebert(
             point=point,
             targets_ms=None if targets is None else times(targets),
             steps=steps or (),
+            curve=curve,
             texts_from=named,
             progress=started,
         )

@@ -6,6 +6,7 @@ the layers at which sentences leave are counted. Time and energy follow from tho
 how to read the report.
 """
 
+import json
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -82,14 +83,16 @@ def bench_edgebert(
     point: str | None = None,
     targets_ms: Sequence[float] | None = None,
     steps: Sequence[Path] = (),
+    curve: Path | None = None,
     texts_from: str = "",
     progress: Progress = lambda what, total: lambda: None,
 ) -> dict[str, Any]:
     """Run `examples` through both models in every way; the report of docs/edgebert.schema.json.
 
     `artifact`: the recipe's result, with off-ramps; `dense`: the dense model. `targets_ms`: latency targets, from the
-    models' own latencies if none are given. `steps`: artifacts after each step of the recipe. What ran lies in
-    `out`/runs, from where an interrupted run goes on. `progress(what, total)` gives a function to call at each step.
+    models' own latencies if none are given. `steps`: artifacts after each step of the recipe. `curve`: exits.json of
+    its training, for the curve over thresholds that they were chosen from. What ran lies in `out`/runs,
+    from where an interrupted run goes on. `progress(what, total)` gives a function to call at each step.
     Raises InputError, ArtifactError, HostError.
     """
     if not examples:
@@ -97,6 +100,7 @@ def bench_edgebert(
     targets = checked_targets(targets_ms)
     given = prepare(artifact, dense, examples, out, boards[0], point, progress)
     after = [Model.load("--steps", folder) for folder in steps]
+    curves = dev_curves(given, curve)
     for model in after:
         check_step(given, model)
     reports = {board: of_board(given, board_named(board), targets) for board in boards}
@@ -122,7 +126,7 @@ def bench_edgebert(
         },
         "boards": reports,
         "operating_points": operating_points(given),
-        "dev_curves": dev_curves(given),
+        "dev_curves": curves,
         "steps": [step_of(given, model, boards) for model in after],
         "published": [{**row, "source": "published"} for row in PUBLISHED],
         "notes": notes_of(given),
@@ -408,8 +412,16 @@ def operating_points(given: Given) -> list[dict[str, Any]]:
     return found
 
 
-def dev_curves(given: Given) -> dict[str, list[list[float]]]:
-    """Average layer and accuracy in percent on dev, as the artifact of the off-ramps tells them, by name."""
+def dev_curves(given: Given, file: Path | None) -> dict[str, list[list[float]]]:
+    """Average layer and accuracy in percent on dev by entropy alone, by name: of the training's file if there is one,
+    else of the operating points, where the artifact tells them. Raises InputError for a file that is none."""
+    if file is not None:
+        try:
+            rows = json.loads(Path(file).read_text(encoding="utf-8"))["curve"]
+            found = [[float(row["mean_layer"]), 100 * float(row["accuracy"])] for row in rows]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"--curve {file}: no curve of accuracies; remedy: exits.json of the training") from error
+        return {"by entropy alone, every threshold, dev split": found}
     points = given.leaving.exits["points"].values()
     found = [[p["mean_layer"], 100 * p["accuracy"]] for p in points if {"mean_layer", "accuracy"} <= p.keys()]
     return {"by entropy alone, operating points, dev split": found} if found else {}

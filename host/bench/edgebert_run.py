@@ -54,4 +54,4 @@ def trace_of(
                     result.clock_mhz,
                 )
 
-    return kept(folder, f"{model.option.strip('-')}-{board}-{way}", settings, len(texts), run, step)
+    return kept(folder, f"{model.folder.name}-{board}-{way}", settings, len(texts), run, step)

@@ -33,7 +33,11 @@ GATED = "tests/fpga/test_mac_array_rtl.py -k (zero_products and small) or first_
 STRAIGHT = "tests/quant/test_straight_through.py"
 TRAINABLE = "tests/quant/test_trainable.py"
 PRUNING = "tests/quant/test_pruning.py"
+THRESHOLDS = "tests/quant/test_thresholds.py"
+PREDICTOR = "tests/quant/test_exit_predictor.py"
 GOLDEN_EARLY = "tests/quant/test_golden_model.py"
+SPANS = "tests/quant/test_spans.py"
+MASKS = "tests/quant/test_masks.py"
 ARRAY_RTL = "tests/fpga/test_mac_array_rtl.py -k small or every_stream or late or nobody or four_tiles or reset"
 KERNELS = "fpga/kernels/"
 RTL = "fpga/rtl/"
@@ -117,7 +121,7 @@ DEFECTS = (
     Defect("adaptive: a code for channels without a bit too", KERNELS + "embed.hpp", "if (stored_code) next[t]", "if (adaptive && next[t] < codes_end) next[t]", EMBED),
     Defect("adaptive: bits of a mask from the wrong end", KERNELS + "embed.hpp", ">> (n % 8)", ">> (7 - n % 8)", EMBED),
     Defect("adaptive: the first beat of the mask for all channels", KERNELS + "embed.hpp", "embedding[slot][t][begin / kMaskChannels]", "embedding[slot][t][0]", EMBED),
-    Defect("adaptive: codes beyond the row", KERNELS + "embed.hpp", "adaptive && bit && next[t] < codes_end", "adaptive && bit", EMBED + " and corrupt"),
+    Defect("adaptive: a code beyond the row", KERNELS + "embed.hpp", "bit && next[t] < codes_end", "bit && next[t] < codes_end + uint<1>(1)", EMBED + " and corrupt"),
     Defect("adaptive: code 0 is 16", KERNELS + "embed.hpp", "absolute == 0 ? uint<12>(0) :", "code == 128 ? uint<12>(0) :", EMBED),
     Defect("adaptive: sign lost", KERNELS + "embed.hpp", "code > 127 ? table_value(table_value(0) - size)", "code > 255 ? table_value(table_value(0) - size)", EMBED),
     Defect("adaptive: dropped by fetch", KERNELS + "fetch_gemm.hpp", "v.adaptive = uint<1>(i.flag(20) ? 1 : 0);", "v.adaptive = uint<1>(0);", PASS + "-adaptive"),
@@ -168,6 +172,18 @@ DEFECTS = (
     Defect("pruned weights rounded all the same", "quant/gptq.py", "qj if kept is None else qj * kept[:, start + j]", "qj", PRUNING + " -k columns_make_up"),
     Defect("mask in another order than the columns", "quant/gptq.py", "kept = None if kept is None else kept[:, order]", "kept = kept", PRUNING + " -k columns_make_up"),
     Defect("refinement leaves the mask", "quant/gptq.py", "new = new if kept is None else new * kept[:, start + j]", "pass", PRUNING + " -k columns_make_up"),
+    # EdgeBERT's stages in float.
+    Defect("a band one token too wide", "quant/spans.py", ">= spans[there, None, None]", "> spans[there, None, None]", SPANS),
+    Defect("soft weights not renormalised", "quant/spans.py", "weights / (weights.sum(dim=-1, keepdim=True) + 1e-8)", "weights", SPANS),
+    Defect("a head that does not fade", "quant/spans.py", "weights @ vs * mask[:, :1, :1]", "weights @ vs", SPANS),
+    Defect("a layer without a head", "quant/spans.py", "spans.gather(1, best).clamp(min=1)", "spans.gather(1, best)", SPANS),
+    Defect("movement towards zero counts", "quant/masks.py", "return grad * mask, grad * weight, None", "return grad * mask, -grad * weight, None", MASKS),
+    Defect("pruned weights get gradients", "quant/masks.py", "return grad * mask, grad * weight, None", "return grad, grad * weight, None", MASKS),
+    Defect("weights of a head gone stay", "quant/masks.py", "serves &= channels if part", "serves |= channels if part", MASKS),
+    Defect("copies as loud as the rest", "quant/deepen.py", "linear.weight *= share", "linear.weight *= 1", "tests/quant/test_deepen.py -k untrained or copies"),
+    Defect("scaling folded by half", "quant/ramps.py", 'found[f"{at}bias"] -= found[f"{at}weight"] @ mean', "pass", "tests/quant/test_ramps.py -k folded"),
+    Defect("zeros come back with the ramps", "quant/offramps.py", "weight *= self.kept[name]", "weight *= 1", "tests/quant/test_offramps.py -k zeros_and_spans"),
+    Defect("special tokens replaced", "quant/sentences.py", "replaced = words & (", "replaced = (", "tests/quant/test_sentences.py"),
     Defect("one weight too many", "quant/pruning.py", "return int(Decimal(repr(density)) * size)", "return int(Decimal(repr(density)) * size) + 1", PRUNING + " -k exactly"),
     Defect("of equal weights the last stay", "quant/pruning.py", 'np.argsort(-score.ravel(), kind="stable")', 'np.argsort(score.ravel(), kind="stable")[::-1]', PRUNING + " -k first_stay"),
     Defect("rows that are stored twice count once", "quant/walk.py", "origin=origin, times=e)", "origin=origin)", PRUNING + " -k denser"),
@@ -244,8 +260,8 @@ DEFECTS = (
     Defect("early-exit bench: passes of any number of sentences", "host/bench/edgebert_costs.py", "and len(passes[n]) < isa.LANES)", ")", "tests/host/bench/test_edgebert_costs.py"),
     Defect("early-exit bench: the processing system's voltage follows too", "host/bench/edgebert_costs.py", '"ps": 1.0, "ddr"', '"ps": ratio, "ddr"', "tests/host/bench/test_edgebert_costs.py"),
     Defect("early-exit bench: idle of the period free", "host/bench/edgebert_costs.py", "standing(max(target_ms - ms, 0.0) * 1e-3)", "standing(0.0 * ms)", "tests/host/bench/test_edgebert_costs.py"),
-    Defect("early-exit bench: hypothetical figure without the word", "host/bench/edgebert.py", "            label=HYPOTHETICAL,\n", "", "tests/host/bench/test_edgebert.py -k hypothetical"),
-    Defect("early-exit bench: the engine's clock not held against the model's", "host/bench/edgebert.py", "if ran != modelled and", "if ran < 0 and", "tests/host/bench/test_edgebert.py -k another_clock"),
+    Defect("early-exit bench: hypothetical figure without the word", "host/bench/edgebert.py", "            label=HYPOTHETICAL,\n", "", "tests/host/bench/test_edgebert_costs.py -k asides"),
+    Defect("early-exit bench: the engine's clock not held against the model's", "host/bench/edgebert.py", "if ran != modelled and", "if ran < 0 and", "tests/host/bench/test_edgebert_costs.py -k engines_clocks"),
     Defect("early-exit bench: any tokenizer", "host/bench/edgebert_models.py", '("tokenizer", *(m.artifact.tokenizer_path.read_bytes() for', '("tokenizer", *(len(m.artifact.manifest) for', "tests/host/bench/test_edgebert.py -k vocabulary"),
     # The power model.
     Defect("a row left out is not", "fpga/power.py", "[other for other in calibrating() if other is not row]", "list(calibrating())", POWER),
@@ -358,4 +374,16 @@ DEFECTS = (
     Defect("span: a row block of keys too few", KERNELS + "fetch_attention.hpp", "(rb * kLanes + kLanes - 1 + span - 1)", "(rb * kLanes + kLanes - 1 + span - 2)", EXPANSION),
     Defect("span: numerators from the first key needed", KERNELS + "fetch_attention.hpp", "slot * kRows + keys.first % kKeyGroups * kLanes", "slot * kRows", SPANS),
     Defect("span: another head's", KERNELS + "fetch_attention.hpp", "spans.span[16 * b + j]", "spans.span[16 * b + 15 - j]", SPANS),
+    # Thresholds and the predictor.
+    Defect("exits: at the threshold leaves too", "quant/thresholds.py", "leaves = entropy < threshold", "leaves = entropy <= threshold", THRESHOLDS + " -k equal_to"),
+    Defect("exits: leaves a layer after the one foretold", "quant/thresholds.py", "np.arange(1, entropy.shape[1] + 1) >= told", "np.arange(entropy.shape[1]) >= told", THRESHOLDS + " -k engines_equation"),
+    Defect("exits: the smallest threshold for the largest", "quant/thresholds.py", "candidates(ramps.entropy)[::-1]:", "candidates(ramps.entropy):", THRESHOLDS + " -k search_through_all"),
+    Defect("exits: the first that loses too much ends the search", "quant/thresholds.py", "            return int(threshold)\n    raise", "            return int(threshold)\n        if threshold < candidates(ramps.entropy)[-2]:\n            return 0\n    raise", THRESHOLDS + " -k search_through_all"),
+    Defect("exits: losses compared in floats", "quant/thresholds.py", "np.rint((ramps.full_accuracy - accuracy) * sentences)", "(ramps.full_accuracy - accuracy) * sentences * (1 + 1e-7)", THRESHOLDS + " -k counted_in_sentences"),
+    Defect("exits: unseen rows foretell the first layer", "quant/exit_predictor.py", "return np.where(nearest, table[known], 0).max(axis=1)", "return np.where(seen, table, 1)", PREDICTOR + " -k never_seen"),
+    Defect("exits: of two neighbours the earlier layer", "quant/exit_predictor.py", "np.where(nearest, table[known], 0).max(axis=1)", "np.where(nearest, table[known], 99).min(axis=1)", PREDICTOR + " -k never_seen"),
+    Defect("exits: a quantile is one layer short", "quant/exit_predictor.py", "table = enough.argmax(axis=1) + 1", "table = np.maximum(enough.argmax(axis=1), 1)", PREDICTOR + " -k surer_rule"),
+    Defect("exits: the predictor's loss is not permitted", "quant/exit_predictor.py", "if not permitted(right_at(dev, left).mean(), dev, loss_points):", "if False:", PREDICTOR + " -k permitted_loss"),
+    Defect("exits: foretelling reads the last ramp", "quant/exit_predictor.py", "predicted_ref(entropy[:, 0], table, row_shift)", "predicted_ref(entropy[:, -1], table, row_shift)", PREDICTOR + " -k reads_the_first"),
+    Defect("exits: answers of another model", "quant/exit_answers.py", "if {field: file.metadata().get(field) for field in known} == known:", "if True:", "tests/quant/test_exit_stages.py -k another_model"),
 )  # fmt: skip

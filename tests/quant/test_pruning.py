@@ -245,14 +245,14 @@ def test_no_matrix_is_denser_than_asked_for(model, dense, density, by, tmp_path)
 
 
 def test_zeros_of_a_pruned_float_model_stay(model):
-    """At its own density: nothing else is pruned, and no zero comes back."""
+    """Nothing else is pruned and no zero comes back, though the density asked for leaves room for some."""
     checkpoint, calibration = model
     w, rng = copy.deepcopy(checkpoint.weights), np.random.default_rng(0)
     for name, linear in w.linears():
         if name.startswith("layers."):
             linear.weight[torch.from_numpy(rng.random(linear.weight.shape) < 0.6)] = 0
     pruned = dataclasses.replace(checkpoint, weights=w)
-    quantized = made((pruned, calibration), density=0.4)
+    quantized = made((pruned, calibration), density=0.5)
     for name, q in encoder_matrices(quantized.manifest, quantized.tensors).items():
         _, i, kind = name.split(".")
         zero = (getattr(w.layers[int(i)], kind).weight == 0).numpy()

@@ -2,6 +2,7 @@
 """From a float classifier to an artifact: small random models, the golden model against the float one tap by tap."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from zynqbert.quant.fake_quant import FakeQuantModel
 from zynqbert.quant.golden_model import GoldenModel
 from zynqbert.quant.linears import fit, make_operand
 from zynqbert.quant.quantize import Options, quantize, steps
-from zynqbert.quant.scales import snap_factor
+from zynqbert.quant.scales import encode_factor, snap_factor
 from zynqbert.quant.tables import SCORE_STEP, gelu, gelu_table
 from zynqbert.quant.tokens import Tokens
 
@@ -348,6 +349,15 @@ def test_scores_have_one_exact_factor_a_head():
     error = [torch.clamp(torch.round(x / s), -127, 127) * s - x for x, s in ((q, sq), (k, sk))]
     scores = (q[:, :64] @ k[:, :64].T, (q + error[0])[:, :64].float() @ (k + error[1])[:, :64].float().T)
     assert (scores[1] - scores[0]).square().mean() < 0.02**2 * scores[0].square().mean()
+
+
+def test_a_head_of_hardly_any_scores_has_a_factor():
+    torch.manual_seed(0)
+    q, k = torch.randn(50, 64), torch.randn(50, 64)
+    q[:, 32:] *= 1e-6
+    k[:, 32:] = 0
+    scale = np.prod(score_scales(q, k, 32), axis=0)[::32]
+    assert np.isfinite(scale).all() and (encode_factor(scale / math.sqrt(32) / SCORE_STEP)[0] >= 128).all()
 
 
 def test_clip_and_tanh_searches():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Classifiers after every layer: what they compute, before and after their scaling is folded in, what they learn."""
+"""Classifiers after every layer: what they compute, their scaling beside them or folded in, and what they learn."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from zynqbert.quant.ramps import Ramps, layer_accuracy, on_dev
 def first():
     """[CLS] rows [sentences, layers, hidden] that hardly differ beside what they have in common."""
     torch.manual_seed(0)
-    return 5 * torch.randn(1, 4, 8) + torch.rand(4, 8) * torch.randn(60, 4, 8)
+    return 5 * torch.randn(1, 4, 8) + (0.3 + torch.rand(4, 8)) * torch.randn(60, 4, 8)
 
 
 def filled(first, **options) -> Ramps:

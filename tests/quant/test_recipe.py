@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from zynqbert.quant.datasets import DATA_SETS, Example, read_table
 from zynqbert.quant.deepen import Deepen
+from zynqbert.quant.exit_predictor import Exits
 from zynqbert.quant.finetune import FineTuning
 from zynqbert.quant.offramps import OffRamps
 from zynqbert.quant.recipe import TABLES, Data, Prune, QuantizedTraining, Quantizing, Recipe, RecipeError, load_recipe
@@ -35,7 +36,13 @@ def recipe(tmp_path):
 def test_the_committed_recipes(file):
     found = load_recipe(file)
     assert found.name == file.stem and found.data.set == DATA_OF.get(file.stem, file.stem)
-    assert (found.deepen is None) == (found.slim is None) == (found.offramps is None) == (file.stem != "edgebert")
+    assert (
+        (found.deepen is None)
+        == (found.slim is None)
+        == (found.offramps is None)
+        == (found.exits is None)
+        == (file.stem != "edgebert")
+    )
     if file.stem.endswith("-sparse"):
         assert found.prune.density == 0.5 and found.checkpoint == f"build/{found.data.set}/float"
     else:
@@ -68,6 +75,8 @@ def test_every_field_is_taken(recipe):
         "distillation = 0.5\ntemperature = 4\nfeatures = 0.5\n"
         '[offramps]\npooler = true\nshared = true\ntrain = "frozen"\nepochs = 7\nbatch = 3\nlearning_rate = 0.3\n'
         "backbone_rate = 0.4\ndropout = 0.3\nnoise = 0\ndistillation = 0.8\ntemperature = 5\n"
+        "[exits]\nlosses = [0.25, 3]\nsentences = 9\nepochs = 8\nlearning_rate = 0.6\nthresholds = 7\nseeds = 0\n"
+        "firmware = 3\n"
     )
     assert found == Recipe(
         data=Data(None, LABELS, "a", "b", "c", 9),
@@ -82,6 +91,7 @@ def test_every_field_is_taken(recipe):
         deepen=Deepen(8, 0.2, 4, 5, 0.1, 1, 1, 2),
         slim=Slim(0.25, "movement", 0.5, 0.02, 6, 2, 7, 0.4, 0.75, 0, 5, 2, 6, 0.2, 0, 0.2, 0.5, 4, 0.5),
         offramps=OffRamps(True, True, "frozen", 7, 3, 0.3, 0.4, 0.3, 0, 0.8, 5),
+        exits=Exits(9, 8, 0.6, 7, 0, (0.25, 3), 3),
     )
     assert recipe('checkpoint = "there"\n' + LEAST).checkpoint == "there"
 
@@ -150,6 +160,13 @@ WRONG = {  # by field: a type and a range that it has not
     "offramps.shared": ["0", "1", '"yes"'],
     "offramps.train": ['"together"', "true"],
     "offramps.backbone_rate": ["0", "1.1"],
+    "exits.losses": ["[]", "[1, 1]", "[-0.5]", "[101]", "1", "[true]", '["1"]', "[[1]]"],
+    "exits.sentences": ["0", "0.5", "true"],
+    "exits.epochs": ["0", "100001", "1.0"],
+    "exits.learning_rate": ["0", "1.1"],
+    "exits.thresholds": ["0", "1001"],
+    "exits.seeds": ["-1", "101", "true"],
+    "exits.firmware": ["-1", "101", '"1"', "true"],
     **{f"{table}.epochs": ["0", "1001", "1.0"] for table in STAGES},
     **{f"{table}.batch": ["0", "4097", "[32]"] for table in STAGES},
     **{f"{table}.learning_rate": ["0", "1.1", '"1e-4"'] for table in STAGES},

@@ -235,7 +235,7 @@ class TestResume:
     def test_another_clock_than_the_models_ends_the_run(self, ran, folders):
         _, out = ran
         spoilt = 0
-        for path in (out / "runs").glob("artifact-zcu102-point-1-*ms-*.json"):
+        for path in (out / "runs").glob("recipe-zcu102-point-1-*ms-*.json"):
             found = json.loads(path.read_text())
             kept = json.dumps(found)
             found["trace"]["clocks_mhz"] = [123.0] * len(EXAMPLES)
@@ -298,6 +298,19 @@ class TestErrors:
         with pytest.raises(InputError, match="a target twice"):
             checked_targets([1.0, 2.0, 1.0])
         assert checked_targets([2.0, 1.0]) == [1.0, 2.0] and checked_targets(None) is None
+
+    @pytest.mark.parametrize("content", ["", "[]", '{"curve": 3}', '{"curve": [{"accuracy": 1}]}'])
+    def test_a_curve_that_is_none(self, folders, tmp_path, content):
+        (tmp_path / "exits.json").write_text(content)
+        given = folders["recipe"], folders["dense"], EXAMPLES, tmp_path
+        self.refused(r"--curve .*exits\.json: no curve.*remedy", *given, curve=tmp_path / "exits.json")
+
+    def test_a_curve(self, folders, tmp_path):
+        given = edgebert.prepare(folders["recipe"], folders["dense"], EXAMPLES, tmp_path, "zcu102", None, None)
+        (tmp_path / "exits.json").write_text(
+            json.dumps({"curve": [{"mean_layer": 3.5, "accuracy": 0.75, "nats": 0.1}]})
+        )
+        assert list(edgebert.dev_curves(given, tmp_path / "exits.json").values()) == [[[3.5, 75.0]]]
 
     def test_no_sentence(self, folders, tmp_path):
         self.refused("no sentence to run", folders["recipe"], folders["dense"], [], tmp_path)

@@ -4,6 +4,7 @@
 import doctest
 import json
 from statistics import fmean
+from types import SimpleNamespace
 
 import pytest
 from early_exit import labelled
@@ -11,10 +12,13 @@ from random_artifact import make_random_artifact
 from zynqbert.fpga.boards import BOARDS
 from zynqbert.fpga.dvfs import MARGIN, Passes
 from zynqbert.fpga.energy import energy, standing, work_of
+from zynqbert.host.bench import edgebert, edgebert_zeros
 from zynqbert.host.bench import edgebert_costs as costs
-from zynqbert.host.bench import edgebert_zeros
 from zynqbert.host.bench.edgebert_models import Model
+from zynqbert.host.bench.edgebert_table import Ran
+from zynqbert.host.bench.edgebert_trace import Trace
 from zynqbert.host.compiler import ModelShape, plan
+from zynqbert.host.errors import HostError
 from zynqbert.host.exit_plan import ExitPlan
 from zynqbert.host.zero_steps import gated_steps
 from zynqbert.quant.artifact import load_artifact
@@ -200,3 +204,62 @@ class TestZeros:
         assert slow.clocks_mhz == other.clocks_mhz
         saving = edgebert_zeros.saved_mj(leaving, ASKED.blocks, ASKED.layers, slow.clocks_mhz, 0.3)
         assert saving == pytest.approx(fmean(slow.mj) - fmean(other.mj)) and saving > 0
+
+
+def traced(clocks):
+    """The sentences as a trace, clocked so after the first layer."""
+    found = Trace()
+    for layer, foretold, mhz in zip(ASKED.layers, ASKED.foretold, clocks, strict=True):
+        found.add(0, layer, foretold, 0.1, mhz)
+    return found
+
+
+class TestOfABoard:
+    """Parts of the run that need no engine."""
+
+    @pytest.fixture
+    def given(self, tmp_path):
+        return SimpleNamespace(
+            asked=lambda trace: ASKED,
+            tokens=TOKENS,
+            texts=["w4"] * len(TOKENS),
+            out=tmp_path,
+            dense=None,
+            recipe=None,
+            progress=lambda what, total: lambda: None,
+        )
+
+    def test_the_engines_clocks_are_the_models(self, given, leaving):
+        expected = costs.to_target(leaving, ASKED, 1e3)
+        run = edgebert.to_target(given, "c", "name", "recipe", leaving, traced(expected.clocks_mhz), 1e3)
+        assert run.costs == expected and run.key == "c@1000"
+        # of a sentence that left at layer 1 nothing was clocked after it
+        clocks = [111.0 if layer == 1 else mhz for layer, mhz in zip(ASKED.layers, expected.clocks_mhz, strict=True)]
+        edgebert.to_target(given, "c", "name", "recipe", leaving, traced(clocks), 1e3)
+        for n in (1, 2, 3):
+            clocks = [*expected.clocks_mhz[:n], 111.0, *expected.clocks_mhz[n + 1 :]]
+            with pytest.raises(HostError, match=f"the engine clocked sentence {n} with 111 MHz"):
+                edgebert.to_target(given, "c", "name", "recipe", leaving, traced(clocks), 1e3)
+
+    def test_asides(self, given, full, leaving, monkeypatch):
+        monkeypatch.setattr(edgebert_zeros, "zero_share", lambda folder, model, plan, texts: 0.25)
+        blind = costs.at_one_clock(leaving, ASKED.blocks, ASKED.layers)
+        whole = costs.at_one_clock(full, ASKED.blocks, None)
+        trace = traced([300.0] * len(TOKENS))
+        runs = [Ran("a", "dense", "dense", trace, whole), Ran("b", "blind", "recipe", trace, blind)]
+        dense, recipe = edgebert.Modelled(full, None, None), edgebert.Modelled(full, leaving, leaving)
+        found = {
+            aside["name"]: aside
+            for aside in edgebert.asides(given, dense, recipe, ASKED.blocks, trace, runs, 0.5, BOARD)
+        }
+        energies = {name: [row["energy"]["value"] for row in aside["rows"]] for name, aside in found.items()}
+        assert energies["trimming"][0] == pytest.approx(mj(full, 4, None, 300.0))
+        assert energies["trimming"][1] == energies["packing"][0] == pytest.approx(fmean(whole.mj))
+        assert energies["trimming"][3] == pytest.approx(fmean(blind.mj))
+        assert energies["packing"][1] == pytest.approx(costs.packed(full, ASKED, False)["mj"])
+        assert energies["packing"][3] == pytest.approx(costs.packed(leaving, ASKED, True)["mj"])
+        assert energies["whole period"] == [pytest.approx(costs.over_period(BOARD, run.costs, 0.5)) for run in runs]
+        assert energies["zero products"][1] < energies["zero products"][0]
+        kinds = {name: aside["kind"] for name, aside in found.items()}
+        assert kinds.pop("voltage scaling") == "hypothetical, modelled" and set(kinds.values()) == {"modelled"}
+        assert "Hypothetical" in found["voltage scaling"]["told"]
