@@ -81,6 +81,8 @@ def _manifest(shape: ModelShape) -> dict:
             "activation": "gelu",
             "word_bits": shape.word_bits,
             "weights": list(shape.weights),
+            "layer_heads": list(shape.layer_heads),
+            "word_format": "integer",
         },
         "task": {
             "kind": shape.kind,
@@ -97,4 +99,6 @@ def _manifest(shape: ModelShape) -> dict:
         },
         "scales": {"logits": 1.0, "activations": {}},
         "softmax": "normalized" if shape.normalized else "numerator",
+        "spans": None,
+        "exits": None,
     }
