@@ -71,6 +71,7 @@ def edgebert(
         artifacts[RAMPS] = _trained(recipe, sources[RAMPS], made, answers, out, device, console)
     last = artifacts[RAMPS] = _tempered(artifacts[RAMPS], answers, out)
     chosen = choose(recipe.exits, recipe.seed, last, answers, out, console)
+    exit_plot.draw(chosen, out / "exits.svg")
 
     steps = {split: step_rows(split, sources, artifacts, chosen["points"], answers) for split in ("dev", "test")}
     points = _tested(chosen["points"], answers.ramps(RAMPS, last, "test"), last.manifest["exits"]["row_shift"])
@@ -137,7 +138,7 @@ def _tempered(made: Artifact, answers: Answers, out: Path) -> Artifact:
 
 
 def choose(exits: Exits, seed: int, artifact: Artifact, answers: Answers, out: Path, console: Console) -> dict:
-    """Thresholds and predictors on dev: `exits.json`, with `exits.svg`, and the networks in `predictor.safetensors`.
+    """Thresholds and predictors on dev: `exits.json`, and the networks in `predictor.safetensors`.
 
     What is there already is kept. Raises ValueError where it was made with other settings or of another model.
     """
@@ -159,7 +160,6 @@ def choose(exits: Exits, seed: int, artifact: Artifact, answers: Answers, out: P
         report["points"][name]["foretold"] = foretold
         tensors |= {f"{name}/{field}": value.clone() for field, value in model.state_dict().items()}
     save_tensors(out / "predictor.safetensors", tensors)
-    exit_plot.draw(report, out / "exits.svg")
     write_json(path, report)  # after everything else
     return report
 
