@@ -63,9 +63,13 @@ class Answers:
 
     def ramps(self, stage: str, artifact: Artifact, split: str, count: int | None = None) -> Ramps:
         """What every off-ramp of a stage's artifact says about the first `count` (all if None) sentences of a split."""
-        given = artifact.manifest, artifact.tensors, self._texts(artifact, split)[:count]
-        logits = self._kept(stage, split, digest(artifact), lambda: torch.from_numpy(ramp_logits(*given)), count)
+        logits = self.logits(stage, artifact, split, count)
         return Ramps.of(logits, ramp_entropies(artifact.manifest, logits), self.labels(split)[:count])
+
+    def logits(self, stage: str, artifact: Artifact, split: str, count: int | None = None) -> np.ndarray:
+        """Of every off-ramp, the model's own last, int64 [sentences, layers, labels]."""
+        given = artifact.manifest, artifact.tensors, self._texts(artifact, split)[:count]
+        return self._kept(stage, split, digest(artifact), lambda: torch.from_numpy(ramp_logits(*given)), count)
 
     def _texts(self, artifact: Artifact, split: str) -> list[Tokens]:
         return self.tokens(split, artifact.tokenizer_path.read_text(encoding="utf-8"))

@@ -45,7 +45,8 @@ def _trade_off(axes: Axes, report: Mapping, cost: str | None) -> None:
     axes.set_xlabel("mean exit layer" if cost is None else f"{cost.replace('_', ' ')} a sentence")
     axes.set_ylabel("accuracy, %")
     axes.set_title(f"{report['sentences']:,} dev sentences; bars: 95 % of the difference to full depth")
-    known = dict(reversed(list(zip(*reversed(axes.get_legend_handles_labels()), strict=True))))
+    handles, labels = axes.get_legend_handles_labels()
+    known = dict(zip(labels, handles, strict=True))  # each once
     axes.legend(known.values(), known.keys(), frameon=False, loc="lower right")
     axes.grid(linewidth=0.3)
 
@@ -60,12 +61,19 @@ def _point(axes: Axes, point: Mapping, place: str, marker: str, color: str, labe
 
 def _leaving(axes: Axes, report: Mapping) -> None:
     """Share of sentences that have left behind each layer, for each permitted loss."""
-    for name, point in report["points"].items():
-        share = 100 * np.cumsum(point["layers"]) / point["sentences"]
-        axes.step(np.arange(1, len(share) + 1), share, where="post", label=f"≤ {name} points lost")
+    for i, (name, point) in enumerate(report["points"].items()):
+        ways = (
+            (point, "-", f"≤ {name} points lost"),
+            (point.get("foretold"), "--", "the same with the layer foretold"),
+        )
+        for of, style, label in ways:
+            if of:
+                share = 100 * np.cumsum(of["layers"]) / of["sentences"]
+                axes.step(np.arange(1, len(share) + 1), share, style, where="post", color=f"C{i}",
+                          label=label if style == "-" or not i else None)  # fmt: skip
     axes.set_ylim(0, 102)
     axes.set_xlabel("layer")
     axes.set_ylabel("have left, %")
-    axes.set_title("by entropy alone")
+    axes.set_title("where they leave")
     axes.legend(frameon=False, loc="lower right")
     axes.grid(linewidth=0.3)

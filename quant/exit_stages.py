@@ -25,6 +25,7 @@ from .evaluate import paired_accuracy, paired_bootstrap
 from .exit_answers import Answers, digest
 from .exit_predictor import LIKELIEST, Exits, foretell, foretold_points, network
 from .recipe import Prune, Recipe
+from .temperature import temperatures, tempered
 from .thresholds import Ramps, exit_layers, measure, point_name, right_at, threshold_report
 from .train import calibrate_once, train_quantized
 from .training import check_settings, save_tensors, versions, write_json
@@ -68,8 +69,9 @@ def edgebert(
     if recipe.train is not None:
         made = artifacts[RAMPS]
         artifacts[RAMPS] = _trained(recipe, sources[RAMPS], made, answers, out, device, console)
-    last = artifacts[RAMPS]
+    last = artifacts[RAMPS] = _tempered(artifacts[RAMPS], answers, out)
     chosen = choose(recipe.exits, recipe.seed, last, answers, out, console)
+    exit_plot.draw(chosen, out / "exits.svg")
 
     steps = {split: step_rows(split, sources, artifacts, chosen["points"], answers) for split in ("dev", "test")}
     points = _tested(chosen["points"], answers.ramps(RAMPS, last, "test"), last.manifest["exits"]["row_shift"])
@@ -123,8 +125,20 @@ def _trained(
     return load_artifact(out / "trained")
 
 
+def _tempered(made: Artifact, answers: Answers, out: Path) -> Artifact:
+    """The model whose off-ramps are as sure on dev as they are right there (`tempered/`)."""
+    logits = answers.logits("untempered", made, "dev") * made.manifest["scales"]["logits"]
+    found = temperatures(logits, answers.labels("dev"))
+    given = {k: v for k, v in made.manifest.items() if k not in _FILLED_IN}
+    metrics = {**given["metrics"], "temperatures": [round(float(t), 4) for t in found]}
+    text = made.tokenizer_path.read_text(encoding="utf-8")
+    return load_artifact(
+        save_artifact(out / "tempered", {**given, "metrics": metrics}, tempered(made.tensors, found), text)
+    )
+
+
 def choose(exits: Exits, seed: int, artifact: Artifact, answers: Answers, out: Path, console: Console) -> dict:
-    """Thresholds and predictors on dev: `exits.json`, with `exits.svg`, and the networks in `predictor.safetensors`.
+    """Thresholds and predictors on dev: `exits.json`, and the networks in `predictor.safetensors`.
 
     What is there already is kept. Raises ValueError where it was made with other settings or of another model.
     """
@@ -146,7 +160,6 @@ def choose(exits: Exits, seed: int, artifact: Artifact, answers: Answers, out: P
         report["points"][name]["foretold"] = foretold
         tensors |= {f"{name}/{field}": value.clone() for field, value in model.state_dict().items()}
     save_tensors(out / "predictor.safetensors", tensors)
-    exit_plot.draw(report, out / "exits.svg")
     write_json(path, report)  # after everything else
     return report
 

@@ -14,6 +14,7 @@ from zynqbert.quant import exit_stages, stage_table, train
 from zynqbert.quant.artifact import load_artifact
 from zynqbert.quant.deepen import Deepen
 from zynqbert.quant.evaluate import ramp_entropies, ramp_logits
+from zynqbert.quant.exit_answers import Answers
 from zynqbert.quant.exit_predictor import Exits
 from zynqbert.quant.finetune import FineTuning
 from zynqbert.quant.golden_model import GoldenModel
@@ -123,6 +124,7 @@ def test_the_table_of_steps(finished):
         dense, slim, ramps = rows[:3]
         assert dense["difference_points"] == 0 and dense["heads"] == dense["heads_of"] and dense["mean_span"] is None
         assert slim["heads"] <= dense["heads"] // 2 + 4 and slim["density"] < 0.6 < dense["density"]
+        assert ramps["density"] == pytest.approx(slim["density"], abs=0.05)
         assert slim["compressed_bytes"] < dense["compressed_bytes"] and slim["weight_bytes"] < dense["weight_bytes"]
         assert ramps["mean_layer"] == dense["mean_layer"] == 4
         artifact = load_artifact(out / "calibrated")
@@ -162,7 +164,7 @@ def test_a_run_that_was_cut_ends_the_same(finished, project, recipe, tmp_path):
 
 
 def test_answers_of_another_model_are_not_taken(finished, project, recipe, tmp_path):
-    """The answers are kept for one artifact; with another in its place they are computed, and the choice is refused."""
+    """With another artifact in its place its answers are computed; and what was chosen for the first is refused."""
     out, _ = finished
     copy = tmp_path / "out"
     shutil.copytree(out, copy)
@@ -174,6 +176,14 @@ def test_answers_of_another_model_are_not_taken(finished, project, recipe, tmp_p
     assert artifact.manifest["architecture"]["word_bits"] == 4
     with pytest.raises(ValueError, match=r"exits\.json: begun with other settings of model"):
         train.train(recipe, project, copy, resume=True, console=quiet())
+    answers = Answers(recipe.data.load(project)[1], 16, copy / "answers", quiet())
+    texts = answers.tokens("dev", artifact.tokenizer_path.read_text())
+    logits = ramp_logits(artifact.manifest, artifact.tensors, texts)
+    found = answers.ramps("offramps", artifact, "dev")
+    np.testing.assert_array_equal(found.entropy, ramp_entropies(artifact.manifest, logits))
+    np.testing.assert_array_equal(answers.ramps("offramps", artifact, "dev").entropy, found.entropy)
+    fewer = answers.ramps("offramps", artifact, "dev", 5)
+    np.testing.assert_array_equal(fewer.entropy, found.entropy[:5])
 
 
 def test_other_settings_are_named(finished, project, recipe, tmp_path):
