@@ -3,8 +3,9 @@
 where after a pass.
 """
 
+import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,12 +68,19 @@ def verdicts_of(record: Record, rows: Pass, layers: int) -> tuple[int, ...]:
     first = rows.begin[lanes] // isa.LANES
     end = -(-rows.end[lanes] // isa.LANES)
     blocks = [(1 << int(b)) - (1 << int(a)) for a, b in zip(first, end, strict=True)]
+    return verdicts_after(blocks, record.layer[: len(blocks)].tolist(), layers)
+
+
+def verdicts_after(blocks: Sequence[int], layers: Sequence[int], depth: int) -> tuple[int, ...]:
+    """The row blocks in which a sentence is left after each of `depth` off-ramps, up to the 0 that ends the pass;
+    blocks: those of each sentence, a bit each, layers: at which each leaves.
+
+    >>> verdicts_after([0b01, 0b11, 0b10], [1, 3, 2], 12)
+    (3, 3, 0)
+    """
     found: list[int] = []
-    for layer in range(1, layers + 1):
-        left = 0
-        for lane, of_lane in enumerate(blocks):
-            left |= of_lane if record.layer[lane] > layer else 0
-        found.append(left)
-        if not left:
+    for ramp in range(1, depth + 1):
+        found.append(functools.reduce(int.__or__, (b for b, n in zip(blocks, layers, strict=True) if n > ramp), 0))
+        if not found[-1]:
             break
     return tuple(found)

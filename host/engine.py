@@ -339,7 +339,7 @@ class Engine:
         try:
             self.keep_weights()  # once, and not on the meter
             run = lambda: self.run_pass(rows, table)  # noqa: E731
-            reading = self.meter.measure(run, rows.row_blocks, self.clock_mhz, **({"course": course} if course else {}))
+            reading = self.meter.measure(run, rows.row_blocks, self.clock_mhz, course)
         except EngineTimeout as hang:
             recover(self.driver, hang)
             return [Result(**one, error=str(hang)) for one in known]

@@ -89,7 +89,7 @@ class ModelShape:
             mapping=entries["mapping"][0] if a["family"] == "albert" else None,
             layers=tuple(LayerShape(*sizes) for sizes in layers),
             weights=tuple(a["weights"]),
-            heads_left=tuple(a["layer_heads"]) if "layer_heads" in a else None,
+            heads_left=None if set(a["layer_heads"]) <= {a["heads"]} else tuple(a["layer_heads"]),
             spans=None if spans is None else tuple(tuple(of_layer) for of_layer in spans),
             exits=None if exits is None else Ramps(exits["pooler"], tuple(exits["entropy"]), exits["row_shift"]),
             word_format=a.get("word_format", "integer"),

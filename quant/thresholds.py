@@ -5,7 +5,7 @@ Everything here is a function of the integer model's answers, so what is chosen 
 are chosen on dev; a split that took no part in that choice is measured with what was chosen.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -162,27 +162,6 @@ def _short(ramps: Ramps, threshold: int) -> dict:
         "mean_layer": float(layers.mean()),
         "layers": np.bincount(layers, minlength=ramps.layers + 1)[1:].tolist(),
     }
-
-
-def costs(layers: Sequence[int], modelled: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Mean cost of a sentence by the sentences that leave at each layer; `modelled` name → its cost up to each layer.
-
-    The costs come from whoever has a model of the board; what they give is modelled, and so is their mean.
-
-    >>> costs([1, 0, 3], {"modelled_ms": [1.0, 2.0, 3.0]})
-    {'modelled_ms': 2.5}
-    """
-    for name, of_layer in modelled.items():
-        if len(of_layer) != len(layers):
-            raise ValueError(f"{name}: {len(of_layer)} costs for {len(layers)} layers")
-    return {name: float(np.dot(layers, of_layer) / sum(layers)) for name, of_layer in modelled.items()}
-
-
-def with_costs(report: dict, modelled: Mapping[str, Sequence[float]]) -> dict:
-    """A report (`threshold_report`) whose every row of thresholds has the mean cost of a sentence too."""
-    rows = [row | costs(row["layers"], modelled) for row in report["curve"]]
-    points = {name: point | costs(point["layers"], modelled) for name, point in report["points"].items()}
-    return report | {"curve": rows, "points": points, "modelled": sorted(modelled)}
 
 
 def point_name(loss_points: float) -> str:

@@ -125,7 +125,7 @@ def bench_edgebert(
             "max": figure(max(given.tokens), "tokens", MEASURED),
         },
         "boards": reports,
-        "operating_points": operating_points(given),
+        "operating_points": operating_points(given, boards),
         "dev_curves": curves,
         "steps": [step_of(given, model, boards) for model in after],
         "published": [{**row, "source": "published"} for row in PUBLISHED],
@@ -396,8 +396,9 @@ def asides(
 # Beside the boards ---------------------------------------------------------------------------------------------------
 
 
-def operating_points(given: Given) -> list[dict[str, Any]]:
-    """Every operating point of the off-ramps of (b), by entropy alone, and full depth: accuracy and average layer."""
+def operating_points(given: Given, boards: Sequence[str]) -> list[dict[str, Any]]:
+    """Every operating point of the off-ramps of (b), by entropy alone, and full depth: threshold, accuracy, average
+    layer, and what a sentence costs at the top clock."""
     model, found = given.leaving, []
     for name in (None, *model.exits["points"]):
         trace = given.trace(model, given.first_board, name)
@@ -405,11 +406,32 @@ def operating_points(given: Given) -> list[dict[str, Any]]:
             {
                 "point": name,
                 "threshold": None if name is None else model.exits["points"][name]["threshold"],
-                "exit_layer": figure(statistics.fmean(trace.layers), "layers", MEASURED),
-                "accuracy": accuracy_of(trace.right(given.labels)),
+                **measured_and_modelled(given, model, name, trace, boards),
             }
         )
     return found
+
+
+def measured_and_modelled(
+    given: Given, model: Model, point: str | None, trace: Trace, boards: Sequence[str]
+) -> dict[str, Any]:
+    """Accuracy and average layer of a trace, by entropy alone or through all layers, and its mean cost a board."""
+    blocks = [costs.row_blocks(count) for count in given.tokens]
+    exits = None if point is None else Ways.of_point(model.exits["points"][point]).free
+    layers = None if point is None else trace.layers
+    of_board = {}
+    for name in boards:
+        found = costs.at_one_clock(model.passes(board_named(name), exits), blocks, layers)
+        of_board[name] = {
+            "energy": figure(statistics.fmean(found.mj), "mJ", MODELLED),
+            "latency_mean": figure(statistics.fmean(found.ms), "ms", MODELLED),
+            "cycles_mean": figure(statistics.fmean(found.ms) * costs.TOP_MHZ * 1e3, "cycles", MODELLED),
+        }
+    return {
+        "accuracy": accuracy_of(trace.right(given.labels)),
+        "exit_layer": figure(statistics.fmean(trace.layers), "layers", MEASURED),
+        "boards": of_board,
+    }
 
 
 def dev_curves(given: Given, file: Path | None) -> dict[str, list[list[float]]]:
@@ -428,29 +450,11 @@ def dev_curves(given: Given, file: Path | None) -> dict[str, list[list[float]]]:
 
 
 def step_of(given: Given, model: Model, boards: Sequence[str]) -> dict[str, Any]:
-    """One step of the recipe: what its model is, its accuracy, and its cost with all layers and, if it has off-ramps,
-    with early exit at the point of the run."""
+    """One step of the recipe: what its model is, its accuracy, and its cost with all layers or, if it has the point of
+    the run, with early exit there."""
     point = given.point if model.exits is not None and given.point in model.exits["points"] else None
     trace = given.trace(model, given.first_board, point)
-    blocks = [costs.row_blocks(count) for count in given.tokens]
-    layers = trace.layers if point is not None else None
-    energies = {}
-    for name in boards:
-        board = board_named(name)
-        exits = None if point is None else Ways.of_point(model.exits["points"][point]).free
-        found = costs.at_one_clock(model.passes(board, exits), blocks, layers)
-        energies[name] = {
-            "energy": figure(statistics.fmean(found.mj), "mJ", MODELLED),
-            "latency_mean": figure(statistics.fmean(found.ms), "ms", MODELLED),
-            "cycles_mean": figure(statistics.fmean(found.ms) * costs.TOP_MHZ * 1e3, "cycles", MODELLED),
-        }
-    return {
-        "model": model.told(),
-        "point": point,
-        "accuracy": accuracy_of(trace.right(given.labels)),
-        "exit_layer": figure(statistics.fmean(trace.layers), "layers", MEASURED),
-        "boards": energies,
-    }
+    return {"model": model.told(), "point": point, **measured_and_modelled(given, model, point, trace, boards)}
 
 
 def check_step(given: Given, model: Model) -> None:

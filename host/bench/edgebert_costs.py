@@ -13,6 +13,7 @@ from ...fpga.boards import Board
 from ...fpga.dvfs import Passes, ladder, leaving_at, sentence_costs
 from ...fpga.energy import Energy, Work, energy, standing
 from ...fpga.registers import WIZARD_OUTPUTS_MHZ
+from ..early_exit import verdicts_after
 from .edgebert_table import Costs
 
 TOP_MHZ = WIZARD_OUTPUTS_MHZ[0]
@@ -208,13 +209,7 @@ def verdicts_of(tokens: Sequence[int], layers: Sequence[int]) -> tuple[int, tupl
     for count in tokens:
         masks.append(sum(1 << block for block in range(at // isa.LANES, (at + count - 1) // isa.LANES + 1)))
         at += count
-    verdicts = []
-    for ramp in range(1, max(layers) + 1):
-        left = 0
-        for mask, layer in zip(masks, layers, strict=True):
-            left |= mask if layer > ramp else 0
-        verdicts.append(left)
-    return row_blocks(at), tuple(verdicts)
+    return row_blocks(at), verdicts_after(masks, layers, max(layers))
 
 
 def packed(passes: Passes, asked: Asked, leaving: bool, step: Callable[[], None] = lambda: None) -> Mapping[str, float]:

@@ -69,11 +69,12 @@ def text(report: Mapping[str, Any]) -> str:
             for row in aside["rows"]:
                 energy, ratio = (four_digits(row[name]["value"]) for name in ("energy", "ratio"))
                 lines.append(f"    {row['name']:58}{energy:>9} mJ  {ratio:>6}x  {aside['kind']}")
-    lines += ["", "operating points by entropy alone, measured"]
+    lines += ["", "operating points by entropy alone: accuracy measured, energy and time at the top clock modelled"]
     for point in report["operating_points"]:
         name = "all layers" if point["point"] is None else f"point {point['point']}"
         layer = point["exit_layer"]["value"]
         lines.append(f"  {name:14} layer {layer:5.2f} on average  {accuracy_text(point['accuracy'])}  measured")
+        lines += [f"    {line}" for line in _cost_lines(point["boards"])]
     if report["steps"]:
         lines += ["", "steps of the recipe: accuracy measured, sizes counted, energy and cycles modelled"]
         lines += [f"  {line}" for step in report["steps"] for line in _step_lines(step)]
@@ -119,9 +120,13 @@ def _step_lines(step: Mapping[str, Any]) -> Iterator[str]:
         f"{told['heads']} of {told['heads_of']} heads{span}, {told['word_format']} words, counted"
     )
     yield f"    {way}: layer {step['exit_layer']['value']:.2f}, {accuracy_text(step['accuracy'])}, measured"
-    for board, found in step["boards"].items():
-        energy, cycles = (four_digits(found[name]["value"]) for name in ("energy", "cycles_mean"))
-        yield f"    {board}: {energy} mJ, {cycles} cycles a sentence, modelled"
+    yield from (f"    {line}" for line in _cost_lines(step["boards"]))
+
+
+def _cost_lines(boards: Mapping[str, Any]) -> Iterator[str]:
+    for board, found in boards.items():
+        energy, ms, cycles = (four_digits(found[name]["value"]) for name in ("energy", "latency_mean", "cycles_mean"))
+        yield f"{board}: {energy} mJ, {ms} ms, {cycles} cycles a sentence, modelled"
 
 
 # Drawings ------------------------------------------------------------------------------------------------------------
@@ -251,19 +256,7 @@ def _tables(report: Mapping[str, Any]) -> Iterator[str]:
                     for row in aside["rows"]
                 ),
             )
-    yield _table(
-        "Operating points, by entropy alone",
-        (
-            (
-                "all layers" if point["point"] is None else f"point {point['point']}",
-                accuracy_text(point["accuracy"]),
-                f"layer {point['exit_layer']['value']:.2f}",
-                "measured",
-                "",
-            )
-            for point in report["operating_points"]
-        ),
-    )
+    yield _table("Operating points, by entropy alone", _point_rows(report["operating_points"]))
     if report["steps"]:
         yield _table("Steps of the recipe", _step_rows(report["steps"]))
 
@@ -273,8 +266,20 @@ def _step_rows(steps: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str, s
         name = step["model"]["artifact"]
         told = next(_step_lines(step))
         yield name, told, f"{step['accuracy']['share']:.2%}", "measured", ""
-        for board, found in step["boards"].items():
-            yield f"{name}, {board}", "", f"{four_digits(found['energy']['value'])} mJ", "modelled", ""
+        yield from _cost_rows(name, step["boards"])
+
+
+def _point_rows(points: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str, str, str, str]]:
+    for point in points:
+        name = "all layers" if point["point"] is None else f"point {point['point']}"
+        yield name, accuracy_text(point["accuracy"]), f"layer {point['exit_layer']['value']:.2f}", "measured", ""
+        yield from _cost_rows(name, point["boards"])
+
+
+def _cost_rows(name: str, boards: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, str]]:
+    for board, found in boards.items():
+        told = f"{four_digits(found['latency_mean']['value'])} ms on average at the top clock"
+        yield f"{name}, {board}", told, f"{four_digits(found['energy']['value'])} mJ", "modelled", ""
 
 
 def _table(caption: str, rows: Iterable[tuple[str, str, str, str, str]]) -> str:

@@ -4,14 +4,12 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ...fpga.registers import WIZARD_OUTPUTS_MHZ
 from ...quant.datasets import LABELS
 from .. import engine as engines
 from ..errors import HostError
+from .edgebert_costs import TOP_MHZ
 from .edgebert_models import Model
 from .edgebert_trace import Trace, digest, kept
-
-TOP_MHZ = WIZARD_OUTPUTS_MHZ[0]
 
 
 def trace_of(

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...fpga import power as power_model
 from ...fpga.constants import VALUES
+from ...fpga.dvfs import Course
 from ...fpga.resources import resources
 from ..compiler import Plan
 from ..engine import Engine
@@ -23,10 +24,16 @@ class _Timed:
     def __init__(self, meter: Meter):
         self.meter, self.seconds = meter, 0.0
 
-    def measure(self, run: Callable[[], None], row_blocks: int, clock_mhz: float) -> Reading:
+    def measure(
+        self,
+        run: Callable[[], None],
+        row_blocks: int,
+        clock_mhz: float,
+        course: Callable[[], Course] | None = None,
+    ) -> Reading:
         """As the meter does."""
         start = time.perf_counter()
-        reading = self.meter.measure(run, row_blocks, clock_mhz)
+        reading = self.meter.measure(run, row_blocks, clock_mhz, course)
         self.seconds = time.perf_counter() - start
         return reading
 

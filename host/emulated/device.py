@@ -12,8 +12,6 @@ import numpy as np
 
 from ...fpga import registers
 from ...fpga.boards import Board
-from ...fpga.instructions import INSTRUCTION_BYTES, LANES, RECORD_WORDS, Exit
-from ...fpga.program import decode_instruction
 from ...fpga.registers import CLOCK_INPUT_MHZ
 from ...fpga.simulator import Simulator
 from ..pynq_quietly import Clocks, Device
@@ -147,19 +145,7 @@ class EmulatedDevice(Device):
     def _run(self, program: int, image: int, io: int, instructions: int, row_blocks: int) -> RunEnd:
         status = self.simulator.run(self.memory.regions(), program, image, io, instructions, row_blocks, seed=self.seed)
         self.fault_message = getattr(status, "message", "")
-        chosen = self._chosen(program, io, instructions) if status.code == 0 else None
-        return RunEnd(status.code, status.detail, chosen)
-
-    def _chosen(self, program: int, io: int, instructions: int) -> int | None:
-        """The output of the wizard that a program has chosen, as its record says: the kernels have no clock here."""
-        for index in range(instructions):
-            data = self.memory.read(program + index * INSTRUCTION_BYTES, INSTRUCTION_BYTES)
-            ramp = decode_instruction(data) if data[0] == Exit.OPCODE else None
-            if ramp is not None and ramp.clock:
-                outputs = io + ramp.record + (RECORD_WORDS - 1) * 2 * LANES
-                output = int.from_bytes(self.memory.read(outputs, 2), "little", signed=True)
-                return None if output < 0 else output
-        return None
+        return RunEnd(status.code, status.detail, getattr(status, "output", None))
 
     def device_bytes(self, buffer: EmulatedBuffer) -> np.ndarray:
         """The device's copy of `buffer`, for tests."""

@@ -84,14 +84,6 @@ class EmulatedMemory:
         """(address, device bytes) of every live block, what a bus master can reach."""
         return [(block.address, block.device) for block in self.blocks.values()]
 
-    def read(self, address: int, nbytes: int) -> bytes:
-        """The device's bytes from `address`, within one buffer."""
-        for block in self.blocks.values():
-            at = address - block.address
-            if 0 <= at <= block.device.size - nbytes:
-                return block.device[at : at + nbytes].tobytes()
-        raise ValueError(f"no buffer holds {nbytes} bytes from address 0x{address:X}")
-
     def flip(self, address: int, mask: int) -> None:
         """Flip the bits of `mask` in the device's byte at `address`: a memory fault, for tests."""
         for block in self.blocks.values():

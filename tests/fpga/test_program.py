@@ -34,12 +34,12 @@ EXAMPLES = (
     isa.Rows(io=0x40),
     isa.Table(image=0x100, table=2),
     isa.Embed(image=0x200, row_bytes=80, width=64, field=1, trace=0x60, first=True),
-    isa.Embed(image=0x200, row_bytes=48, width=64, adaptive=True),
     isa.Norm(image=0x300, width=64, entries=70, dst=3, dst_stride=80, m=255, s=31, plain=True, signal=True),
     GEMM,
     ATTENTION,
     isa.Gather(image=0x400, width=64, entries=70, dst=9, m=128, s=1, trace=0x70),
     isa.Keep(weights=0x500, n=200, stored=77, resident=13),
+    isa.Embed(image=0x200, row_bytes=48, width=64, adaptive=True),
     isa.Exit(
         weights=0x110, parameters=0x220, k=99, n=200, src=5, logits=0x330, record=0x440, entropy_m=48000, entropy_s=16,
         layer=3, threshold=700, row_shift=5, predict=True, clock=True, wait=1,

@@ -1,25 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """docs/energy.md: not stale, and what it says follows from its numbers."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
+from documents import ROOT, document_of
 from zynqbert.fpga.constants import VALUES
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def document():
     """benchmarks/energy.py, which is no part of the package."""
-    spec = importlib.util.spec_from_file_location("energy_document", ROOT / "benchmarks" / "energy.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    yield from document_of("energy")
 
 
 def test_document_is_not_stale(document):

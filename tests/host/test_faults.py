@@ -402,7 +402,7 @@ def test_sensors_that_say_nothing(artifact, target, answers):
     """The answer stands, without power or energy."""
 
     class Blind:
-        def measure(self, run, row_blocks, clock_mhz):
+        def measure(self, run, row_blocks, clock_mhz, course=None):
             run()
             return Reading(1.5, None, "measured")
 

@@ -1,28 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """docs/power.md: not stale, its shapes and toggles as they should be, its drawing complete."""
 
-import importlib.util
-import sys
-from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from documents import ROOT, document_of
 from zynqbert.fpga.boards import BOARDS
 from zynqbert.fpga.published import PUBLISHED
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def document():
     """benchmarks/power.py, which is no part of the package."""
-    spec = importlib.util.spec_from_file_location("power_document", ROOT / "benchmarks" / "power.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look there
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    yield from document_of("power")
 
 
 def test_document_is_not_stale(document):

@@ -141,7 +141,7 @@ class TestChoosingADevice:
         [
             ({"board": "zcu111"}, "board is zcu111, this host needs zcu102 for the zcu102"),
             ({"columns": 192}, "columns is 192, this host needs 128 for the zcu102"),
-            ({"program_version": 1}, "program_version is 1, this host needs 3 for the zcu102"),
+            ({"program_version": 1}, "program_version is 1, this host needs 4 for the zcu102"),
         ],
     )
     def test_a_manifest_of_another_engine(self, board, tmp_path, changed, said):

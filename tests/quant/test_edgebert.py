@@ -7,9 +7,8 @@ import shutil
 
 import pytest
 import torch
-from gems import NAMES, cut_after, examples, quiet
+from gems import NAMES, cut_after, quiet, save_project
 from safetensors.torch import load_file
-from tiny_bert import random_model, save_tokenizer
 from zynqbert.quant import finetune, float_stage
 from zynqbert.quant.deepen import Deepen
 from zynqbert.quant.finetune import FineTuning
@@ -28,11 +27,7 @@ LOGS = ("finetune", "deepen", "slim", "offramps")
 def project(tmp_path_factory):
     """A folder with a pretrained encoder and tables."""
     folder = tmp_path_factory.mktemp("project")
-    random_model().base_model.save_pretrained(folder / "base")
-    save_tokenizer(folder / "base")
-    for seed, (split, count) in enumerate({"train": 32, "dev": 12, "test": 12}.items()):
-        rows = [f"{NAMES[e.label]}\t{e.text}\n" for e in examples(count, seed)]
-        (folder / f"{split}.tsv").write_text("".join(rows))
+    save_project(folder, {"train": 32, "dev": 12, "test": 12})
     return folder
 
 

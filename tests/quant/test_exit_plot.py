@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The trade-off's drawing: the same bytes again, with what is foretold, with costs that a board's model gave."""
+"""The trade-off's drawing: the same bytes again, with what is foretold."""
 
 import re
 
 import numpy as np
 import pytest
 from zynqbert.quant.exit_plot import draw
-from zynqbert.quant.thresholds import Ramps, measure, threshold_report, with_costs
+from zynqbert.quant.thresholds import Ramps, measure, threshold_report
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +37,3 @@ def test_what_it_says(report, tmp_path):
     found = texts(tmp_path / "a.svg")
     assert {"mean exit layer", "layer", "all leave at one layer", "the same with the layer foretold"} <= found
     assert any("80 dev sentences" in text for text in found)
-
-
-def test_costs_are_called_what_they_are(report, tmp_path):
-    draw(with_costs(report, {"modelled_mJ": [1, 2, 3]}), tmp_path / "a.svg", cost="modelled_mJ")
-    found = texts(tmp_path / "a.svg")
-    assert "modelled mJ a sentence" in found and "mean exit layer" not in found

@@ -7,9 +7,8 @@ import shutil
 
 import numpy as np
 import pytest
-from gems import NAMES, examples, quiet
+from gems import NAMES, examples, quiet, save_project
 from safetensors.numpy import load
-from tiny_bert import random_model, save_tokenizer
 from zynqbert.quant import exit_stages, stage_table, train
 from zynqbert.quant.artifact import load_artifact
 from zynqbert.quant.deepen import Deepen
@@ -31,11 +30,7 @@ ARTIFACTS = ("dense-calibrated", "slim-calibrated", "calibrated", "artifact")
 def project(tmp_path_factory):
     """A folder with a pretrained encoder and tables."""
     folder = tmp_path_factory.mktemp("project")
-    random_model().base_model.save_pretrained(folder / "base")
-    save_tokenizer(folder / "base")
-    for seed, (split, count) in enumerate(SIZES.items()):
-        rows = [f"{NAMES[e.label]}\t{e.text}\n" for e in examples(count, seed)]
-        (folder / f"{split}.tsv").write_text("".join(rows))
+    save_project(folder, SIZES)
     return folder
 
 

@@ -98,9 +98,9 @@ def test_the_figures_are_those_of_the_folder(finished):
 
 def test_they_learn(run, tmp_path):
     steady = dict(distillation=0.1, noise=0.0, dropout=0.0)
-    log = run(tmp_path / "jointly", dataclasses.replace(SETTINGS, epochs=12, **steady))
+    log = run(tmp_path / "jointly", dataclasses.replace(SETTINGS, epochs=24, **steady))
     assert log["best"]["mean_accuracy"] > 0.8
-    frozen = run(tmp_path / "frozen", dataclasses.replace(FROZEN, epochs=6, distillation=1.0))
+    frozen = run(tmp_path / "frozen", dataclasses.replace(FROZEN, epochs=12, distillation=1.0))
     assert frozen["epochs"][-1]["train_loss"] < 0.6 * frozen["epochs"][0]["train_loss"]
 
 

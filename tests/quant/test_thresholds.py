@@ -8,14 +8,12 @@ from zynqbert.quant.golden import leaves_ref
 from zynqbert.quant.thresholds import (
     Ramps,
     candidates,
-    costs,
     curve,
     exit_layers,
     largest_threshold,
     measure,
     permitted,
     threshold_report,
-    with_costs,
 )
 
 
@@ -141,15 +139,6 @@ def test_nobody_needs_foretelling_where_all_leave_at_once():
     ramps = Ramps(np.zeros((3, 2), np.int64), np.full((3, 2), True))
     found = measure(ramps, 5, np.array([2, 2, 2]))
     assert found["told"] == 0 and found["hit_rate"] is None and found["mean_foretold"] == 1
-
-
-def test_costs_follow_who_leaves_where():
-    report = with_costs(threshold_report(random_ramps()), {"modelled_ms": [1, 2, 3, 4, 5]})
-    assert report["modelled"] == ["modelled_ms"]
-    for row in (*report["curve"], *report["points"].values()):
-        assert row["modelled_ms"] == pytest.approx(row["mean_layer"])
-    with pytest.raises(ValueError, match="modelled_ms: 2 costs for 3 layers"):
-        costs([1, 1, 1], {"modelled_ms": [1, 2]})
 
 
 def test_report_has_each_loss_and_each_ramp():

@@ -2,10 +2,12 @@
 """An easy rule for tiny encoders to learn: a text is positive where it speaks of a gem."""
 
 import io
+from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from rich.console import Console
-from tiny_bert import tokenizer_json
+from tiny_bert import random_model, save_tokenizer, tokenizer_json
 from zynqbert.quant.datasets import Example
 from zynqbert.quant.sentences import Sentences
 
@@ -27,6 +29,15 @@ def examples(count: int, seed: int) -> list[Example]:
             text[i % 3] = "gem"
         found.append(Example(" ".join(text), i % 2))
     return found
+
+
+def save_project(folder: Path, sizes: Mapping[str, int]) -> None:
+    """A pretrained encoder in `base/`, and a table of so many examples for each split."""
+    random_model().base_model.save_pretrained(folder / "base")
+    save_tokenizer(folder / "base")
+    for seed, (split, count) in enumerate(sizes.items()):
+        rows = [f"{NAMES[e.label]}\t{e.text}\n" for e in examples(count, seed)]
+        (folder / f"{split}.tsv").write_text("".join(rows))
 
 
 def sentences(train: int = 60, dev: int = 24) -> Sentences:

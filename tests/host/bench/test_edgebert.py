@@ -153,6 +153,11 @@ class TestReport:
     def test_operating_points(self, ran):
         found = {p["point"]: p["exit_layer"]["value"] for p in ran[0]["operating_points"]}
         assert found[None] == DEPTH > found["0.5"] >= found["1"]
+        costs = {p["point"]: p["boards"]["zcu102"] for p in ran[0]["operating_points"]}
+        blind = next(row for row in ran[0]["boards"]["zcu102"]["rows"] if row["row"] == "b")
+        for name in ("energy", "latency_mean"):
+            assert costs["1"][name]["value"] == pytest.approx(blind[name]["value"])
+            assert costs[None][name]["value"] > costs["0.5"][name]["value"] >= costs["1"][name]["value"]
         assert list(ran[0]["dev_curves"].values()) == [[[3.0, 60.0], [2.0, 50.0]]]
 
 
