@@ -15,6 +15,7 @@ from zynqbert.host.exit_plan import ExitPlan
 from zynqbert.host.memory_image import memory_image
 from zynqbert.host.model_shape import ModelShape
 from zynqbert.quant import golden
+from zynqbert.quant.artifact_manifest import with_defaults
 from zynqbert.quant.golden_model import GoldenModel
 
 PROGRAM, IMAGE, IO = 0x1000_0000, 0x2000_0000, 0x7000_0000
@@ -22,8 +23,8 @@ FILL = 0xA5
 
 
 def read_artifact(folder: Path) -> SimpleNamespace:
-    """Manifest and tensors, unchecked."""
-    manifest = json.loads((folder / "manifest.json").read_text())
+    """Manifest, of any minor version, and tensors, unchecked."""
+    manifest = with_defaults(json.loads((folder / "manifest.json").read_text()))
     return SimpleNamespace(manifest=manifest, tensors=load_file(folder / "model.safetensors"))
 
 
