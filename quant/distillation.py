@@ -12,6 +12,8 @@ from . import float_model
 from .batch import Batch
 from .checkpoint import ModelWeights
 
+UNLABELLED = -100  # in place of a label
+
 
 class Teacher:
     """The float model on the batches of the quantized one."""
@@ -31,8 +33,11 @@ class Teacher:
 def distillation_loss(
     logits: torch.Tensor, target: torch.Tensor, teacher: torch.Tensor, share: float, temperature: float
 ) -> torch.Tensor:
-    """(1 − share)·cross-entropy + share·T²·KL(teacher ‖ model) of logits softened by T (Hinton et al., 1503.02531)."""
-    loss = (1 - share) * cross_entropy(logits, target)
+    """(1 − share)·cross-entropy + share·T²·KL(teacher ‖ model) of logits softened by T (Hinton et al., 1503.02531).
+
+    Means over the batch. A target UNLABELLED has no cross-entropy.
+    """
+    loss = (1 - share) * cross_entropy(logits, target, ignore_index=UNLABELLED, reduction="sum") / len(target)
     soft = (log_softmax(x / temperature, dim=1) for x in (logits, teacher))
     return loss + share * temperature**2 * kl_div(*soft, log_target=True, reduction="batchmean")
 

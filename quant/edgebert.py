@@ -35,7 +35,8 @@ def float_stages(
 ) -> dict:
     """Take the stages that a recipe has, each from where it was left; the report, which is also `out/train.json`.
 
-    `out` gets a Hugging Face folder of each stage's name. Raises ValueError for labels of a checkpoint that are not
+    `out` gets a Hugging Face folder of each stage's name. On texts without label (data.unlabelled) slim and off-ramps
+    follow their teacher too. Raises ValueError for labels of a checkpoint that are not
     `names`, for layers that cannot be, or where a stage was begun with other settings; UnsupportedModel, OSError.
     """
     console = console or Console(stderr=True)
@@ -54,6 +55,9 @@ def float_stages(
     if recipe.deepen is not None:
         logs["dense"] = deepen(last, sentences, out / "dense", recipe.deepen, **how)
         dense = last = out / "dense"
+    unlabelled = recipe.data.load_unlabelled()
+    if unlabelled:
+        sentences = sentences.with_unlabelled(unlabelled)
     if recipe.slim is not None:
         logs["slim"] = slim(last, sentences, out / "slim", recipe.slim, **how)
         last = out / "slim"
@@ -65,6 +69,7 @@ def float_stages(
         "stages": {name: stage_report(log) for name, log in logs.items()},
         "folder": str(last),
         "examples": {s: {name: sentences.labels[s].count(i) for i, name in enumerate(names)} for s in sentences.labels},
+        "unlabelled": len(unlabelled),
         "versions": versions(),
         "threads": torch.get_num_threads(),
         "device": device,

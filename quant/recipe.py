@@ -33,7 +33,9 @@ class RecipeError(ValueError):
 
 @dataclass(frozen=True)
 class Data:
-    """`set` names a data set; or train, dev and test name tables of `label<tab>text[<tab>second text]` rows."""
+    """`set` names a data set; or train, dev and test name tables of `label<tab>text[<tab>second text]` rows.
+
+    With `unlabelled` the stages slim and off-ramps read the set's texts without label too."""
 
     set: str | None = None
     labels: tuple[str, ...] = ()
@@ -41,6 +43,7 @@ class Data:
     dev: str | None = None
     test: str | None = None
     max_length: int = 128
+    unlabelled: bool = False
 
     def load(self, folder: Path) -> tuple[tuple[str, ...], dict[str, list[Example]]]:
         """Label names, and the examples of each split; tables lie relative to `folder` (the recipe's)."""
@@ -48,6 +51,10 @@ class Data:
             found: DataSet = DATA_SETS[self.set]
             return found.labels, {split: found.load(split) for split in SPLITS}
         return self.labels, {split: read_table(folder / getattr(self, split), self.labels) for split in SPLITS}
+
+    def load_unlabelled(self) -> list[str]:
+        """The texts without label that were asked for."""
+        return DATA_SETS[self.set].unlabelled() if self.unlabelled else []
 
 
 @dataclass(frozen=True)
@@ -147,6 +154,7 @@ CHECKS: dict[type, dict[str, Check]] = {
         "labels": _NAMES,
         **{split: _TEXT for split in SPLITS},
         "max_length": _whole(3, 128),
+        "unlabelled": _choice(True, False),
     },
     FineTuning: {"base": _TEXT, **_STEPS},
     Quantizing: {
@@ -237,6 +245,9 @@ def load_recipe(path: str | Path, seed: int | None = None) -> Recipe:
         parts["train"] = None
     recipe = _take(path, "", Recipe, content if seed is None else content | {"seed": seed}, parts)
     _check_data(path, recipe.data)
+    if recipe.data.unlabelled and recipe.slim is None and recipe.offramps is None:
+        fault = "neither [slim] nor [offramps] is there to read them"
+        raise RecipeError(path, "data.unlabelled", fault, "leave it out, or add one of these stages")
     _check_words(path, recipe.quantize)
     _check_exits(path, recipe)
     if recipe.checkpoint is not None and "finetune" in parts:
@@ -255,6 +266,9 @@ def _check_data(path: Path, data: Data) -> None:
         for name in ("labels", *SPLITS):
             if not getattr(data, name):
                 raise RecipeError(path, f"data.{name}", "missing", "give data.set, or labels, train, dev and test")
+    if data.unlabelled and (data.set is None or DATA_SETS[data.set].unlabelled is None):
+        there = ", ".join(name for name, found in DATA_SETS.items() if found.unlabelled is not None)
+        raise RecipeError(path, "data.unlabelled", f"{data.set or 'tables'} has none", f"leave it out; {there} has some")
 
 
 def _check_exits(path: Path, recipe: Recipe) -> None:

@@ -4,11 +4,13 @@
 import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
+from copy import copy
 
 import torch
 
 from .batch import Batch, make_batch
 from .datasets import Example
+from .distillation import UNLABELLED
 from .tokens import Tokens, encode
 
 
@@ -24,6 +26,7 @@ class Sentences:
         device: torch.device | str = "cpu",
     ):
         self.names, self.max_length, self.device = list(names), max_length, device
+        self.tokenizer_json = tokenizer_json
         self.tokens: dict[str, list[Tokens]] = {
             split: encode(tokenizer_json, [e.texts for e in examples], max_length) for split, examples in data.items()
         }
@@ -31,6 +34,16 @@ class Sentences:
         read = {split: hashlib.sha256(repr(list(examples)).encode()).hexdigest() for split, examples in data.items()}
         kept = {f"examples.{split}.sha256": read[split] for split in ("train", "dev")}
         self.settings = {"max_length": max_length, "labels": self.names, **kept}
+
+    def with_unlabelled(self, texts: Sequence[str]) -> "Sentences":
+        """The same, with texts that have no label behind those of the train split."""
+        more = copy(self)
+        found = encode(self.tokenizer_json, texts, self.max_length)
+        more.tokens = {**self.tokens, "train": [*self.tokens["train"], *found]}
+        more.labels = {**self.labels, "train": [*self.labels["train"], *[UNLABELLED] * len(texts)]}
+        digest = hashlib.sha256(repr(list(texts)).encode()).hexdigest()
+        more.settings = {**self.settings, "examples.unlabelled.sha256": digest}
+        return more
 
     @property
     def lengths(self) -> list[int]:

@@ -66,12 +66,13 @@ def zipped(name: str, content: bytes) -> bytes:
     return file.getvalue()
 
 
-def tarred(name: str, content: bytes) -> bytes:
+def tarred(files: dict[str, bytes]) -> bytes:
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w:gz") as archive:
-        entry = tarfile.TarInfo(name)
-        entry.size = len(content)
-        archive.addfile(entry, io.BytesIO(content))
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
     return file.getvalue()
 
 
@@ -152,10 +153,28 @@ def test_without_the_archive_its_file_is_named(name, tmp_path, monkeypatch):
 def test_parsing_of_the_reviews(given):
     rows = ["1\t2.5\tGood &amp; long ", "2\t-0.5\tBad cliché", "3\t0.49\tUndecided", "4\t-4\tgood  &amp; SHORT",
             "5\t3\tGOOD &amp; short", "6\t-1\tbad  CLICHÉ"]  # fmt: skip
-    table = tarred(datasets._REVIEWS, "\r\n".join(rows).encode())
+    table = tarred({datasets._REVIEWS: "\r\n".join(rows).encode()})
     given("REVIEWS_ARCHIVE", zipped(datasets._TAR, table))
     # the undecided one goes, one text with two labels goes, and of two that are the same one stays
     assert everything(datasets.movie_reviews) == {Example("Good & long", 1), Example("Bad cliché", 0)}
+
+
+def test_texts_without_label_are_in_no_split(given):
+    reviews = ["1\t2.5\tGood", "2\t0.49\tUndecided &amp; long", "3\t-0.4\tgood ", "4\t0\tSo so"]
+    products = ["1_1\t3.0\tIt WORKS", "1_2\t-2\tit  works", "1_3\t-2\tso SO", "1_4\t1\tGOOD", "1_5\t1\t "]
+    files = {datasets._REVIEWS: reviews, datasets._PRODUCTS: products}
+    table = tarred({name: "\r\n".join(rows).encode() for name, rows in files.items()})
+    given("REVIEWS_ARCHIVE", zipped(datasets._TAR, table))
+    found = DATA_SETS["movie-reviews"].unlabelled()
+    assert {normalise(text) for text in found} == {"undecided & long", "so so", "it works"} and len(found) == 3
+    assert [e.text for split in SPLITS for e in datasets.movie_reviews(split)] == ["Good"]
+
+
+def test_texts_without_label_of_the_reviews(reviews):
+    found = datasets.more_reviews()
+    assert len(found) == 4229 and found == datasets.more_reviews()
+    labelled = {normalise(e.text) for examples in reviews.values() for e in examples}
+    assert not labelled & {normalise(text) for text in found}
 
 
 def test_parsing_of_the_pairs(given):

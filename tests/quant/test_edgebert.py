@@ -130,6 +130,17 @@ def test_stages_may_be_left_out(finished, project, recipe, tmp_path):
     assert not any((tmp_path / "out" / folder).exists() for folder in FOLDERS[:3])
 
 
+def test_texts_without_label_are_read_from_slim_on(finished, project, recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(Data, "load_unlabelled", lambda data: ["a gem", "s"])
+    report = train(recipe, project, tmp_path / "out", console=quiet())
+    assert report["unlabelled"] == 2 and json.loads((finished / "train.json").read_text())["unlabelled"] == 0
+    for folder, log in zip(FOLDERS, LOGS, strict=True):
+        settings = json.loads((tmp_path / "out" / folder / f"{log}.json").read_text())["settings"]
+        assert ("examples.unlabelled.sha256" in settings) == (folder in ("slim", "offramps")), folder
+    same, other = (load_file(out / "slim" / "model.safetensors") for out in (finished, tmp_path / "out"))
+    assert any(not torch.equal(same[name], other[name]) for name in same)
+
+
 def test_a_checkpoint_of_other_labels_is_refused(finished, project, recipe, tmp_path):
     data = dataclasses.replace(recipe.data, labels=tuple(reversed(NAMES)))
     given = dataclasses.replace(recipe, checkpoint=str(finished / "teacher"), data=data)

@@ -17,7 +17,7 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 LEAST = 'name = "x"\n[data]\nset = "movie-reviews"\n'
 OWN = 'name = "x"\n[data]\nlabels = ["no", "yes"]\ntrain = "a.tsv"\ndev = "b.tsv"\ntest = "c.tsv"\n'
 LABELS = ("no", "yes")
-DATA_OF = {"movie-reviews-sparse": "movie-reviews", "edgebert": "movie-reviews"}  # others are named after their data
+DATA_OF = dict.fromkeys(("movie-reviews-sparse", "edgebert", "edgebert-dense"), "movie-reviews")  # others are named after their data
 
 
 @pytest.fixture
@@ -36,17 +36,11 @@ def recipe(tmp_path):
 def test_the_committed_recipes(file):
     found = load_recipe(file)
     assert found.name == file.stem and found.data.set == DATA_OF.get(file.stem, file.stem)
-    assert (
-        (found.deepen is None)
-        == (found.slim is None)
-        == (found.offramps is None)
-        == (found.exits is None)
-        == (file.stem != "edgebert")
-    )
-    if file.stem.endswith("-sparse"):
-        assert found.prune.density == 0.5 and found.checkpoint == f"build/{found.data.set}/float"
-    else:
-        assert found.prune is None and found.checkpoint is None
+    assert (found.deepen is None) == (found.slim is None) == (file.stem != "edgebert")
+    assert (found.offramps is None) == (found.exits is None) == (not file.stem.startswith("edgebert"))
+    begins = {"movie-reviews-sparse": "build/movie-reviews/float", "edgebert-dense": "build/edgebert/dense"}
+    assert found.checkpoint == begins.get(file.stem)
+    assert (found.prune is not None) == file.stem.endswith("-sparse")
     assert found.finetune.base == "minilm-l6" and found.quantize.word_bits == 4
     assert f"zynqbert train recipes/{file.name}\n" in file.read_text()
 
@@ -63,6 +57,7 @@ def test_every_field_is_taken(recipe):
     found = recipe(
         'name = "n"\nseed = 7\nthreads = 3\ndevice = "cpu"\n'
         '[data]\nlabels = ["no", "yes"]\ntrain = "a"\ndev = "b"\ntest = "c"\nmax_length = 9\n'
+        "unlabelled = false\n"
         '[finetune]\nbase = "here"\nepochs = 4\nbatch = 5\nlearning_rate = 0.5\n'
         '[quantize]\nword_bits = 8\nsoftmax = "normalized"\nword_format = "adaptivfloat"\nword_density = 0.4\n'
         "[train]\nepochs = 6\nbatch = 8\nlearning_rate = 1\ndistillation = 0\ntemperature = 3\nfeatures = 0\n"
@@ -129,6 +124,7 @@ WRONG = {  # by field: a type and a range that it has not
     "data.dev": ['""', "false"],
     "data.test": ['""', '["a"]'],
     "data.max_length": ["2", "129", "64.0", '"64"', "true"],
+    "data.unlabelled": ["2", '"yes"', "[]"],
     "finetune.base": ['""', "1"],
     "finetune.epochs": ["0", "1001", "2.5", "true"],
     "finetune.batch": ["0", "4097", '"32"'],
@@ -240,6 +236,21 @@ def test_a_set_beside_tables(recipe, own):
     assert caught.value.field == field
 
 
+@pytest.mark.parametrize(
+    "text, fault",
+    [
+        ('name = "x"\n[data]\nset = "policy-pairs"\nunlabelled = true\n[slim]\n', "policy-pairs has none; remedy: "),
+        ('name = "x"\n' + OWN[OWN.index("[data]") :] + "unlabelled = true\n[slim]\n", "tables has none; remedy: "),
+        (LEAST + "unlabelled = true\n", r"neither \[slim\] nor \[offramps\] is there to read them; remedy: "),
+    ],
+)
+def test_texts_without_label(recipe, text, fault):
+    with pytest.raises(RecipeError, match=f"data.unlabelled: {fault}") as caught:
+        recipe(text)
+    assert caught.value.field == "data.unlabelled"
+    assert recipe(LEAST + "unlabelled = true\n[slim]\n").data.unlabelled
+
+
 def test_a_checkpoint_beside_fine_tuning(recipe):
     with pytest.raises(RecipeError, match=r"checkpoint: stands beside \[finetune\]; remedy: ") as caught:
         recipe('checkpoint = "a"\n' + LEAST + "[finetune]\nepochs = 1\n")
@@ -283,6 +294,10 @@ def test_data_of_a_set(monkeypatch):
     given = dataclasses.replace(DATA_SETS["movie-reviews"], load=rows.__getitem__)
     monkeypatch.setitem(DATA_SETS, "movie-reviews", given)
     assert Data(set="movie-reviews").load(Path("nowhere")) == (("negative", "positive"), rows)
+    given = dataclasses.replace(given, unlabelled=lambda: ["a", "b"])
+    monkeypatch.setitem(DATA_SETS, "movie-reviews", given)
+    assert Data(set="movie-reviews").load_unlabelled() == []
+    assert Data(set="movie-reviews", unlabelled=True).load_unlabelled() == ["a", "b"]
 
 
 def test_data_of_tables_beside_the_recipe(tmp_path):

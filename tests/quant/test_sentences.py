@@ -9,6 +9,7 @@ from gems import NAMES, examples, sentences
 from tiny_bert import WORDS, tokenizer_json
 from zynqbert.quant.batch import make_batch
 from zynqbert.quant.datasets import Example
+from zynqbert.quant.distillation import UNLABELLED
 from zynqbert.quant.sentences import Sentences, noisy
 from zynqbert.quant.tokens import Tokens
 
@@ -21,6 +22,16 @@ def test_tokens_and_labels():
     batch, target = texts.batch("train", [5, 0])
     assert target.tolist() == [1, 0] and batch.lengths.tolist() == [texts.lengths[5], texts.lengths[0]]
     assert batch.ids.tolist() == texts.tokens["train"][5].ids + texts.tokens["train"][0].ids
+
+
+def test_texts_without_label_follow_those_of_the_train_split():
+    texts = sentences()
+    more = texts.with_unlabelled(["a gem", "s"])
+    assert more.lengths == [*texts.lengths, 4, 3] and len(texts.lengths) == 60
+    assert more.batch("train", [61, 5])[1].tolist() == [UNLABELLED, 1]
+    assert more.tokens["dev"] == texts.tokens["dev"] and more.labels["dev"] == texts.labels["dev"]
+    kept, other = more.settings, texts.with_unlabelled(["a gem", "a"]).settings
+    assert {k for k in kept if kept[k] != other[k]} == kept.keys() - texts.settings.keys() != set()
 
 
 @pytest.mark.parametrize("share", [0.2, 0.7])
