@@ -44,10 +44,11 @@ sparsity: .venv/ready
 	cp build/sparsity/sparsity.json artifacts/movie-reviews.sparsity.json
 	cp build/sparsity/sparsity.svg artifacts/movie-reviews.sparsity.svg
 
-# EDGEBERT: folder of `zynqbert train recipes/edgebert.toml`.
+# Folders of `zynqbert train recipes/edgebert.toml` and of edgebert-dense.toml.
 EDGEBERT ?= build/edgebert
+EDGEBERT_DENSE ?= build/edgebert-dense
 edgebert-bench: .venv/ready
-	.venv/bin/zynqbert bench edgebert --artifact $(EDGEBERT)/artifact --dense $(EDGEBERT)/dense-calibrated --curve $(EDGEBERT)/exits.json $(foreach step,dense-calibrated slim-calibrated artifact,--steps $(EDGEBERT)/$(step)) --out $(EDGEBERT)/bench
+	.venv/bin/zynqbert bench edgebert --artifact $(EDGEBERT)/artifact --dense $(EDGEBERT_DENSE)/artifact --curve $(EDGEBERT)/exits.json --steps $(EDGEBERT_DENSE)/artifact $(foreach step,dense-calibrated slim-calibrated artifact,--steps $(EDGEBERT)/$(step)) --out $(EDGEBERT)/bench
 	cp $(EDGEBERT)/bench/edgebert.json artifacts/edgebert.bench.json
 	for drawing in $(EDGEBERT)/bench/*.svg; do cp $$drawing artifacts/edgebert.$$(basename $$drawing); done
 

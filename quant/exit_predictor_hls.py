@@ -9,6 +9,7 @@ table. `predictor.json` beside the project says what it is and for which artifac
 
 import contextlib
 import hashlib
+import importlib.util
 import io
 import json
 import math
@@ -90,6 +91,12 @@ def cost(model: nn.Module, bits: int = BITS, reuse: int = REUSE) -> dict:
     }
 
 
+def check_installed() -> None:
+    """Raises ModuleNotFoundError with the remedy where hls4ml is missing: it is asked for after hours of training."""
+    if importlib.util.find_spec("hls4ml") is None:
+        raise ModuleNotFoundError("hls4ml is not installed; remedy: pip install zynqbert[sim], or no exits.firmware")
+
+
 def export(
     model: nn.Sequential,
     folder: str | Path,
@@ -157,6 +164,12 @@ def compiled(model: nn.Sequential, folder: str | Path, row_shift: int) -> Callab
         return np.asarray(project.predict(x), np.float64).reshape(len(entropy), -1)
 
     return results
+
+
+def foretold_by(fixed: np.ndarray, entropy: np.ndarray) -> np.ndarray:
+    """The layer foretold for each sentence by the compiled network's results `fixed` [entropies, layers]: entropy
+    [sentences, layers], of which the first is read; beyond the last row of the table it counts as that row's."""
+    return fixed.argmax(axis=1)[np.minimum(entropy[:, 0], len(fixed) - 1)] + 1
 
 
 def compare(model: nn.Module, fixed: np.ndarray, table: Sequence[int], row_shift: int) -> dict:

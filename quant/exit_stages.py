@@ -53,6 +53,8 @@ def edgebert(
     OSError.
     """
     console = console or Console(stderr=True)
+    if recipe.exits is not None and recipe.exits.firmware is not None:
+        exit_predictor_hls.check_installed()
     report = float_stages(recipe, names, data, out, device=device, console=console)
     if recipe.exits is None:
         return report
@@ -74,7 +76,8 @@ def edgebert(
     exit_plot.draw(chosen, out / "exits.svg")
 
     steps = {split: step_rows(split, sources, artifacts, chosen["points"], answers) for split in ("dev", "test")}
-    points = _tested(chosen["points"], answers.ramps(RAMPS, last, "test"), last.manifest["exits"]["row_shift"])
+    test = answers.ramps(RAMPS, last, "test")
+    points = _tested(chosen["points"], test, last.manifest["exits"]["row_shift"])
     manifest = {k: v for k, v in last.manifest.items() if k not in _FILLED_IN}
     manifest["exits"] = {**manifest["exits"], "points": points}
     manifest["metrics"] = {**manifest["metrics"], "steps": steps, "seed": recipe.seed}
@@ -91,7 +94,7 @@ def edgebert(
         "versions": versions(),
     }
     if recipe.exits.firmware is not None:
-        report["predictor"] = _firmware(recipe.exits, recipe.seed, load_artifact(artifact), artifact, out)
+        report["predictor"] = _firmware(recipe.exits, recipe.seed, load_artifact(artifact), artifact, out, test)
     write_json(out / "steps.json", steps)
     pages = [f"## {split}\n\n{stage_table.markdown(rows, split)}" for split, rows in steps.items()]
     partial = out / "steps.md.partial"
@@ -219,8 +222,9 @@ def _against(dense: np.ndarray, right: np.ndarray) -> dict:
     }
 
 
-def _firmware(exits: Exits, seed: int, artifact: Artifact, folder: Path, out: Path) -> dict:
-    """The predictor of a permitted loss as an hls4ml project, `predictor/`, compiled once to be compared."""
+def _firmware(exits: Exits, seed: int, artifact: Artifact, folder: Path, out: Path, test: Ramps) -> dict:
+    """The predictor of a permitted loss as an hls4ml project, `predictor/`, compiled once to be compared: with the
+    float network and the table over all entropies, and with the table by what each comes to on the test split."""
     name = point_name(exits.firmware)
     point, of = artifact.manifest["exits"]["points"][name]["foretold"], artifact.manifest["exits"]
     layers, shift = artifact.manifest["architecture"]["layers"], of["row_shift"]
@@ -232,4 +236,11 @@ def _firmware(exits: Exits, seed: int, artifact: Artifact, folder: Path, out: Pa
         model = exit_predictor_hls.follower(point["table"], layers, shift, exits, seed)
     content = exit_predictor_hls.export(model, out / "predictor", row_shift=shift, artifact=folder, point=name)
     fixed = exit_predictor_hls.compiled(model, out / "predictor.compiled", shift)(exit_predictor_hls.entropies(shift))
-    return {"cost": content["cost"], "compared": exit_predictor_hls.compare(model, fixed, point["table"], shift)}
+    foretold = {"table": _told(test, point, shift), "network": exit_predictor_hls.foretold_by(fixed, test.entropy)}
+    return {
+        "point": name,
+        "rule": point["rule"],
+        "cost": content["cost"],
+        "compared": exit_predictor_hls.compare(model, fixed, point["table"], shift),
+        "test": {by: measure(test, point["threshold"], told) for by, told in foretold.items()},
+    }

@@ -121,13 +121,16 @@ def train(recipe: Recipe, folder: Path, out: Path, *, resume: bool = False, cons
     return report
 
 
+_NO_MATTER = ("data.labels", "exits.firmware")  # kept by another name; one more file, which changes no other
+
+
 def _keep_settings(path: Path, recipe: Recipe, names: Sequence[str], data: dict[str, list[Example]]) -> None:
     """Write what decides the run, or hold it against what the run was begun with. Raises ValueError naming fields."""
     kept: dict = {"seed": recipe.seed, "checkpoint": recipe.checkpoint, "data.labels": list(names)}
     tables = ("data", "finetune", "quantize", "train", "prune", "deepen", "slim", "offramps", "exits")
     for table in (table for table in tables if getattr(recipe, table) is not None):
         fields = asdict(getattr(recipe, table))
-        kept |= {f"{table}.{name}": value for name, value in fields.items() if (table, name) != ("data", "labels")}
+        kept |= {f"{table}.{name}": value for name, value in fields.items() if f"{table}.{name}" not in _NO_MATTER}
     for split, examples in data.items():
         kept[f"examples.{split}.sha256"] = hashlib.sha256(repr(examples).encode()).hexdigest()
     kept = json.loads(json.dumps(kept))  # tuples as they come back

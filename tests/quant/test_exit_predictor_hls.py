@@ -18,6 +18,7 @@ from zynqbert.quant.exit_predictor_hls import (
     entropies,
     export,
     follower,
+    foretold_by,
     likeliest_table,
     precisions,
     read,
@@ -124,6 +125,12 @@ def test_follower_learns_the_table():
     learnt = likeliest_table(follower(table, 3, SHIFT, Predicting(epochs=300)), SHIFT)
     away = np.abs(np.arange(256)[:, None] - np.array([64, 128, 192])).min(axis=1) > 4
     np.testing.assert_array_equal(learnt[away], table[away])
+
+
+def test_layers_foretold_by_the_compiled_network():
+    fixed = np.array([[2.0, 1.0, 0.0], [0.0, 1.0, 1.0], [0.0, 0.0, 5.0]])
+    entropy = np.array([[0, 2], [1, 0], [2, 0], [9, 0]])
+    assert foretold_by(fixed, entropy).tolist() == [1, 2, 3, 3]
 
 
 def test_comparison_counts_what_differs():

@@ -15,6 +15,7 @@ from zynqbert.quant.deepen import Deepen
 from zynqbert.quant.evaluate import ramp_entropies, ramp_logits
 from zynqbert.quant.exit_answers import Answers
 from zynqbert.quant.exit_predictor import Exits
+from zynqbert.quant.exit_predictor_hls import read
 from zynqbert.quant.finetune import FineTuning
 from zynqbert.quant.golden_model import GoldenModel
 from zynqbert.quant.offramps import OffRamps
@@ -130,6 +131,29 @@ def test_the_table_of_steps(finished):
         assert ramp_entropies(artifact.manifest, logits).shape == (SIZES[split], 4)
     page = (out / "steps.md").read_text()
     assert page.count("| dense |") == 2 and "4.00" in page
+
+
+def test_the_predictor_as_a_project(finished, project, recipe, tmp_path):
+    """Asked for of a run that is finished: its table and its compiled network on the test split."""
+    for name in ("h5py", "quantizers"):
+        pytest.importorskip(name, reason="hls4ml's own dependencies are missing: pip install zynqbert[sim]")
+    out = shutil.copytree(finished[0], tmp_path / "out")
+    asked = dataclasses.replace(recipe, exits=dataclasses.replace(recipe.exits, firmware=10))
+    found = train.train(asked, project, out, resume=True, console=quiet())["predictor"]
+    point = load_artifact(out / "artifact").manifest["exits"]["points"]["10"]["foretold"]
+    assert (found["point"], found["rule"]) == ("10", point["rule"]) and read(out / "predictor")["point"] == "10"
+    assert found["test"]["table"] == point["test"] and found["cost"]["table_bits"] == 2048
+    assert found["test"]["network"]["sentences"] == SIZES["test"]
+    if found["compared"]["as_table"] == 1:
+        assert found["test"]["network"] == found["test"]["table"]
+
+
+def test_without_hls4ml_a_project_is_refused_before_any_training(project, recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    asked = dataclasses.replace(recipe, exits=dataclasses.replace(recipe.exits, firmware=10))
+    with pytest.raises(ModuleNotFoundError, match=r"remedy: pip install zynqbert\[sim\]"):
+        train.train(asked, project, tmp_path / "out", console=quiet())
+    assert not (tmp_path / "out" / "teacher").exists()
 
 
 def test_a_finished_run_is_kept(finished, project, recipe, tmp_path, monkeypatch):
