@@ -16,6 +16,7 @@ from typing import Any
 
 from ...fpga.boards import Board, board_named
 from ...fpga.dvfs import MARGIN, Passes
+from ...fpga.voltage import LEAST_V, TOP_V
 from ...quant.datasets import Example
 from ..early_exit import Ways
 from ..errors import HostError
@@ -385,7 +386,7 @@ def asides(
         aside(
             "voltage scaling",
             f"Hypothetical: whole recipe to {headline:g} ms until the answer, if the logic's supply could follow the "
-            f"clock between EdgeBERT's {costs.TOP_V:g} V at {costs.TOP_MHZ:g} MHz and {costs.LEAST_V:g} V at half of "
+            f"clock between EdgeBERT's {TOP_V:g} V at {costs.TOP_MHZ:g} MHz and {LEAST_V:g} V at half of "
             "it and below, on a straight line (the pairs between are not published). These boards cannot.",
             (("fixed voltage, as in row (d)", plain), ("voltage follows the clock, hypothetical", volts.mj)),
             label=HYPOTHETICAL,
