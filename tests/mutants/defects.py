@@ -260,6 +260,8 @@ DEFECTS = (
     Defect("early-exit bench: idle of the period free", "host/bench/edgebert_costs.py", "standing(max(target_ms - ms, 0.0) * 1e-3)", "standing(0.0 * ms)", "tests/host/bench/test_edgebert_costs.py"),
     Defect("early-exit bench: hypothetical figure without the word", "host/bench/edgebert.py", "            label=HYPOTHETICAL,\n", "", "tests/host/bench/test_edgebert_costs.py -k asides"),
     Defect("early-exit bench: the engine's clock not held against the model's", "host/bench/edgebert.py", "if ran != modelled and", "if ran < 0 and", "tests/host/bench/test_edgebert_costs.py -k engines_clocks"),
+    Defect("early-exit bench: a step by entropy called foretold", "host/bench/edgebert.py", "trace = given.trace(model, given.first_board, point, target)", "trace = given.trace(model, given.first_board, point)", "tests/host/bench/test_edgebert.py -k steps_in_each_way"),
+    Defect("early-exit bench: thresholds of no unit", "host/bench/edgebert_report.py", "{stored * NATS:.3f} nats", "{stored:.3f} nats", "tests/host/bench/test_edgebert.py -k thresholds_in_nats"),
     Defect("early-exit bench: any tokenizer", "host/bench/edgebert_models.py", '("tokenizer", *(m.artifact.tokenizer_path.read_bytes() for', '("tokenizer", *(len(m.artifact.manifest) for', "tests/host/bench/test_edgebert.py -k vocabulary"),
     # The power model.
     Defect("a row left out is not", "fpga/power.py", "[other for other in calibrating() if other is not row]", "list(calibrating())", POWER),
