@@ -10,7 +10,6 @@ table. `predictor.json` beside the project says what it is and for which artifac
 import contextlib
 import hashlib
 import io
-import json
 import math
 import shutil
 from collections.abc import Callable, Sequence
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .exit_predictor import ROWS, ROWS_PER_UNIT, Predicting, network_input, row_shares, train_network
+from .exit_predictor import ROWS, ROWS_PER_UNIT, Predicting, network_input, train_network
 from .training import write_json
 
 NAME = "exit_predictor"  # of the project and of its top function
@@ -181,23 +180,6 @@ def compare(model: nn.Module, fixed: np.ndarray, table: Sequence[int], row_shift
         "float_as_table": float((in_float == in_table).mean()),
         "largest_distance_to_table": int(np.abs(told - in_table).max()),
     }
-
-
-def likeliest_table(model: nn.Module, row_shift: int) -> np.ndarray:
-    """The table of a network's likeliest layers, int64 [256]."""
-    return row_shares(model, row_shift).argmax(axis=1) + 1
-
-
-def read(folder: str | Path) -> dict:
-    """FILE of a project. Raises ValueError naming the file and what is wrong."""
-    file = Path(folder) / FILE
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file}: cannot be read ({error}); remedy: export the predictor again") from error
-    if not isinstance(content, dict) or (content.get("format"), content.get("version")) != (FORMAT, VERSION):
-        raise ValueError(f"{file}: format: not {FORMAT!r} of version {VERSION}; remedy: export the predictor again")
-    return content
 
 
 def _input_type(row_shift: int) -> str:

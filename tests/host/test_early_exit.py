@@ -340,13 +340,14 @@ class TestCommandLine:
     @pytest.mark.parametrize("target", ["0", "-1", "nan", "inf"])
     def test_bad_targets(self, call, target):
         code, out, err = call("--early-exit", "1", f"--latency-target={target}")
-        assert (code, out) == (2, "") and err.count("\n") == 1 and "milliseconds above 0" in err
+        assert (code, out) == (2, "") and err.count("\n") == 1
+        assert f"--latency-target {target}: a number of milliseconds above 0 is needed; remedy: " in err
 
     def test_bad_points(self, call, tmp_path):
         code, out, err = call("--early-exit", "7")
         assert (code, out) == (2, "") and err.count("\n") == 1 and "it has: 1, none foretold" in err
         code, out, err = call("--latency-target", "7")
-        assert (code, out) == (2, "") and "--latency-target goes with --early-exit" in err
+        assert (code, out) == (2, "") and "--latency-target goes with --early-exit; remedy: add --early-exit" in err
         plain = make_random_artifact(tmp_path / "plain")
         code, out, err = call("--early-exit", "1", folder=plain)
         assert (code, out) == (2, "") and "the artifact has no off-ramps" in err

@@ -256,7 +256,7 @@ DEFECTS = (
     Defect("early-exit bench: a cut run begins anew", "host/bench/edgebert_trace.py", "run(len(trace), _Keeping", "run(0, _Keeping", "tests/host/bench/test_edgebert_trace.py"),
     Defect("early-exit bench: traces of any settings", "host/bench/edgebert_trace.py", 'f"{name}-{digest(settings)}.json"', 'f"{name}.json"', "tests/host/bench/test_edgebert_trace.py"),
     Defect("early-exit bench: passes of any number of sentences", "host/bench/edgebert_costs.py", "and len(passes[n]) < isa.LANES)", ")", "tests/host/bench/test_edgebert_costs.py"),
-    Defect("early-exit bench: the processing system's voltage follows too", "fpga/voltage.py", '"ps": 1.0, "ddr"', '"ps": ratio, "ddr"', "tests/host/bench/test_edgebert_costs.py"),
+    Defect("early-exit bench: the processing system's voltage follows too", "fpga/voltage.py", '{"static": ratio, "ps": 1.0', '{"static": ratio, "ps": ratio', "tests/host/bench/test_edgebert_costs.py"),
     Defect("early-exit bench: idle of the period free", "host/bench/edgebert_costs.py", "standing(max(target_ms - ms, 0.0) * 1e-3)", "standing(0.0 * ms)", "tests/host/bench/test_edgebert_costs.py"),
     Defect("early-exit bench: hypothetical figure without the word", "host/bench/edgebert.py", "            label=HYPOTHETICAL,\n", "", "tests/host/bench/test_edgebert_costs.py -k asides"),
     Defect("early-exit bench: the engine's clock not held against the model's", "host/bench/edgebert.py", "if ran != modelled and", "if ran < 0 and", "tests/host/bench/test_edgebert_costs.py -k engines_clocks"),
