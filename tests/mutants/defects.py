@@ -176,6 +176,8 @@ DEFECTS = (
     Defect("soft weights not renormalised", "quant/spans.py", "weights / (weights.sum(dim=-1, keepdim=True) + 1e-8)", "weights", LEARNT),
     Defect("a head that does not fade", "quant/spans.py", "weights @ vs * mask[:, :1, :1]", "weights @ vs", LEARNT),
     Defect("a layer without a head", "quant/spans.py", "spans.gather(1, best).clamp(min=1)", "spans.gather(1, best)", LEARNT),
+    Defect("the dense baseline is pruned too", "quant/recipe.py", "recipe.slim is not None and recipe.prune is not None", "recipe.slim is None and recipe.prune is None", "tests/quant/test_recipe.py -k pruned_once"),
+    Defect("a voltage below half of the top clock", "fpga/voltage.py", "max(share, 0.0)", "share", "tests/fpga/test_voltage.py"),
     Defect("movement towards zero counts", "quant/masks.py", "return grad * mask, grad * weight, None", "return grad * mask, -grad * weight, None", MASKS),
     Defect("pruned weights get gradients", "quant/masks.py", "return grad * mask, grad * weight, None", "return grad, grad * weight, None", MASKS),
     Defect("weights of a head gone stay", "quant/masks.py", "serves &= channels if part", "serves |= channels if part", MASKS),
