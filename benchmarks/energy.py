@@ -20,6 +20,7 @@ from zynqbert.fpga.constants import VALUES
 from zynqbert.fpga.dvfs import MARGIN, Course, Passes, ladder, leaving_at, paper_mhz
 from zynqbert.fpga.energy import CYCLES, SECONDS, energy, standing
 from zynqbert.fpga.registers import WIZARD_OUTPUTS_MHZ
+from zynqbert.fpga.voltage import LEAST_SHARE, LEAST_V, TOP_V, at_volts, volts
 from zynqbert.host.compiler import plan
 from zynqbert.host.exit_plan import ExitPlan
 from zynqbert.host.model_shape import ModelShape, Ramps
@@ -40,10 +41,10 @@ MEASURED_SENTENCES = 3
 # EdgeBERT's published traces (3.90 for SST-2 with its predictor); `zynqbert bench` shows a model's own.
 TRACE = {1: 10, 2: 18, 3: 22, 4: 20, 5: 12, 6: 7, 7: 4, 8: 3, 9: 1, 10: 1, 11: 1, 12: 1}
 
-# EdgeBERT's regulator: 0.5 to 0.8 V [R], in so many codes as its public hardware model's table has [R]. That frequency
-# goes with voltage is [R], that it does in proportion [U]; energy goes with its square, static power in proportion [U].
-VOLTS = tuple(round(0.50 + 0.02 * step, 2) for step in range(16))
-NOMINAL = VOLTS[-1]
+# As many clocks as EdgeBERT's public hardware model has voltages [R], evenly from where the least voltage is reached up
+# to the top; the pairs are those of fpga/voltage.py [U].
+SETTINGS = 16
+CLOCKS = tuple(TOP * (LEAST_SHARE + (1 - LEAST_SHARE) * n / (SETTINGS - 1)) for n in range(SETTINGS))
 NOT_LOGIC = ("ps", "ddr")
 
 
@@ -149,17 +150,13 @@ class Way:
     logic: float
 
 
-def scaled(modelled: Passes, course: Course, first: dict[str, float], period: float, volts: float) -> dict[str, float]:
-    """HYPOTHETICAL energy by part of a course whose rest runs at `volts`, `first` its first layer's at the nominal."""
+def scaled(modelled: Passes, course: Course, first: dict[str, float], period: float, supply: float) -> dict[str, float]:
+    """HYPOTHETICAL energy by part of a course whose rest runs at `supply` volts; `first`: its first layer's."""
     own = energy(modelled.board, course.work).parts
     left = energy(modelled.board, standing(max(period - course.seconds, 0.0))).parts
-    found = {}
-    for name, joules in own.items():
-        before = first.get(name, 0.0)
-        by = {"static": volts / NOMINAL, "ps": 1.0, "ddr": 1.0}.get(name, (volts / NOMINAL) ** 2)
-        idle = VOLTS[0] / NOMINAL if name == "static" else 1.0
-        found[name] = before + (joules - before) * by + left[name] * idle
-    return found
+    rest = at_volts({name: joules - first.get(name, 0.0) for name, joules in own.items()}, supply)
+    idle = at_volts(left, LEAST_V)
+    return {name: first.get(name, 0.0) + joules + idle[name] for name, joules in rest.items()}
 
 
 def ways(model: str, board: str, longer: float) -> Iterator[Way]:
@@ -183,9 +180,10 @@ def ways(model: str, board: str, longer: float) -> Iterator[Way]:
         add("leaves early, top clock", dict(modelled.energy(race, period).parts), count)
         choice = modelled.choose(1, way, STEPS, period)
         add("leaves early, the wizard's output that the engine takes", dict(choice.period.parts), count)
-        courses = ((v, modelled.course(1, way, TOP, TOP * v / NOMINAL)) for v in VOLTS)
-        volts, slowest = next((v, c) for v, c in courses if c.seconds <= period or v == NOMINAL)
-        add("HYPOTHETICAL: the voltage follows the clock", scaled(modelled, slowest, first, period, volts), count)
+        courses = ((mhz, modelled.course(1, way, TOP, mhz)) for mhz in CLOCKS)
+        mhz, slowest = next((mhz, c) for mhz, c in courses if c.seconds <= period or mhz == TOP)
+        found = scaled(modelled, slowest, first, period, volts(mhz, TOP))
+        add("HYPOTHETICAL: the voltage follows the clock", found, count)
     total = sum(TRACE.values())
     for name, of in sums.items():
         logic = sum(joules for part, joules in of.items() if part not in NOT_LOGIC)
@@ -214,8 +212,8 @@ def voltage() -> list[str]:
 
 @cache
 def zero_shares() -> tuple[float, float, float]:
-    """Of the committed model's passes: share of cell-steps gated, of its int4 weights that are 0, and of a sentence's
-    energy that this saves, ZCU102 at 250 MHz."""
+    """Of the passes of artifacts/movie-reviews: share of cell-steps gated, of its int4 weights that are 0, and of a
+    sentence's energy that this saves, ZCU102 at 250 MHz."""
     folder = ROOT / "artifacts" / "movie-reviews"
     artifact, golden = load_artifact(folder), GoldenModel(folder)
     shape = ModelShape.of_manifest(artifact.manifest)
@@ -259,8 +257,8 @@ verdict is exactly the beginning of the whole pass, so that one simulation a clo
 `fpga/gating.py`). It then takes what a DSP takes whose operands stand still: its idle share ({VALUES["dsp_idle"]:g} of
 a working cycle's energy) and its load on the clock tree stay, the rest is saved. Its nets, the registers that hand
 operands on and the memories are counted in full, and so are the flags and enables that do it: they are part of the
-array's fabric and clocks (docs/mac-array.md), whether anything is gated or not. In the committed model, measured in
-the integer model on {MEASURED_SENTENCES} of our sentences, {share:.1%} of all cell-steps are gated
+array's fabric and clocks (docs/mac-array.md), whether anything is gated or not. In `artifacts/movie-reviews`, measured
+in the integer model on {MEASURED_SENTENCES} of our sentences, {share:.1%} of all cell-steps are gated
 ({zeros:.1%} of its int4 weights are 0, two of them to a cell; the others are zero activations, padding among them):
 {saved:.1%} of a sentence's energy.
 
@@ -299,11 +297,12 @@ cycle model run at each clock (`Passes.least_mhz`):
 ## What scaling the voltage would add: hypothetical
 
 These boards cannot do it: VCCINT is one rail of 0.85 V for the whole logic. EdgeBERT's own chip has a regulator of
-{VOLTS[0]:.2f} to {NOMINAL:.2f} V beside a fast oscillator [R], {len(VOLTS)} settings in its public hardware model [R].
-The last row of each group runs the same sentences as if our logic had both: the rest at the lowest voltage whose clock
-meets T, clock in proportion to voltage [U], energy of a cycle with its square, static power in proportion [U], the
-processing system and DDR as they are. The sentences are made up for this page: one row block each, mean exit layer
-{mean:.2f}, near that of EdgeBERT's published traces.
+{LEAST_V:.2f} to {TOP_V:.2f} V beside a fast oscillator [R], {SETTINGS} settings in its public hardware model [R].
+The last row of each group runs the same sentences as if our logic had both: the rest at the slowest of as many clocks
+that meets T, with a voltage on a straight line over the clock, {TOP_V:g} V at {TOP:g} MHz and {LEAST_V:g} V at half
+of it (`fpga/voltage.py`): the pairs are not published, the line is an assumption [U]. Energy of a cycle goes with the
+voltage's square, static power in proportion [U], the processing system and DDR stay as they are. The sentences are made
+up for this page: one row block each, mean exit layer {mean:.2f}, near that of EdgeBERT's published traces.
 
 {chr(10).join(voltage())}
 So early exit is most of what can be had, and the clock adds what the balance clock gives. Voltage would lower the

@@ -27,6 +27,7 @@ SECONDS, CYCLES, BYTES, ZERO_STEPS = "seconds", "cycles", "DDR bytes", "zero ste
 CELLS = "array DSPs working"  # the one part that zero operands save of
 SHARED = ("static", "ps", "ddr", "clocks")
 KINDS = {"DSPs": ("dsp",), "fabric": ("lut",), "memories": ("bram36", "uram")}
+PARTS = (*SHARED, *(f"{kind} {how}" for kind in KINDS for how in ("working", "idle")))  # of Energy.summed, in order
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Energy:
         return sum(self.parts.values())
 
     def summed(self) -> dict[str, float]:
-        """Joules by kind: static, ps, ddr, clocks, and dsp, fabric, memories each working and idle; sum as `joules`."""
+        """Joules of each of PARTS that there is; the sum is `joules`."""
         found: dict[str, float] = {name: self.parts[name] for name in SHARED}
         for name, joules in self.parts.items():
             if name not in SHARED:

@@ -45,6 +45,8 @@ def build(
     Example: zynqbert build --board zcu102 --clock-mhz 250
 
     No further than synthesis and its gates: zynqbert build --board zcu102 --step csynth
+
+    Exits foretold by a network: zynqbert build --board zcu102 --predictor build/edgebert/predictor
     """
     from ..fpga.boards import board_named
     from ..fpga.build.predictor import read_predictor

@@ -8,6 +8,7 @@ With ZYNQBERT_DEBUG set every error shows its traceback.
 """
 
 import json
+import math
 import os
 import sys
 import traceback
@@ -123,14 +124,15 @@ def run(
     --early-exit 1 --latency-target 10 "A gem."
     """
     from . import engine as engines
-    from .early_exit import target_seconds
     from .output import progress, write_results
 
     given = texts_of(texts, file, pairs)
     if latency_target is not None:
         if early_exit is None:
-            raise InputError("--latency-target goes with --early-exit, an operating point of the artifact")
-        target_seconds(latency_target)
+            raise InputError("--latency-target goes with --early-exit; remedy: add --early-exit 1, an operating point")
+        if not 0 < latency_target < math.inf:
+            fault = f"--latency-target {latency_target:g}: a number of milliseconds above 0 is needed"
+            raise InputError(f"{fault}; remedy: --latency-target 10")
     met: Counter = Counter()
     with (
         engines.open(

@@ -10,6 +10,7 @@ import typer
 # A checkout's own models, which the package holds too; the second leaves early.
 DEFAULT_ARTIFACT = Path(__file__).resolve().parents[1] / "artifacts" / "movie-reviews"
 EARLY_EXIT_ARTIFACT = DEFAULT_ARTIFACT.with_name("edgebert")
+EARLY_EXIT_BENCH = DEFAULT_ARTIFACT.with_name("edgebert.bench.json")  # what `zynqbert bench edgebert` says of it
 
 
 class BoardName(str, Enum):

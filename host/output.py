@@ -15,16 +15,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from ..fpga.energy import PARTS
 from .result import EXIT_FIELDS, Result
 
 # What one row of CSV holds: a sentence, then each label's score; or a token, of the sentence with this number from 1.
 SENTENCE_COLUMNS = tuple(f.name for f in fields(Result) if f.name not in ("scores", "tokens", *EXIT_FIELDS))
 # With early exit these follow, and each part of the energy: where it is modelled what the heading says.
 EXIT_COLUMNS = tuple(name for name in EXIT_FIELDS if name != "energy_parts_mj")
-ENERGY_PARTS = (
-    *("static", "ps", "ddr", "clocks", "DSPs working", "DSPs idle", "fabric working", "fabric idle"),
-    *("memories working", "memories idle"),
-)
 TOKEN_COLUMNS = ("sentence", "token", "start", "end", "label", "confidence", "in_pair", "error")
 
 # From which score on a label of several that may hold at once is shown.
@@ -62,7 +59,7 @@ def _csv_writer(task: Mapping[str, Any], out, early_exit: bool) -> Callable[[int
     writer = csv.writer(out, lineterminator="\n")
     labels = task["labels"]
     columns = SENTENCE_COLUMNS + (EXIT_COLUMNS if early_exit else ())
-    parts = ENERGY_PARTS if early_exit else ()
+    parts = PARTS if early_exit else ()
 
     def write_sentence(number: int, result: Result) -> None:
         row = result.as_dict() | {"logits": " ".join(map(str, result.logits))}

@@ -97,7 +97,7 @@ def quantize(
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(help="TOML file (docs/training.md).")],
+    recipe: Annotated[Path, typer.Argument(help="TOML file (docs/training.md, docs/edgebert.md).")],
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of the run; build/NAME of the recipe if none.")
     ] = None,
@@ -107,6 +107,8 @@ def train(
     """Fine-tune, quantize and train a model by a recipe, and measure what was lost.
 
     Example: zynqbert train recipes/movie-reviews.toml --resume
+
+    Early exit: zynqbert train recipes/edgebert.toml --out build/edgebert
     """
     with needing_packages("train"):
         from ..quant.recipe import load_recipe

@@ -164,7 +164,7 @@ def load_checkpoint(source: str | Path) -> Checkpoint:
     Raises UnsupportedModel by field or tensor, OSError where files are missing or the hub cannot be reached.
     """
     local = Path(source).is_dir()
-    settings, _ = PretrainedConfig.get_config_dict(str(source), local_files_only=local)
+    settings = settings_of(source)
     architecture = check_config(settings)
     task = check_task(settings)
     tokenizer_json = _tokenizer(source, local, architecture.vocab)
@@ -175,6 +175,11 @@ def load_checkpoint(source: str | Path) -> Checkpoint:
     if settings.get(OFFRAMPS) is not None:
         weights = replace(weights, ramps=_ramps(source, local, settings[OFFRAMPS], weights, task))
     return Checkpoint(weights, task, tokenizer_json)
+
+
+def settings_of(source: str | Path) -> dict[str, Any]:
+    """config.json of a folder (empty where it has none) or a hub name. Raises OSError where there is neither."""
+    return PretrainedConfig.get_config_dict(str(source), local_files_only=Path(source).is_dir())[0]
 
 
 def _load(kind: type[PreTrainedModel], source: str, local: bool) -> PreTrainedModel:

@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import importlib.util
 import io
-import json
 import math
 import shutil
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .exit_predictor import ROWS, ROWS_PER_UNIT, Predicting, network_input, row_shares, train_network
+from .exit_predictor import ROWS, ROWS_PER_UNIT, Predicting, network_input, train_network
 from .training import write_json
 
 NAME = "exit_predictor"  # of the project and of its top function
@@ -194,23 +193,6 @@ def compare(model: nn.Module, fixed: np.ndarray, table: Sequence[int], row_shift
         "float_as_table": float((in_float == in_table).mean()),
         "largest_distance_to_table": int(np.abs(told - in_table).max()),
     }
-
-
-def likeliest_table(model: nn.Module, row_shift: int) -> np.ndarray:
-    """The table of a network's likeliest layers, int64 [256]."""
-    return row_shares(model, row_shift).argmax(axis=1) + 1
-
-
-def read(folder: str | Path) -> dict:
-    """FILE of a project. Raises ValueError naming the file and what is wrong."""
-    file = Path(folder) / FILE
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{file}: cannot be read ({error}); remedy: export the predictor again") from error
-    if not isinstance(content, dict) or (content.get("format"), content.get("version")) != (FORMAT, VERSION):
-        raise ValueError(f"{file}: format: not {FORMAT!r} of version {VERSION}; remedy: export the predictor again")
-    return content
 
 
 def _input_type(row_shift: int) -> str:

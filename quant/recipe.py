@@ -26,9 +26,11 @@ else:
 class RecipeError(ValueError):
     """A recipe that cannot be followed; one line with file, field, fault and remedy."""
 
-    def __init__(self, file: object, name: str, fault: str, remedy: str = "see docs/training.md"):
+    def __init__(self, file: object, name: str, fault: str, remedy: str | None = None):
         self.field = name
-        super().__init__(f"{file}: {name}: {fault}; remedy: {remedy}")
+        early = name.split(".")[0] in (*STAGES, "exits") or name == "data.unlabelled"
+        page = "docs/edgebert.md" if early else "docs/training.md"
+        super().__init__(f"{file}: {name}: {fault}; remedy: {remedy or f'see {page}'}")
 
 
 @dataclass(frozen=True)
@@ -230,11 +232,15 @@ STAGES = ("deepen", "slim", "offramps")
 def load_recipe(path: str | Path, seed: int | None = None) -> Recipe:
     """Read and check a recipe, with `seed` in place of its own if given.
 
-    Raises RecipeError naming the field, OSError where the file cannot be read.
+    Raises RecipeError naming the field, or "file" where there is none that can be read.
     """
     path = Path(path)
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(
+            path, "file", f"cannot be read ({error.strerror})", "give a TOML file, as in recipes/"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(path, "file", f"no valid TOML ({error})") from error
     tables = {name: content.pop(name) for name in TABLES if name in content}
@@ -252,6 +258,10 @@ def load_recipe(path: str | Path, seed: int | None = None) -> Recipe:
     _check_exits(path, recipe)
     if recipe.checkpoint is not None and "finetune" in parts:
         raise RecipeError(path, "checkpoint", "stands beside [finetune]", "drop one: a checkpoint is fine-tuned")
+    if recipe.slim is not None and recipe.prune is not None:
+        raise RecipeError(
+            path, "prune", "stands beside [slim], which prunes too", "drop [prune]; slim.density says how far"
+        )
     if recipe.slim is not None and recipe.slim.settle >= recipe.slim.epochs:
         wanted = f"{recipe.slim.settle} is not below slim.epochs, {recipe.slim.epochs}"
         raise RecipeError(path, "slim.settle", wanted, "leave epochs before, in which masks and spans are learnt")
@@ -299,7 +309,8 @@ def _take(path: Path, at: str, kind: type, table: Any, given: dict | None = None
     checks = CHECKS[kind]
     for name, value in table.items():
         if name not in checks:
-            raise RecipeError(path, at + name, "unknown field", f"known are {', '.join(checks)}")
+            known = (*checks, *(f"[{table}]" for table in TABLES if kind is Recipe))
+            raise RecipeError(path, at + name, "unknown field", f"known are {', '.join(known)}")
         good, wanted = checks[name]
         if not good(value):
             raise RecipeError(path, at + name, f"{value!r} is not {wanted}")

@@ -20,14 +20,14 @@ from safetensors import safe_open
 
 from .artifact import Artifact, load_artifact, save_artifact
 from .batch import Batch, make_batch
-from .checkpoint import load_checkpoint
+from .checkpoint import load_checkpoint, settings_of
 from .datasets import Example
 from .distillation import Teacher, distillation_loss, feature_loss
 from .evaluate import float_logits, paired_accuracy, quantized_logits, ramp_logits
 from .finetune import fine_tune, score
 from .pipeline import quantize_checkpoint
 from .pruning import density_report, encoder_matrices, stage_density
-from .recipe import Prune, QuantizedTraining, Recipe
+from .recipe import Prune, QuantizedTraining, Recipe, RecipeError
 from .tokens import Tokens, encode
 from .trainable import TrainableModel
 from .training import (
@@ -67,6 +67,7 @@ def train(recipe: Recipe, folder: Path, out: Path, *, resume: bool = False, cons
         raise ValueError(f"{out}: is not empty; remedy: --resume, or another folder")
     torch.set_num_threads(recipe.threads)
     device = choose_device(recipe.device)
+    _check_checkpoint(recipe)
     names, data = recipe.data.load(folder)
     _keep_settings(out / "settings.json", recipe, names, data)
     if any((recipe.deepen, recipe.slim, recipe.offramps)):
@@ -122,6 +123,20 @@ def train(recipe: Recipe, folder: Path, out: Path, *, resume: bool = False, cons
 
 
 _NO_MATTER = ("data.labels", "exits.firmware")  # kept by another name; one more file, which changes no other
+
+
+def _check_checkpoint(recipe: Recipe) -> None:
+    """RecipeError where what the recipe begins with is not there, before anything is loaded or written."""
+    if recipe.checkpoint is None:
+        return
+    try:
+        found = settings_of(recipe.checkpoint)
+    except OSError:
+        found = {}
+    if not found:  # which a folder without config.json gives too
+        fault = f"{recipe.checkpoint!r} is no folder of a model, and no name on the Hugging Face hub that can be read"
+        remedy = "train that model first, or name another folder"
+        raise RecipeError(f"recipe {recipe.name}", "checkpoint", fault, remedy)
 
 
 def _keep_settings(path: Path, recipe: Recipe, names: Sequence[str], data: dict[str, list[Example]]) -> None:

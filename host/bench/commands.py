@@ -163,11 +163,11 @@ def edgebert(
     Example: zynqbert bench edgebert --artifact ./recipe --dense ./dense --targets 0.5,1,2 --sentences 200
     """
     from ..output import progress_of_many
-    from . import edgebert_report
+    from . import edgebert_markdown, edgebert_report
     from .edgebert import bench_edgebert
     from .edgebert_charts import standalone
 
-    out.mkdir(parents=True, exist_ok=True)
+    targets_ms = None if targets is None else times(targets)
     examples, named = labelled(sentences, offline)
     with progress_of_many() as started:
         report = bench_edgebert(
@@ -177,7 +177,7 @@ def edgebert(
             out,
             boards=["zcu102", "zcu111"] if board is Boards.both else [board.value],
             point=point,
-            targets_ms=None if targets is None else times(targets),
+            targets_ms=targets_ms,
             steps=steps or (),
             curve=curve,
             texts_from=named,
@@ -188,6 +188,7 @@ def edgebert(
     written = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False)
     write_whole(out / "edgebert.json", written + "\n")
     write_whole(out / "edgebert.html", edgebert_report.page(report))
+    write_whole(out / "edgebert.md", edgebert_markdown.page(report))
     print(written if as_json else edgebert_report.text(report))
 
 

@@ -8,7 +8,7 @@ how to read the report.
 
 import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any
 
 from ...fpga.boards import Board, board_named
 from ...fpga.dvfs import MARGIN, Passes
+from ...fpga.voltage import LEAST_V, TOP_V
 from ...quant.datasets import Example
 from ..early_exit import Ways
 from ..errors import HostError
@@ -104,6 +105,7 @@ def bench_edgebert(
     for model in after:
         check_step(given, model)
     reports = {board: of_board(given, board_named(board), targets) for board in boards}
+    headline = reports[boards[0]]["headline_target_ms"]
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -127,7 +129,7 @@ def bench_edgebert(
         "boards": reports,
         "operating_points": operating_points(given, boards),
         "dev_curves": curves,
-        "steps": [step_of(given, model, boards) for model in after],
+        "steps": [row for model in after for row in step_rows(given, model, boards, headline)],
         "published": [{**row, "source": "published"} for row in PUBLISHED],
         "notes": notes_of(given),
         "versions": versions(),
@@ -141,7 +143,7 @@ def checked_targets(targets_ms: Sequence[float] | None) -> list[float] | None:
     if not targets_ms or not all(0 < target < float("inf") for target in targets_ms):
         raise InputError(f"--targets {', '.join(f'{t:g}' for t in targets_ms)}: times above 0 in ms; remedy: 0.5,1,2")
     if len(set(targets_ms)) != len(targets_ms):
-        raise InputError(f"--targets {', '.join(f'{t:g}' for t in targets_ms)}: a target twice")
+        raise InputError(f"--targets {', '.join(f'{t:g}' for t in targets_ms)}: a target twice; remedy: give it once")
     return sorted(targets_ms)
 
 
@@ -385,7 +387,7 @@ def asides(
         aside(
             "voltage scaling",
             f"Hypothetical: whole recipe to {headline:g} ms until the answer, if the logic's supply could follow the "
-            f"clock between EdgeBERT's {costs.TOP_V:g} V at {costs.TOP_MHZ:g} MHz and {costs.LEAST_V:g} V at half of "
+            f"clock between EdgeBERT's {TOP_V:g} V at {costs.TOP_MHZ:g} MHz and {LEAST_V:g} V at half of "
             "it and below, on a straight line (the pairs between are not published). These boards cannot.",
             (("fixed voltage, as in row (d)", plain), ("voltage follows the clock, hypothetical", volts.mj)),
             label=HYPOTHETICAL,
@@ -413,11 +415,15 @@ def operating_points(given: Given, boards: Sequence[str]) -> list[dict[str, Any]
 
 
 def measured_and_modelled(
-    given: Given, model: Model, point: str | None, trace: Trace, boards: Sequence[str]
+    given: Given, model: Model, point: str | None, trace: Trace, boards: Sequence[str], *, foretold: bool = False
 ) -> dict[str, Any]:
-    """Accuracy and average layer of a trace, by entropy alone or through all layers, and its mean cost a board."""
+    """Accuracy and average layer of a trace, by entropy alone, by the layer `foretold` or through all layers, and its
+    mean cost a board at the top clock."""
     blocks = [costs.row_blocks(count) for count in given.tokens]
-    exits = None if point is None else Ways.of_point(model.exits["points"][point]).free
+    exits = None
+    if point is not None:
+        ways = Ways.of_point(model.exits["points"][point])
+        exits = ways.timed if foretold else ways.free
     layers = None if point is None else trace.layers
     of_board = {}
     for name in boards:
@@ -441,6 +447,8 @@ def dev_curves(given: Given, file: Path | None) -> dict[str, list[list[float]]]:
         try:
             rows = json.loads(Path(file).read_text(encoding="utf-8"))["curve"]
             found = [[float(row["mean_layer"]), 100 * float(row["accuracy"])] for row in rows]
+        except OSError as error:
+            raise InputError(f"--curve {file}: {error.strerror}; remedy: exits.json of the training") from error
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"--curve {file}: no curve of accuracies; remedy: exits.json of the training") from error
         return {"by entropy alone, every threshold, dev split": found}
@@ -449,12 +457,22 @@ def dev_curves(given: Given, file: Path | None) -> dict[str, list[list[float]]]:
     return {"by entropy alone, operating points, dev split": found} if found else {}
 
 
-def step_of(given: Given, model: Model, boards: Sequence[str]) -> dict[str, Any]:
-    """One step of the recipe: what its model is, its accuracy, and its cost with all layers or, if it has the point of
-    the run, with early exit there."""
-    point = given.point if model.exits is not None and given.point in model.exits["points"] else None
-    trace = given.trace(model, given.first_board, point)
-    return {"model": model.told(), "point": point, **measured_and_modelled(given, model, point, trace, boards)}
+def step_rows(given: Given, model: Model, boards: Sequence[str], target_ms: float) -> Iterator[dict[str, Any]]:
+    """One step of the recipe in each way that it can run, at the top clock: all layers; if it has the point of the run
+    also by entropy alone and, if that foretells, at the latest at the layer foretold. What it is, accuracy and cost.
+
+    `target_ms`: any target, without which the engine does not look at what is foretold; layers do not depend on it.
+    """
+    ways: list[tuple[str | None, float | None]] = [(None, None)]
+    if model.exits is not None and given.point in model.exits["points"]:
+        ways.append((given.point, None))
+        if model.exits["points"][given.point]["foretold"] is not None:
+            ways.append((given.point, target_ms))
+    told = model.told()
+    for point, target in ways:
+        trace = given.trace(model, given.first_board, point, target)
+        found = measured_and_modelled(given, model, point, trace, boards, foretold=target is not None)
+        yield {"model": told, "point": point, "foretold": target is not None, **found}
 
 
 def check_step(given: Given, model: Model) -> None:

@@ -4,22 +4,21 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...fpga.energy import PARTS
 from .charts import COLOURS, GREY, HEIGHT, TOP, WIDTH, Axes, four_digits, svg, text
 
 SERIES = (*COLOURS, "#7a3e9d", GREY)
-# By part of the energy, dark to light in each kind.
-PART_COLOURS = {
-    "ps": "#4b5563",
-    "static": "#9ca3af",
-    "ddr": "#b35900",
-    "clocks": "#d9a441",
-    "DSPs working": "#123f73",
-    "DSPs idle": "#6f9fd8",
-    "fabric working": "#1c7c54",
-    "fabric idle": "#85c4a6",
-    "memories working": "#7a3e9d",
-    "memories idle": "#c3a3d6",
-}
+# By part of the energy: light and dark grey, brown and ochre, then each kind of the units', dark and light.
+PART_COLOURS = dict(
+    zip(
+        PARTS,
+        (
+            *("#9ca3af", "#4b5563", "#b35900", "#d9a441", "#123f73", "#6f9fd8", "#1c7c54", "#85c4a6"),
+            *("#7a3e9d", "#c3a3d6"),
+        ),
+        strict=True,
+    )
+)
 PART_NAMES = {"ps": "processing system", "static": "PL static", "ddr": "DDR traffic"}
 ROW = 16  # of a legend
 BAR, GAP = 22, 22

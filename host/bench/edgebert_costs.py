@@ -13,15 +13,12 @@ from ...fpga.boards import Board
 from ...fpga.dvfs import Passes, ladder, leaving_at, sentence_costs
 from ...fpga.energy import Energy, Work, energy, standing
 from ...fpga.registers import WIZARD_OUTPUTS_MHZ
+from ...fpga.voltage import at_volts, volts
 from ..early_exit import verdicts_after
 from .edgebert_table import Costs
 
 TOP_MHZ = WIZARD_OUTPUTS_MHZ[0]
 FULL_BLOCKS = isa.MAX_ROW_BLOCKS  # 128 rows
-
-# EdgeBERT's supply goes from 0.8 V at its greatest clock down to 0.5 V. The paper does not print the pairs between:
-# here a straight line over the clock, 0.5 V reached at half of the greatest. No board of ours can do it.
-TOP_V, LEAST_V, LEAST_SHARE = 0.8, 0.5, 0.5
 
 
 @dataclass(frozen=True)
@@ -128,24 +125,6 @@ def ways(passes: Passes, asked: Asked, target_ms: float) -> dict[str, Ways]:
     }
 
 
-def volts(mhz: float) -> float:
-    """The supply that the hypothetical pairs give a clock.
-
-    >>> volts(300), round(volts(225), 3), volts(150), volts(100)
-    (0.8, 0.65, 0.5, 0.5)
-    """
-    share = (mhz / TOP_MHZ - LEAST_SHARE) / (1 - LEAST_SHARE)
-    return LEAST_V + max(share, 0.0) * (TOP_V - LEAST_V)
-
-
-def at_volts(found: Energy, supply: float) -> float:
-    """Joules if the logic's supply were `supply` and not the greatest: what switches falls with its square, the static
-    power of the logic in proportion, processing system and DDR not at all."""
-    ratio = supply / TOP_V
-    scale = {"static": ratio, "ps": 1.0, "ddr": 1.0}
-    return sum(joules * scale.get(name, ratio * ratio) for name, joules in found.parts.items())
-
-
 def with_voltage(passes: Passes, asked: Asked, target_ms: float) -> Ways:
     """Hypothetical: what energy until the answer would be if the supply followed the clock, the first layer at the top.
 
@@ -159,7 +138,7 @@ def with_voltage(passes: Passes, asked: Asked, target_ms: float) -> Ways:
             return passes.energy(course).joules
         first = passes.until(1, blocks, TOP_MHZ)
         begun, rest = energy(passes.board, first), energy(passes.board, course.work - first)
-        return begun.joules + at_volts(rest, volts(mhz))
+        return begun.joules + sum(at_volts(rest.parts, volts(mhz, TOP_MHZ)).values())
 
     def course_s(blocks: int, layer: int, mhz: float) -> float:
         return passes.course(blocks, leaving_at(layer, blocks), TOP_MHZ, mhz).seconds
@@ -198,11 +177,11 @@ def first_fit(tokens: Sequence[int]) -> list[list[int]]:
     return passes
 
 
-def verdicts_of(tokens: Sequence[int], layers: Sequence[int]) -> tuple[int, tuple[int, ...]]:
+def pass_verdicts(tokens: Sequence[int], layers: Sequence[int]) -> tuple[int, tuple[int, ...]]:
     """Row blocks of a pass of these sentences, one behind the other, and the verdict after each off-ramp: a bit for
     each row block in which a sentence is left (docs/program.md, Leaving early); 0 is the last.
 
-    >>> verdicts_of([30, 10, 20], [1, 3, 2])  # rows 0 .. 29, 30 .. 39, 40 .. 59
+    >>> pass_verdicts([30, 10, 20], [1, 3, 2])  # rows 0 .. 29, 30 .. 39, 40 .. 59
     (2, (3, 3, 0))
     """
     masks, at = [], 0
@@ -218,7 +197,7 @@ def packed(passes: Passes, asked: Asked, leaving: bool, step: Callable[[], None]
     groups = first_fit(asked.tokens)
     work = Work()
     for group in groups:
-        blocks, verdicts = verdicts_of([asked.tokens[i] for i in group], [asked.layers[i] for i in group])
+        blocks, verdicts = pass_verdicts([asked.tokens[i] for i in group], [asked.layers[i] for i in group])
         course = passes.course(blocks, verdicts if leaving else None, TOP_MHZ, TOP_MHZ)
         work = work + course.work
         step()

@@ -6,20 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ...fpga import instructions as isa
 from ...fpga.boards import Board
 from ...fpga.dvfs import Passes
 from ...quant.artifact import Artifact, load_artifact
 from ...quant.datasets import LABELS
+from ...quant.stage_table import sizes
 from ..compiler import ModelShape, plan
 from ..exit_plan import ExitPlan
 from ..inputs import InputError
 from ..packing import SentenceEncoder
 from .edgebert_trace import digest
 
-MATRICES = ("q", "k", "v", "o", "ffn1", "ffn2")
 FALLBACK_POINT = "1"  # points of accuracy: EdgeBERT's own headline is at less than that
 
 
@@ -69,7 +67,9 @@ class Model:
             )
         name = name or (FALLBACK_POINT if FALLBACK_POINT in points else next(iter(points)))
         if name not in points:
-            raise InputError(f"--point {name}: {self.option} {self.folder} has {', '.join(points)}")
+            raise InputError(
+                f"--point {name}: no operating point of {self.option} {self.folder}; remedy: {' or '.join(points)}"
+            )
         return name, points[name]
 
     def encoder(self) -> SentenceEncoder:
@@ -85,23 +85,14 @@ class Model:
 
     def told(self) -> dict[str, Any]:
         """What a reader may want to know of it, counted."""
-        manifest, tensors = self.artifact.manifest, self.artifact.tensors
-        architecture, spans = manifest["architecture"], manifest["spans"]
-        nonzero = total = 0
-        for name, tensor in tensors.items():
-            _, _, last = name.rpartition("layers.")
-            if name.startswith("layers.") and last.split(".")[1] in MATRICES and name.endswith(".weight"):
-                nonzero += int(np.count_nonzero(tensor & 15)) + int(np.count_nonzero(tensor >> 4))
-                total += 2 * tensor.size
+        manifest, held = self.artifact.manifest, sizes(self.artifact)
+        architecture = manifest["architecture"]
         return {
             "artifact": self.folder.name,
             "digest": self.digest,
             "layers": architecture["layers"],
-            "bytes": sum(tensor.nbytes for tensor in tensors.values()),
-            "density": nonzero / total,
-            "heads": sum(architecture["layer_heads"]),
-            "heads_of": architecture["layers"] * architecture["heads"],
-            "mean_span": None if spans is None else float(np.mean([z for layer in spans for z in layer] or [0])),
+            "bytes": sum(tensor.nbytes for tensor in self.artifact.tensors.values()),
+            **{name: held[name] for name in ("density", "heads", "heads_of", "mean_span")},
             "word_format": architecture["word_format"],
             "word_bits": architecture["word_bits"],
             "off_ramps": manifest["exits"] is not None,

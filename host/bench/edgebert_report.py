@@ -10,6 +10,7 @@ from importlib import resources
 from string import Template
 from typing import Any
 
+from ..early_exit import NATS
 from . import edgebert_charts as charts
 from .charts import four_digits
 
@@ -38,6 +39,24 @@ def accuracy_text(accuracy: Mapping[str, Any]) -> str:
     """Share, count and interval."""
     low, high = accuracy["interval"]
     return f"{accuracy['share']:.2%} ({accuracy['right']} of {accuracy['sentences']}; {low:.1%} to {high:.1%})"
+
+
+def theta_text(point: Mapping[str, Any]) -> str:
+    """The threshold of an operating point in nats and as the engine has it; nothing where all layers run."""
+    stored = point["threshold"]
+    return "" if stored is None else f"{stored * NATS:.3f} nats ({stored} as stored)"
+
+
+def named(point: Mapping[str, Any]) -> str:
+    """An operating point, and its threshold."""
+    return "all layers" if point["point"] is None else f"point {point['point']}, θ {theta_text(point)}"
+
+
+def way_of(step: Mapping[str, Any]) -> str:
+    """How the model of a step ran."""
+    if step["point"] is None:
+        return "all layers"
+    return f"early exit, point {step['point']}, " + ("to the layer foretold" if step["foretold"] else "by entropy")
 
 
 def title_of(report: Mapping[str, Any]) -> str:
@@ -71,9 +90,8 @@ def text(report: Mapping[str, Any]) -> str:
                 lines.append(f"    {row['name']:58}{energy:>9} mJ  {ratio:>6}x  {aside['kind']}")
     lines += ["", "operating points by entropy alone: accuracy measured, energy and time at the top clock modelled"]
     for point in report["operating_points"]:
-        name = "all layers" if point["point"] is None else f"point {point['point']}"
         layer = point["exit_layer"]["value"]
-        lines.append(f"  {name:14} layer {layer:5.2f} on average  {accuracy_text(point['accuracy'])}  measured")
+        lines.append(f"  {named(point)}: layer {layer:.2f} on average, {accuracy_text(point['accuracy'])}, measured")
         lines += [f"    {line}" for line in _cost_lines(point["boards"])]
     if report["steps"]:
         lines += ["", "steps of the recipe: accuracy measured, sizes counted, energy and cycles modelled"]
@@ -114,12 +132,11 @@ def ratio_lines(found: Mapping[str, Any]) -> Iterator[str]:
 def _step_lines(step: Mapping[str, Any]) -> Iterator[str]:
     told = step["model"]
     span = "" if told["mean_span"] is None else f", mean span {told['mean_span']:.1f}"
-    way = "all layers" if step["point"] is None else f"early exit, point {step['point']}"
     yield (
         f"{told['artifact']}: {told['bytes'] / 1e6:.2f} MB, {told['density']:.1%} of the encoder's weights not 0, "
         f"{told['heads']} of {told['heads_of']} heads{span}, {told['word_format']} words, counted"
     )
-    yield f"    {way}: layer {step['exit_layer']['value']:.2f}, {accuracy_text(step['accuracy'])}, measured"
+    yield f"    {way_of(step)}: layer {step['exit_layer']['value']:.2f}, {accuracy_text(step['accuracy'])}, measured"
     yield from (f"    {line}" for line in _cost_lines(step["boards"]))
 
 
@@ -263,22 +280,24 @@ def _tables(report: Mapping[str, Any]) -> Iterator[str]:
 
 def _step_rows(steps: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str, str, str, str]]:
     for step in steps:
-        name = step["model"]["artifact"]
+        name = f"{step['model']['artifact']}, {way_of(step)}"
         told = next(_step_lines(step))
-        yield name, told, f"{step['accuracy']['share']:.2%}", "measured", ""
+        layer = f"layer {step['exit_layer']['value']:.2f} on average; {told}"
+        yield name, layer, f"{step['accuracy']['share']:.2%}", "measured", ""
         yield from _cost_rows(name, step["boards"])
 
 
 def _point_rows(points: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str, str, str, str]]:
     for point in points:
-        name = "all layers" if point["point"] is None else f"point {point['point']}"
+        name = named(point)
         yield name, accuracy_text(point["accuracy"]), f"layer {point['exit_layer']['value']:.2f}", "measured", ""
         yield from _cost_rows(name, point["boards"])
 
 
 def _cost_rows(name: str, boards: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, str]]:
     for board, found in boards.items():
-        told = f"{four_digits(found['latency_mean']['value'])} ms on average at the top clock"
+        ms, cycles = (four_digits(found[name]["value"]) for name in ("latency_mean", "cycles_mean"))
+        told = f"{ms} ms, {cycles} cycles on average at the top clock"
         yield f"{name}, {board}", told, f"{four_digits(found['energy']['value'])} mJ", "modelled", ""
 
 

@@ -93,7 +93,7 @@ def refused(outcome, *parts):
 class TestHelp:
     COMMANDS = (
         *(["demo"], ["quantize"], ["train"], ["ablation"], ["sparsity"], ["run"], ["estimate"], ["verify"]),
-        ["bench", "emulator"],
+        *(["build"], ["info"], ["bench", "emulator"], ["bench", "board"], ["bench", "edgebert"]),
     )
 
     @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -101,6 +101,13 @@ class TestHelp:
         code, out, err = call(*command, "--help")
         assert (code, err) == (0, "")
         assert f"Example: zynqbert {' '.join(command)}" in out
+
+    @pytest.mark.parametrize(
+        "command, example",
+        [("train", "train recipes/edgebert.toml"), ("build", "--predictor build/edgebert/predictor")],
+    )
+    def test_early_exit_has_an_example(self, call, command, example):
+        assert re.search(f"zynqbert [^:]*{example}", " ".join(call(command, "--help")[1].split()))
 
     def test_no_command_shows_the_commands(self, call):
         code, out, _ = call()

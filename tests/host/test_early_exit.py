@@ -13,7 +13,7 @@ from zynqbert import host
 from zynqbert.fpga import registers
 from zynqbert.fpga.boards import BOARDS
 from zynqbert.fpga.dvfs import Passes, ladder, leaving_at
-from zynqbert.fpga.energy import energy, work_of
+from zynqbert.fpga.energy import PARTS, energy, work_of
 from zynqbert.host import cli
 from zynqbert.host.compiler import plan
 from zynqbert.host.driver import EngineDriver
@@ -21,7 +21,6 @@ from zynqbert.host.early_exit import Ways, operating_point, target_seconds, verd
 from zynqbert.host.exit_plan import ExitPlan
 from zynqbert.host.layouts import Record
 from zynqbert.host.model_shape import ModelShape
-from zynqbert.host.output import ENERGY_PARTS
 from zynqbert.host.packing import Sentence, pack_pass
 from zynqbert.host.result import EXIT_FIELDS
 from zynqbert.quant.artifact import load_artifact
@@ -117,7 +116,7 @@ class TestCosts:
                 spent = passes.energy(course)
                 assert result.energy_mj == pytest.approx(spent.joules * 1e3)
                 assert sum(result.energy_parts_mj.values()) == pytest.approx(result.energy_mj)
-                assert set(result.energy_parts_mj) == set(ENERGY_PARTS)
+                assert set(result.energy_parts_mj) == set(PARTS)
                 assert result.source == "modelled"
                 if target is not None:
                     assert result.target_met is (result.latency_ms <= target)
@@ -320,7 +319,7 @@ class TestCommandLine:
             assert line["source"] == row["source"] == "modelled"
             for name in ("exit_layer", "layers", "target_met", "first_clock_mhz", "clock_mhz"):
                 assert row[name] == str(line[name])
-            for part in ENERGY_PARTS:
+            for part in PARTS:
                 assert float(row[f"energy_mj:{part}:modelled"]) == line["energy_parts_mj"][part]
             assert sum(line["energy_parts_mj"].values()) == pytest.approx(line["energy_mj"])
 
@@ -341,13 +340,14 @@ class TestCommandLine:
     @pytest.mark.parametrize("target", ["0", "-1", "nan", "inf"])
     def test_bad_targets(self, call, target):
         code, out, err = call("--early-exit", "1", f"--latency-target={target}")
-        assert (code, out) == (2, "") and err.count("\n") == 1 and "milliseconds above 0" in err
+        assert (code, out) == (2, "") and err.count("\n") == 1
+        assert f"--latency-target {target}: a number of milliseconds above 0 is needed; remedy: " in err
 
     def test_bad_points(self, call, tmp_path):
         code, out, err = call("--early-exit", "7")
         assert (code, out) == (2, "") and err.count("\n") == 1 and "it has: 1, none foretold" in err
         code, out, err = call("--latency-target", "7")
-        assert (code, out) == (2, "") and "--latency-target goes with --early-exit" in err
+        assert (code, out) == (2, "") and "--latency-target goes with --early-exit; remedy: add --early-exit" in err
         plain = make_random_artifact(tmp_path / "plain")
         code, out, err = call("--early-exit", "1", folder=plain)
         assert (code, out) == (2, "") and "the artifact has no off-ramps" in err

@@ -33,8 +33,8 @@ def test_at_the_nominal_voltage_nothing_is_scaled(document):
     modelled = document.passes("minilm-l6", "zcu102")
     course = modelled.course(1, document.leaving_at(4, 1), 300, 200)
     first = dict(document.energy(modelled.board, modelled.until(1, 1, 300)).parts)
-    scaled = document.scaled(modelled, course, first, course.seconds, document.NOMINAL)
+    scaled = document.scaled(modelled, course, first, course.seconds, document.TOP_V)
     assert sum(scaled.values()) == pytest.approx(modelled.energy(course).joules)
-    lower = document.scaled(modelled, course, first, course.seconds, document.VOLTS[0])
+    lower = document.scaled(modelled, course, first, course.seconds, document.LEAST_V)
     assert {name for name in scaled if lower[name] == scaled[name]} == {"ps", "ddr"}
     assert all(lower[name] >= first.get(name, 0.0) for name in lower)

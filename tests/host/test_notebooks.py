@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import zynqbert.host.notebooks
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
-from zynqbert.host.options import DEFAULT_ARTIFACT, EARLY_EXIT_ARTIFACT
+from zynqbert.host.bench import edgebert_markdown
+from zynqbert.host.options import DEFAULT_ARTIFACT, EARLY_EXIT_ARTIFACT, EARLY_EXIT_BENCH
 
 FOLDER = Path(zynqbert.host.notebooks.__path__[0])
 NAMES = ("1-first-inference.ipynb", "2-throughput-per-watt.ipynb", "3-early-exit.ipynb")
@@ -146,7 +148,7 @@ print(json.dumps([TARGET_MS, [[r.text, r.label, r.exit_layer, r.clock_mhz, r.tar
     ) as engine:
         expected = list(engine.stream([text for text, *_ in found], latency_target_ms=target_ms))
     assert found == [[r.text, r.label, r.exit_layer, r.clock_mhz, r.target_met] for r in expected]
-    (table,) = [o.data["text/markdown"] for o in outputs(notebook) if "text/markdown" in o.get("data", {})]
+    table, bench = [o.data["text/markdown"] for o in outputs(notebook) if "text/markdown" in o.get("data", {})]
     heading, _, *rows = table.splitlines()
     assert "ms (modelled)" in heading and "mJ (modelled)" in heading
     for row, r in zip(rows, expected, strict=False):
@@ -159,3 +161,13 @@ print(json.dumps([TARGET_MS, [[r.text, r.label, r.exit_layer, r.clock_mhz, r.tar
     ((left, right),) = json.loads(drawn)
     assert left["y"] == "sentences (counted)" and right["y"] == "ms (modelled)"
     assert len([o for o in outputs(notebook) if "image/png" in o.get("data", {})]) == 1
+    report = json.loads(EARLY_EXIT_BENCH.read_text(encoding="utf-8"))
+    assert bench == edgebert_markdown.page(report)
+    drawn = [o.data["text/html"] for o in outputs(notebook) if "<svg" in o.get("data", {}).get("text/html", "")]
+    titles = [re.search(r"<b>(.*?)</b>", drawing)[1] for drawing in drawn]
+    assert titles == [
+        "Where sentences leave, zcu102 (measured)",
+        "Energy against the latency target, whole recipe, zcu102 (modelled)",
+        "Where the energy of a sentence goes, zcu102 (modelled)",
+        "Accuracy against the average layer of leaving (measured)",
+    ]

@@ -20,7 +20,14 @@ pytestmark = pytest.mark.proof
 
 ROOT = Path(__file__).resolve().parents[2]
 CONSTRAINTS = ROOT / "requirements" / "run.txt"
-PACKAGED = ("fpga/", "host/", "quant/", "artifacts/movie-reviews/", "artifacts/edgebert/")
+PACKAGED = (
+    "fpga/",
+    "host/",
+    "quant/",
+    "artifacts/movie-reviews/",
+    "artifacts/edgebert/",
+    "artifacts/edgebert.bench.json",
+)
 SDIST = "import sys; from setuptools.build_meta import build_sdist; build_sdist(sys.argv[1])"
 BITSTREAM = "host/overlays/zcu111/zynqbert.bit"
 

@@ -62,7 +62,6 @@ def test_every_field_is_taken(recipe):
         '[finetune]\nbase = "here"\nepochs = 4\nbatch = 5\nlearning_rate = 0.5\n'
         '[quantize]\nword_bits = 8\nsoftmax = "normalized"\nword_format = "adaptivfloat"\nword_density = 0.4\n'
         "[train]\nepochs = 6\nbatch = 8\nlearning_rate = 1\ndistillation = 0\ntemperature = 3\nfeatures = 0\n"
-        "[prune]\ndensity = 0.5\nramp = 0.3\n"
         "[deepen]\nlayers = 8\nshare = 0.2\nepochs = 4\nbatch = 5\nlearning_rate = 0.1\n"
         "distillation = 1\ntemperature = 1\nfeatures = 2\n"
         '[slim]\ndensity = 0.25\nmethod = "movement"\nramp = 0.5\nscore_rate = 0.02\nspan_ramp = 6\nspan_rate = 2\n'
@@ -83,13 +82,13 @@ def test_every_field_is_taken(recipe):
         finetune=FineTuning("here", 4, 5, 0.5),
         quantize=Quantizing(8, "normalized", "adaptivfloat", 0.4),
         train=QuantizedTraining(6, 8, 1, 0, 3, 0),
-        prune=Prune(0.5, 0.3),
         deepen=Deepen(8, 0.2, 4, 5, 0.1, 1, 1, 2),
         slim=Slim(0.25, "movement", 0.5, 0.02, 6, 2, 7, 0.4, 0.75, 0, 5, 2, 6, 0.2, 0, 0.2, 0.5, 4, 0.5),
         offramps=OffRamps(True, True, "frozen", 7, 3, 0.3, 0.4, 0.3, 0, 0.8, 5),
         exits=Exits(9, 8, 0.6, 7, 0, (0.25, 3), 3),
     )
     assert recipe('checkpoint = "there"\n' + LEAST).checkpoint == "there"
+    assert recipe(LEAST + "[prune]\ndensity = 0.5\nramp = 0.3\n").prune == Prune(0.5, 0.3)  # not beside [slim]
 
 
 @pytest.mark.parametrize(
@@ -286,8 +285,42 @@ def test_a_file_that_is_no_toml(recipe, tmp_path, text):
 
 
 def test_no_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none\.toml"):
+    with pytest.raises(RecipeError, match=r"none\.toml: file: cannot be read \(No such file or directory\); remedy: "):
         load_recipe(tmp_path / "none.toml")
+    with pytest.raises(RecipeError, match=r"file: cannot be read \(Is a directory\); remedy: "):
+        load_recipe(tmp_path)
+
+
+@pytest.mark.parametrize("text", [LEAST + "[offramp]\n", "colour = 1\n" + LEAST])
+def test_unknown_tables_are_told_which_there_are(recipe, text):
+    with pytest.raises(RecipeError, match=r"known are name, .*\[data\], .*\[offramps\]"):
+        recipe(text)
+    with pytest.raises(RecipeError) as caught:
+        recipe(LEAST + "[slim]\ncolour = 1\n")
+    assert "[" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "table, page",
+    [
+        ("[slim]\ndensity = 0\n", "edgebert"),
+        ("[exits]\nseeds = -1\n", "edgebert"),
+        ("unlabelled = 1\n", "edgebert"),
+        ("max_length = 1\n", "training"),
+        ("[train]\nepochs = 0\n", "training"),
+    ],
+)
+def test_the_page_that_says_more(recipe, table, page):
+    with pytest.raises(RecipeError, match=f"; remedy: see docs/{page}.md$"):
+        recipe(LEAST + table)
+
+
+def test_pruned_once(recipe):
+    """What [prune] holds would apply to the dense model too, which the slim one is held against."""
+    with pytest.raises(RecipeError, match=r"prune: stands beside \[slim\].*remedy: drop \[prune\]") as caught:
+        recipe(LEAST + "[slim]\n[prune]\ndensity = 0.5\n")
+    assert caught.value.field == "prune"
+    assert recipe(LEAST + "[offramps]\n[prune]\ndensity = 0.5\n").prune == Prune(0.5)
 
 
 def test_data_of_a_set(monkeypatch):

@@ -30,7 +30,7 @@ from zynqbert.quant.fake_quant import FakeQuantModel
 from zynqbert.quant.finetune import FineTuning
 from zynqbert.quant.golden_model import GoldenModel
 from zynqbert.quant.pruning import density_report, encoder_matrices, stage_density
-from zynqbert.quant.recipe import Data, Prune, QuantizedTraining, Recipe
+from zynqbert.quant.recipe import Data, Prune, QuantizedTraining, Recipe, RecipeError
 from zynqbert.quant.tokens import Tokens, encode
 from zynqbert.quant.train import choose_device, train, train_quantized
 from zynqbert.quant.trainable import TrainableModel
@@ -285,6 +285,19 @@ def test_a_fine_tuned_checkpoint_in_place_of_fine_tuning(from_checkpoint):
     assert not (from_checkpoint / "float").exists() and len(report_of(from_checkpoint)["training"]["epochs"]) == 1
     manifest = load_artifact(from_checkpoint / "artifact").manifest
     assert manifest["architecture"]["word_bits"] == 8 and manifest["softmax"] == "normalized"
+
+
+@pytest.mark.parametrize("source", ["nope", "config"])
+def test_a_checkpoint_that_is_not_there(of_checkpoint, project, tmp_path, source):
+    """Told by field, before the folder of the run is begun."""
+    (tmp_path / "config").mkdir()  # without a config.json
+    missing = dataclasses.replace(of_checkpoint, checkpoint=str(tmp_path / source))
+    with pytest.raises(
+        RecipeError, match=r"^recipe .*: checkpoint: '.*' is no folder of a model.*; remedy: "
+    ) as caught:
+        train(missing, project / "single", tmp_path / "out", console=quiet())
+    assert caught.value.field == "checkpoint" and "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("named", ["checkpoint", "max_length"])

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from early_exit import DEPTH, EXAMPLES, POINTS
 from zynqbert.host import cli
-from zynqbert.host.bench import commands, edgebert, edgebert_report
+from zynqbert.host.bench import commands, edgebert, edgebert_markdown, edgebert_report
 from zynqbert.host.bench import edgebert_models as models
+from zynqbert.host.bench.charts import four_digits
 from zynqbert.host.bench.edgebert import bench_edgebert, checked_targets, two_digits_up
 from zynqbert.host.errors import HostError
 from zynqbert.host.inputs import InputError
@@ -140,15 +141,23 @@ class TestReport:
         )
         assert "MISSED: 0.001 ms by 24 sentences" in drawn
 
-    def test_steps(self, ran):
-        first, ramps, last = ran[0]["steps"]
-        rows = ran[0]["boards"]["zcu102"]["rows"]
-        assert (first["point"], ramps["point"], last["point"]) == (None, "1", "1")
-        assert first["boards"]["zcu102"]["energy"]["value"] == pytest.approx(rows[0]["energy"]["value"])
-        assert last["boards"]["zcu102"]["energy"]["value"] == pytest.approx(rows[1]["energy"]["value"])
-        assert first["exit_layer"]["value"] == DEPTH > last["exit_layer"]["value"]
-        assert first["model"]["heads"] == 12 and last["model"]["heads"] == 8
-        assert last["model"]["density"] <= 0.5 < first["model"]["density"]
+    def test_steps_in_each_way(self, ran):
+        """All layers; with off-ramps also by entropy, as row (b), and by the layer foretold, as row (d)."""
+        steps = ran[0]["steps"]
+        ramps = [(None, False), ("1", False), ("1", True)]
+        assert [(s["point"], s["foretold"]) for s in steps] == [(None, False), *ramps, *ramps]
+        rows = {row["row"]: row for row in ran[0]["boards"]["zcu102"]["rows"]}
+        for step, row in ((steps[0], rows["a"]), (steps[5], rows["b"]), (steps[6], rows["d"])):
+            assert (step["accuracy"], step["exit_layer"]) == (row["accuracy"], row["exit_layer"])
+        for step, row in ((steps[0], rows["a"]), (steps[5], rows["b"])):
+            assert step["boards"]["zcu102"]["energy"]["value"] == pytest.approx(row["energy"]["value"])
+        layers = [step["exit_layer"]["value"] for step in steps]
+        assert layers[0] == layers[1] == layers[4] == DEPTH > layers[5] > layers[6]
+        cost = [step["boards"]["zcu102"]["energy"]["value"] for step in steps[4:]]
+        assert cost[0] > cost[1] > cost[2]
+        first, last = steps[0]["model"], steps[4]["model"]
+        assert first["heads"] == 12 and last["heads"] == 8
+        assert last["density"] <= 0.5 < first["density"]
 
     def test_operating_points(self, ran):
         found = {p["point"]: p["exit_layer"]["value"] for p in ran[0]["operating_points"]}
@@ -186,6 +195,47 @@ class TestSays:
             assert '<span class="source' in row, row
             if re.search(r'class="value">[\d.]+ mJ', row):
                 assert "modelled</span>" in row
+
+    def test_thresholds_in_nats_and_as_stored(self, ran):
+        said, page, table = (
+            form(ran[0]) for form in (edgebert_report.text, edgebert_report.page, edgebert_markdown.points)
+        )
+        for name, nats, stored in (("0.5", "0.220", 900), ("1", "0.366", 1500)):
+            theta = f"{nats} nats ({stored} as stored)"
+            assert f"point {name}, θ {theta}: layer" in said
+            assert page.count(f"point {name}, θ {theta}") == 3  # answers, and each board's costs
+            assert f"| {name} | {theta} |" in table
+
+    def test_cycles_of_every_cost(self, ran):
+        report, page = ran[0], edgebert_report.page(ran[0])
+        for of in (*report["operating_points"], *report["steps"]):
+            for found in of["boards"].values():
+                cycles = four_digits(found["cycles_mean"]["value"])
+                assert f"{four_digits(found['latency_mean']['value'])} ms, {cycles} cycles on average" in page
+
+    def test_markdown(self, ran):
+        report = ran[0]
+        tables = edgebert_markdown.page(report)
+        lines = [line for line in tables.splitlines() if line.startswith("|")]
+        for head in (line for line in lines if "mJ" in line):
+            for cell in head.split("|"):
+                assert ("mJ" in cell or "ms" in cell) == ("modelled" in cell and "target" not in cell)
+                assert ("accuracy" in cell or "average layer" in cell) <= ("measured" in cell)
+        steps = [line for line in edgebert_markdown.steps(report).splitlines() if "words |" in line]
+        assert [line.split(" | ")[1] for line in steps] == [edgebert_report.way_of(step) for step in report["steps"]]
+        assert {line.count("|") for line in steps} == {10}
+        for line, step in zip(steps, report["steps"], strict=True):
+            assert f"| {step['exit_layer']['value']:.2f} |" in line and f"{step['accuracy']['share']:.2%}" in line
+            for found in step["boards"].values():
+                wanted = (four_digits(found[name]["value"]) for name in ("energy", "latency_mean", "cycles_mean"))
+                assert f"| {', '.join(wanted)} |" in line
+        rows = edgebert_markdown.rows(report, "zcu111")
+        headline = report["boards"]["zcu111"]["headline_target_ms"]
+        assert len(re.findall(r"^\| \([abcd]\)", rows, re.M)) == 4
+        assert re.findall(r"^- (\S+)(.*?) +[\d.]+ times, modelled", rows, re.M) == [
+            ("a/b", ""),
+            *((name, f" to {headline:g} ms") for name in ("a/c", "b/c", "a/d")),
+        ]
 
     def test_drawings_say_what_is_modelled(self, ran):
         found = edgebert_report.drawings(ran[0])
@@ -270,7 +320,7 @@ class TestErrors:
 
     def test_an_unknown_operating_point(self, folders, tmp_path):
         given = folders["recipe"], folders["dense"], EXAMPLES, tmp_path
-        self.refused(r"--point 7: --artifact .* has 0\.5, 1", *given, point="7")
+        self.refused(r"--point 7: no operating point of --artifact .*; remedy: 0\.5 or 1", *given, point="7")
 
     def test_other_labels(self, folders, tmp_path):
         other = early_exit.altered(
@@ -300,7 +350,7 @@ class TestErrors:
             checked_targets(targets)
 
     def test_a_target_twice(self):
-        with pytest.raises(InputError, match="a target twice"):
+        with pytest.raises(InputError, match="a target twice; remedy"):
             checked_targets([1.0, 2.0, 1.0])
         assert checked_targets([2.0, 1.0]) == [1.0, 2.0] and checked_targets(None) is None
 
@@ -348,7 +398,8 @@ class TestCommand:
         drawn = {f"{n}-zcu111.svg" for n in ("exit-layers", "energy-by-target", "energy-parts")} | {
             "accuracy-by-layer.svg"
         }
-        assert names == {"edgebert.json", "edgebert.html", "runs"} | drawn
+        assert names == {"edgebert.json", "edgebert.html", "edgebert.md", "runs"} | drawn
+        assert (out / "edgebert.md").read_text() == edgebert_markdown.page(report)
         assert all('fill="white"' in (out / name).read_text() for name in drawn)
 
     def test_json(self, folders, tmp_path, capsys):
@@ -359,7 +410,14 @@ class TestCommand:
     def test_bad_targets(self, folders, tmp_path, capsys, targets, said):
         assert self.call(folders, tmp_path, "--targets", targets) == 2
         error = capsys.readouterr().err
-        assert error.count("\n") == 1 and "--targets" in error and said in error
+        assert error.count("\n") == 1 and "--targets" in error and said in error and "remedy" in error
+
+    @pytest.mark.parametrize("more", [("--targets", "1,x"), ("--curve", "/nope/exits.json"), ("--point", "7")])
+    def test_a_refused_run_leaves_no_folder(self, folders, tmp_path, capsys, more):
+        assert self.call(folders, tmp_path / "out", *more) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1 and " ".join(more) in error and "remedy" in error
+        assert not (tmp_path / "out").exists()
 
     def test_missing_dense(self, folders, tmp_path, capsys):
         assert cli.call(["bench", "edgebert", "--artifact", str(folders["recipe"]), "--out", str(tmp_path)]) == 2
