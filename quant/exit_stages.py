@@ -62,7 +62,9 @@ def edgebert(
     if "dense" not in sources:  # nothing was deepened: the rest began with this one
         sources = {"dense": recipe.checkpoint or str(out / "teacher"), **sources}
     # below 1 the zeros of a slim model stay what they are
-    densities = {} if recipe.slim is None else dict.fromkeys(("slim", RAMPS), recipe.slim.density)
+    densities = {"dense": 1.0}  # what the others are compared with, even where [prune] takes from those
+    if recipe.slim is not None:
+        densities |= dict.fromkeys(("slim", RAMPS), recipe.slim.density)
     artifacts = {
         s: calibrate_once(recipe, source, data, out / FOLDERS[s], console, densities.get(s))
         for s, source in sources.items()

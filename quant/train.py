@@ -46,6 +46,7 @@ from .vocabulary import drop_unused_words
 
 _WORST = (-1.0, 0.0)  # below every rank
 CALIBRATION = 640  # texts of the train split handed to the quantizer
+_NO_MATTER = ("data.labels", "exits.firmware")  # kept by another name; one more file, which changes no other
 
 
 def choose_device(name: str) -> str:
@@ -120,9 +121,6 @@ def train(recipe: Recipe, folder: Path, out: Path, *, resume: bool = False, cons
     save_artifact(out / "artifact", {**given, "metrics": metrics}, tensors, text)
     write_json(out / "train.json", report)
     return report
-
-
-_NO_MATTER = ("data.labels", "exits.firmware")  # kept by another name; one more file, which changes no other
 
 
 def _check_checkpoint(recipe: Recipe) -> None:

@@ -18,7 +18,7 @@ from zynqbert.quant.exit_predictor import Exits
 from zynqbert.quant.finetune import FineTuning
 from zynqbert.quant.golden_model import GoldenModel
 from zynqbert.quant.offramps import OffRamps
-from zynqbert.quant.recipe import Data, QuantizedTraining, Quantizing, Recipe, RecipeError, load_recipe
+from zynqbert.quant.recipe import Data, Prune, QuantizedTraining, Quantizing, Recipe, RecipeError, load_recipe
 from zynqbert.quant.slim import Slim
 from zynqbert.quant.tokens import encode
 
@@ -236,6 +236,16 @@ def test_quantized_training_keeps_zeros_and_ramps(finished, project, recipe, tmp
     before, after = (stage_table.sizes(of)["density"] for of in (made, trained))
     assert after == pytest.approx(before, abs=0.02)  # a half of it all, more in what is left of layers without heads
     assert trained.manifest["exits"]["points"] and report["steps"]["dev"][2]["step"] == "offramps"
+
+
+def test_pruning_spares_what_it_is_compared_with(finished, project, recipe, tmp_path):
+    given = dataclasses.replace(
+        recipe, checkpoint=str(finished[0] / "teacher"), deepen=None, slim=None, prune=Prune(0.3),
+        offramps=OffRamps(train="frozen", epochs=1, batch=8), train=QuantizedTraining(epochs=1, batch=8),
+    )  # fmt: skip
+    dense, ramps = train.train(given, project, tmp_path / "out", console=quiet())["steps"]["dev"][:2]
+    assert (dense["step"], ramps["step"]) == ("dense", "offramps")
+    assert ramps["density"] <= 0.3 < 0.6 < dense["density"]
 
 
 RECIPE = """
