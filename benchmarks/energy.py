@@ -22,6 +22,7 @@ from zynqbert.fpga.energy import CYCLES, SECONDS, energy, standing
 from zynqbert.fpga.registers import WIZARD_OUTPUTS_MHZ
 from zynqbert.fpga.voltage import LEAST_SHARE, LEAST_V, TOP_V, at_volts, volts
 from zynqbert.host.compiler import plan
+from zynqbert.host.early_exit import BATCH
 from zynqbert.host.exit_plan import ExitPlan
 from zynqbert.host.model_shape import ModelShape, Ramps
 from zynqbert.host.packing import SentenceEncoder, pack_pass
@@ -269,6 +270,11 @@ can race (the top clock, then the engine's clock stands until T) or go slowly (a
 behind the first off-ramp). Static power and the processing system run on until T either way; what differs is only the
 cycles in which units wait. A change of clock costs {costs["select"]["us"]:.2f} µs, a retuned wizard
 {costs["retune"]["us"]:.0f} µs.
+
+Where there is a latency target, the host stops the engine's clock as soon as a pass is over and starts it before it
+writes the next one's registers: time of the host, which no modelled latency counts. After every {BATCH} passes it looks
+whether other outputs of the wizard suit these better, if they or their target are others than at the last look, and
+retunes it where that saves more than {MARGIN:.0%} of their energy over T and more than it costs.
 
 mJ over T, the time of the whole depth with the rest at 100 MHz:
 

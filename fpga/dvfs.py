@@ -39,7 +39,7 @@ OUTPUTS = len(WIZARD_OUTPUTS_MHZ)
 SEARCH_MHZ = 0.5  # how near least_mhz comes
 SLOWEST_MHZ = 10.0  # that a retune asks for; the wizard reaches 6.25
 MARGIN = 0.01  # of a period's energy, far within what the model's constants are known to
-HEAVIEST = 6  # sentences of a mix that ask for outputs of their own
+HEAVIEST = 6  # kinds of passes of a mix that ask for outputs of their own
 
 Verdicts = tuple[int, ...]
 
@@ -192,6 +192,23 @@ class Passes:
             low, high = (low, middle) if meets(middle) else (middle, high)
         return high
 
+    def frugal_mhz(
+        self, row_blocks: int, verdicts: Verdicts, first_mhz: float, target_s: float, gated: bool = True
+    ) -> float:
+        """The clock of the rest that `choose` would take if every one up to `first_mhz` were offered, to SEARCH_MHZ
+        from below: the fastest whose energy of the period is within MARGIN of the least."""
+        joules = lambda mhz: self.energy(self.course(row_blocks, verdicts, first_mhz, mhz), target_s, gated).joules  # noqa: E731
+        low, high = self.least_mhz(row_blocks, verdicts, first_mhz, target_s), first_mhz
+        if low >= high:
+            return high
+        most = joules(low) * (1 + MARGIN)  # a slower clock never takes more
+        if joules(high) <= most:
+            return high
+        while high - low > SEARCH_MHZ:
+            middle = (low + high) / 2
+            low, high = (middle, high) if joules(middle) <= most else (low, middle)
+        return low
+
     def balance_mhz(self, row_blocks: int, layer: int, top_mhz: float) -> float:
         """For a pass that ends with `layer` the clock at which array and weights from DDR take equally long: below
         it no cycle is lost to DDR, above it time hardly falls. The top clock where DDR never binds.
@@ -225,17 +242,16 @@ def best_outputs(
     gated: bool = True,
 ) -> tuple[float, ...] | None:
     """What the wizard had better give for a batch: four outputs in MHz, the first the clock that runs now (output
-    `current` of `present`); None where that saves less than a retune costs.
+    `current` of `present`); None where that saves no more than MARGIN of the batch's energy over its periods, or no
+    more than a retune costs.
 
-    `mix`: how many sentences are awaited by row blocks and layer foretold. Asked for are the clocks that just meet the
-    target and those at which array and DDR balance, of the heaviest of the mix; taken, one by one, are those that save
-    most, as the wizard can give them.
+    `mix`: how many passes are awaited by row blocks and layer foretold. Asked for are the clocks that the heaviest of
+    the mix would take if they were offered every one; taken, one by one, are those that save most, as the wizard can
+    give them.
     """
     top = present[current]
-    wanted = set()
-    for blocks, layer in sorted(mix, key=lambda key: -mix[key])[:HEAVIEST]:
-        wanted.add(passes.least_mhz(blocks, leaving_at(layer, blocks), top, target_s))
-        wanted.add(passes.balance_mhz(blocks, layer, top))
+    heaviest = sorted(mix, key=lambda key: -mix[key])[:HEAVIEST]
+    wanted = {passes.frugal_mhz(n, leaving_at(layer, n), top, target_s, gated) for n, layer in heaviest}
     candidates = [mhz for mhz in wanted if SLOWEST_MHZ <= mhz < top]
 
     def total(outputs: Sequence[float], first: int = 0) -> float:
@@ -253,7 +269,8 @@ def best_outputs(
             break
         chosen.append(found)
         best, outputs = total(tried[found]), tried[found]
-    return outputs if given - best > pause_joules(passes.board, retune_seconds()) else None
+    needed = max(MARGIN * given, pause_joules(passes.board, retune_seconds()))
+    return outputs if given - best > needed else None
 
 
 def _given(wanted: Sequence[float], top: float) -> tuple[float, ...]:
@@ -271,8 +288,7 @@ def _given(wanted: Sequence[float], top: float) -> tuple[float, ...]:
 class SentenceCost:
     """Modelled cost of one sentence in a pass of its own.
 
-    `ms`, `mj`: to the end of the pass; `waiting_mj`: of what is left of the target's period, the engine's clock
-    stopped. `parts_mj`: of `mj`, by kind (Energy.summed). `saved_mj`: what gated zero operands save.
+    `ms`, `mj`: to the end of the pass. `parts_mj`: of `mj`, by kind (Energy.summed).
     """
 
     row_blocks: int
@@ -280,9 +296,7 @@ class SentenceCost:
     foretold: int
     ms: float
     mj: float
-    waiting_mj: float
     parts_mj: Mapping[str, float]
-    saved_mj: float
     first_mhz: float
     rest_mhz: float
     output: int
@@ -300,7 +314,6 @@ def sentence_costs(
     foretold: Iterable[int] | None = None,
     outputs: Sequence[float] = WIZARD_OUTPUTS_MHZ,
     current: int = 0,
-    zero_share: float = 0.0,
     passes: Passes | None = None,
 ) -> list[SentenceCost]:
     """Modelled cost of each sentence, alone in a pass of `row_blocks` row blocks, that leaves at the layer of
@@ -310,7 +323,7 @@ def sentence_costs(
     of leaving had been foretold if not given, 0 for none. `outputs`: what the wizard gives, `current` clocks the first
     layer. Equal sentences are calculated once; `passes` carries that over from call to call.
     """
-    passes = passes or Passes(plan, zero_share)
+    passes = passes or Passes(plan)
     steps = ladder(outputs, current)
     target_s = None if target_ms is None else target_ms * 1e-3
     exit_layers = list(exit_layers)
@@ -337,14 +350,11 @@ def _cost(
     passes: Passes, course: Course, output: int, key: tuple[int, int, int], target_s: float | None
 ) -> SentenceCost:
     own = passes.energy(course)
-    left = 0.0 if target_s is None else max(target_s - course.seconds, 0.0)
     return SentenceCost(
         *key,
         ms=course.seconds * 1e3,
         mj=own.joules * 1e3,
-        waiting_mj=energy(passes.board, standing(left)).joules * 1e3,
         parts_mj={kind: joules * 1e3 for kind, joules in own.summed().items()},
-        saved_mj=own.saved * 1e3,
         first_mhz=course.first_mhz,
         rest_mhz=course.rest_mhz,
         output=output,

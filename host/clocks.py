@@ -28,10 +28,22 @@ class ClockTree:
 
     def __init__(self, engine: EngineDriver, wizard: ClockWizardDriver, limit_mhz: float):
         self.engine, self.wizard, self.limit_mhz = engine, wizard, limit_mhz
+        self._may_stand = False  # known here, so that a pass of a running engine needs no look at a register
 
     def available(self) -> tuple[float, ...]:
         """What the wizard's outputs give now, in MHz: clocks that a mere selection reaches, if within the limit."""
         return self.wizard.outputs_mhz()
+
+    def stop(self) -> None:
+        """Stop the engine's clock until `start`, or a change of it; what is on chip stays. Raises ClockError."""
+        self._may_stand = True  # also where the change is interrupted
+        self.engine.stop_clock()
+
+    def start(self) -> None:
+        """Start the engine's clock where `stop` stopped it. Raises ClockError."""
+        if self._may_stand:
+            self.engine.start_clock()
+            self._may_stand = False
 
     def set_mhz(self, mhz: float) -> ClockChange:
         """Clock the engine, which must be idle, with `mhz` or the nearest below; what is on chip stays.

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sentences that leave early (docs/program.md, Leaving early): operating points, the two ways to run one, and who left
-where after a pass.
+"""Sentences that leave early (docs/program.md, Leaving early): operating points, the two ways to run one, who left
+where after a pass, and which load that makes.
 """
 
 import functools
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,10 @@ from .layouts import Record
 from .packing import Pass
 
 NATS = 2.0**-12  # a step of an entropy (Q21)
+# Passes between two looks for better clocks: their mix is known to some percent, and the least saving that a retune is
+# made for (dvfs.MARGIN) is over so many several times what it costs.
+BATCH = 64
+ANOTHER_LOAD = BATCH // 4  # passes of other kinds than at the last look; fewer are chance
 _NOTHING_FORETOLD = (0,) * TABLE_ROWS
 
 
@@ -49,9 +54,10 @@ class Ways:
     def of_point(point: Mapping[str, Any]) -> "Ways":
         """The ways of an operating point (docs/artifact.md)."""
         free = ExitPlan(point["threshold"], _NOTHING_FORETOLD)
-        if point["foretold"] is None:
+        way = point["foretold"]
+        if way is None:
             return Ways(free, ExitPlan(point["threshold"], _NOTHING_FORETOLD, clock=True))
-        return Ways(free, ExitPlan.of_point(point, foretold=True, clock=True))
+        return Ways(free, ExitPlan(way["threshold"], tuple(way["table"]), clock=True))
 
 
 def target_seconds(latency_target_ms: float) -> float:
@@ -84,3 +90,38 @@ def verdicts_after(blocks: Sequence[int], layers: Sequence[int], depth: int) -> 
         if not found[-1]:
             break
     return tuple(found)
+
+
+class Load:
+    """The passes with a latency target: when a batch of them is over, and of what kinds it was."""
+
+    def __init__(self) -> None:
+        self._target_s: float | None = None
+        self._batch: Counter[tuple[int, int]] = Counter()
+        self._looked: tuple[float, Counter[tuple[int, int]]] | None = None
+
+    def saw(self, record: Record, rows: Pass, layers: int, target_s: float) -> None:
+        """Count a pass by its row blocks and the layer foretold that chose its clock; 1 where every sentence had left,
+        `layers` where none was foretold. Another target begins a batch."""
+        if target_s != self._target_s:
+            self._target_s = target_s
+            self._batch.clear()
+        lanes = range(len(rows.results))
+        left = [int(record.foretold[lane]) or layers for lane in lanes if record.layer[lane] > 1]
+        self._batch[rows.row_blocks, max(left, default=1)] += 1
+
+    def another(self, target_s: float) -> Counter[tuple[int, int]] | None:
+        """The mix of the batch that is over, if it or its target is another than when this last gave one."""
+        if target_s != self._target_s or self._batch.total() < BATCH:
+            return None
+        mix, self._batch = self._batch, Counter()
+        if self._looked is not None:
+            looked_s, looked = self._looked
+            if target_s == looked_s and (mix - looked).total() < ANOTHER_LOAD:
+                return None
+        self._looked = target_s, mix
+        return mix
+
+    def forget(self) -> None:
+        """The next batch counts as another load: the clocks are others."""
+        self._looked = None

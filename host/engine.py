@@ -4,7 +4,6 @@
 import logging
 import time
 import warnings
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,7 @@ from .buffers import Buffers
 from .checks import check_identity, check_plan
 from .clocks import ClockChange, ClockTree
 from .compiler import ModelShape, Plan, plan
-from .early_exit import NATS, Ways, operating_point, target_seconds, verdicts_of
+from .early_exit import NATS, Load, Ways, operating_point, target_seconds, verdicts_of
 from .errors import CorruptWeights, EngineError, EngineMismatch, EngineTimeout, ResetTimeout
 from .layouts import Record
 from .memory_image import memory_image
@@ -50,13 +49,15 @@ def open(  # the counterpart of the builtin, as the package's users see it
     trace: bool = False,
     timeout_s: float = TIMEOUT_S,
     early_exit: str | None = None,
+    retune: bool = True,
 ) -> "Engine":
     """Load the overlay and the model of folder `artifact` on `board` ("zcu102", "zcu111"); close it after use.
 
     device: "auto", "board", "emulated", or a Target. clock_mhz: the engine's clock, else the board's plan, or the
-    bitstream's limit where that is lower. trace: keep every buffer of a pass for `Engine.traces`. timeout_s: when a
-    pass counts as hung. early_exit: the artifact's operating point at which sentences leave early ("1": for a loss of
-    one point), every layer for each if not given.
+    bitstream's limit where that is lower; with early exit the bitstream's limit, since a target is met by slowing down.
+    trace: keep every buffer of a pass for `Engine.traces`. timeout_s: when a pass counts as hung. early_exit: the
+    artifact's operating point at which sentences leave early ("1": for a loss of one point), every layer for each if
+    not given.
 
     Raises ArtifactError, CompileError, PackError, TargetError, ManifestError, ClockError, EngineMismatch; ValueError
     for an operating point that there is none of.
@@ -73,8 +74,8 @@ def open(  # the counterpart of the builtin, as the package's users see it
         timed = plan(shape, board, artifact=model, trace=trace, exits=ways.timed)
     target = device if isinstance(device, Target) else choose(board, device, bitstream=bitstream)
     if clock_mhz is None:
-        clock_mhz = min(board.clock_mhz, target.max_clock_mhz)
-    return Engine(target, compiled, model, clock_mhz, timeout_s, timed)
+        clock_mhz = min(board.clock_mhz, target.max_clock_mhz) if early_exit is None else target.max_clock_mhz
+    return Engine(target, compiled, model, clock_mhz, timeout_s, timed, retune=retune)
 
 
 @dataclass
@@ -97,13 +98,13 @@ class Engine:
         clock_mhz: float,
         timeout_s: float,
         timed: Plan | None = None,
+        retune: bool = True,
     ):
         """`timed`: with early exit, the program that runs where there is a latency target (early_exit.Ways)."""
-        self.timeout_s, self.target = timeout_s, target
+        self.timeout_s, self.target, self.retune = timeout_s, target, retune
         self._free = self._way = _Way(compiled, dvfs.Passes(compiled))
         self._timed = None if timed is None else _Way(timed, dvfs.Passes(timed))
-        self._mix: Counter[tuple[int, int]] = Counter()  # row blocks and layer foretold of sentences so far
-        self._tuned: tuple | None = None  # target and mix of the last look for better outputs
+        self._load = Load()
         self._steps: tuple[tuple[int, float], ...] | None = None  # of the clock, as dvfs.ladder gives them
         self._tables: dict[tuple, bytes] = {}
         manifest = model.manifest
@@ -119,12 +120,12 @@ class Engine:
         self._kept_after = -1  # resets before the resident weights came on chip
         self.driver: drivers.EngineDriver | None = None  # once it is known to be our engine
         try:
-            self._load(target, model, clock_mhz)
+            self._bring_up(target, model, clock_mhz)
         except BaseException:
             self.close()
             raise
 
-    def _load(self, target: Target, model: Artifact, clock_mhz: float) -> None:
+    def _bring_up(self, target: Target, model: Artifact, clock_mhz: float) -> None:
         start = time.perf_counter()
         manifest, path = target.manifest, target.manifest_path
         logger.info("%s, bitstream %s", target.name, target.bitstream)
@@ -221,6 +222,7 @@ class Engine:
         """
         self.clock = self.clocks.set_mhz(mhz)
         self.asked_mhz, self._steps = mhz, None
+        self._load.forget()
         logger.info("engine clock: %s", self.clock)
         if self.clock_mhz != mhz:
             logger.warning("engine clock: %g MHz asked, %g MHz is the nearest below", mhz, self.clock_mhz)
@@ -235,8 +237,8 @@ class Engine:
         """Retune the wizard's outputs for a batch with this target, if that saves more than it costs (modelled), and
         say what changed. The clock of the first layer stays.
 
-        mix: how many sentences are awaited by row blocks and layer foretold. Between batches only: the engine is idle.
-        `stream` does it by the sentences before. Raises ValueError without early exit, ClockError as `set_clock`.
+        mix: how many passes are awaited by row blocks and layer foretold. The engine must be idle. `stream` and
+        `together` do it by the batch before. Raises ValueError without early exit, ClockError as `set_clock`.
         """
         target_s = self._target(latency_target_ms)
         outputs = dvfs.best_outputs(self._timed.passes, mix, target_s, self.clocks.available(), self.clock.output)
@@ -245,17 +247,6 @@ class Engine:
         self.clock, self._steps = self.clocks.set_outputs(outputs), None
         logger.info("clocks for a target of %g ms: %s", latency_target_ms, self.clock)
         return self.clock
-
-    def _retune(self, latency_target_ms: float) -> None:
-        """Before a batch: look for better outputs where the target or the mix has changed."""
-        total = self._mix.total()
-        if not total:
-            return
-        shares = tuple((key, round(count / total, 1)) for key, count in sorted(self._mix.items()))
-        known = latency_target_ms, shares, self.asked_mhz
-        if known != self._tuned:
-            self._tuned = known
-            self.tune(latency_target_ms, self._mix)
 
     def _clocks(self) -> tuple[tuple[int, float], ...]:
         """The wizard's outputs that the engine may choose, as dvfs.ladder gives them."""
@@ -284,13 +275,12 @@ class Engine:
         has a result with `error`, and the engine is reset for the next; raises EngineStuck or ResetTimeout where that
         does not help, EngineError where the engine refuses the program, as it would for every text.
 
-        latency_target_ms: with early exit, each sentence runs at the clocks that meet it with the least energy; the
-        wizard is retuned before the first of them, if the sentences of earlier streams tell that this pays. Raises
-        ValueError for a target that is no number above 0, or without early exit.
+        latency_target_ms: with early exit, each sentence runs at the clocks that meet it with the least energy, and the
+        engine's clock stands from its answer to the next pass. After every early_exit.BATCH passes the wizard is
+        retuned, where their load or target is another and this pays. Raises ValueError for a target that is no number
+        above 0, or without early exit; ClockError as `set_clock`.
         """
         target_s = None if latency_target_ms is None else self._target(latency_target_ms)
-        if latency_target_ms is not None:
-            self._retune(latency_target_ms)
         for given in texts:
             sentence = self.encoder.encode(given, strict=strict)
             yield self._answers([given], [sentence], target_s)[0]
@@ -323,6 +313,8 @@ class Engine:
     ) -> list[Result]:
         """One pass of all of them."""
         rows = pack_pass(sentences)
+        if target_s is not None and self.retune and (mix := self._load.another(target_s)) is not None:
+            self.tune(target_s * 1e3, mix)
         pairs = [text_and_pair(one) for one in given]
         early: dict[str, Any] = {}
         table = course = None
@@ -342,12 +334,18 @@ class Engine:
             reading = self.meter.measure(run, rows.row_blocks, self.clock_mhz, course)
         except EngineTimeout as hang:
             recover(self.driver, hang)
-            return [Result(**one, error=str(hang)) for one in known]
+            reading, error = None, str(hang)
+        if target_s is not None:
+            self.clocks.stop()
+        if reading is None:
+            return [Result(**one, error=error) for one in known]
         spent = None if reading.power_w is None else reading.power_w * reading.latency_ms / len(sentences)
         cost = {"latency_ms": reading.latency_ms, "energy_mj": spent}
         cost |= {"power_w": reading.power_w, "source": reading.source}
         if course is not None:
             said = self._leaving(rows, reading, target_s)
+            if target_s is not None:
+                self._load.saw(self._record(), rows, len(self.plan.shape.layers), target_s)
         else:
             said = [self._fields(pairs[0], sentences[0], rows.row_blocks)]
         return [Result(**(one | cost | fields)) for one, fields in zip(known, said, strict=True)]
@@ -388,8 +386,6 @@ class Engine:
             }
             answer = sentence_answer(logits, self._logit_scale, self.labels, self.task["scores"])
             found.append(where | cost | answer)
-            if target_s is not None:
-                self._mix[rows.row_blocks, foretold or len(self.plan.shape.layers)] += 1
         return found
 
     def _fields(self, texts: tuple[str, str | None], sentence: Sentence, row_blocks: int) -> dict:
@@ -431,6 +427,7 @@ class Engine:
             self._kept_after = self.driver.resets
 
     def _run(self, program, instructions: tuple[isa.Instruction, ...], row_blocks: int) -> None:
+        self.clocks.start()
         addresses = (int(buffer.physical_address) for buffer in (program, self._image, self._io))
         try:
             self.driver.run(*addresses, len(instructions), row_blocks, timeout_s=self.timeout_s)

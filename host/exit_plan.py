@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How a program lets sentences leave at its off-ramps (docs/program.md, Leaving early)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 TABLE_ROWS = 256
 
@@ -27,14 +25,3 @@ class ExitPlan:
             raise ValueError(f"table: not {TABLE_ROWS} layers from 0 to 255")
         if self.clock and self.table is None:
             raise ValueError("clock: is chosen by the layer foretold, which needs a table")
-
-    @staticmethod
-    def of_point(point: Mapping[str, Any], *, foretold: bool = False, clock: bool = False) -> "ExitPlan":
-        """An artifact's operating point (docs/artifact.md): by entropy alone, or as `foretold`. ValueError if it has no
-        such way."""
-        if not foretold:
-            return ExitPlan(point["threshold"], clock=clock)
-        way = point.get("foretold")
-        if way is None:
-            raise ValueError("foretold: the operating point has no exit table; remedy: train one, or leave by entropy")
-        return ExitPlan(way["threshold"], tuple(way["table"]), clock)

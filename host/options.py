@@ -31,7 +31,10 @@ class DeviceName(str, Enum):
 ArtifactOption = Annotated[Path, typer.Option("--artifact", help="Folder of the quantized model.")]
 BoardOption = Annotated[BoardName, typer.Option("--board", help="Board to run on, or to emulate.")]
 DeviceOption = Annotated[DeviceName, typer.Option("--device", help="auto: the board if this is one, else emulated.")]
-ClockOption = Annotated[float | None, typer.Option("--clock-mhz", help="Engine clock; the board's plan if not given.")]
+ClockOption = Annotated[
+    float | None,
+    typer.Option("--clock-mhz", help="Engine clock; the board's plan if not given, with --early-exit the fastest."),
+]
 FileOption = Annotated[str | None, typer.Option("--file", help="File of sentences, one a line; - reads stdin.")]
 PairsOption = Annotated[bool, typer.Option("--pairs", help="Each argument or line holds two texts, parted by a tab.")]
 OfflineOption = Annotated[

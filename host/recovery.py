@@ -32,7 +32,8 @@ def recover(driver: EngineDriver, hang: EngineTimeout) -> None:
 def settle(driver: EngineDriver) -> None:
     """Leave the engine idle: a pass under way may end, what hangs is reset. Raises ResetTimeout if even that fails.
 
-    Its clock runs: a change of it that is interrupted brings the one before back (ClockWizardDriver.retune).
+    Its clock runs, or stands after a pass with a latency target: a retune that is interrupted brings the one before
+    back (ClockWizardDriver.retune), and whoever loads the overlay next starts it.
     """
     deadline = time.monotonic() + SETTLE_S
     try:

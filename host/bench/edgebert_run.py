@@ -37,8 +37,9 @@ def trace_of(
     way = "full" if point is None else f"point-{point}" + ("" if target_ms is None else f"-{target_ms:g}ms")
 
     def run(first: int, trace: Trace) -> None:
+        # Never retuned: what a sentence costs would depend on those before it, and on where a run was cut.
         with engines.open(
-            board=board, artifact=model.folder, device="emulated", clock_mhz=TOP_MHZ, early_exit=point
+            board=board, artifact=model.folder, device="emulated", clock_mhz=TOP_MHZ, early_exit=point, retune=False
         ) as engine:
             more = {} if target_ms is None else {"latency_target_ms": target_ms}
             for result in engine.stream(texts[first:], **more):

@@ -19,8 +19,8 @@ from zynqbert.host.bench.edgebert_models import Model
 from zynqbert.host.bench.edgebert_table import Ran
 from zynqbert.host.bench.edgebert_trace import Trace
 from zynqbert.host.compiler import ModelShape, plan
+from zynqbert.host.early_exit import Ways
 from zynqbert.host.errors import HostError
-from zynqbert.host.exit_plan import ExitPlan
 from zynqbert.host.zero_steps import gated_steps
 from zynqbert.quant.artifact import load_artifact
 from zynqbert.quant.golden_model import GoldenModel
@@ -52,7 +52,7 @@ def full(artifact):
 
 @pytest.fixture(scope="module")
 def leaving(artifact):
-    return passes_of(artifact, ExitPlan.of_point(POINT, foretold=True, clock=True))
+    return passes_of(artifact, Ways.of_point(POINT).timed)
 
 
 def mj(passes, blocks, verdicts, mhz):
