@@ -44,11 +44,12 @@ sparsity: .venv/ready
 	cp build/sparsity/sparsity.json artifacts/movie-reviews.sparsity.json
 	cp build/sparsity/sparsity.svg artifacts/movie-reviews.sparsity.svg
 
-# Folders of `zynqbert train recipes/edgebert.toml` and of edgebert-dense.toml.
+# EDGEBERT: folder of `zynqbert train recipes/edgebert.toml`. EDGEBERT_DENSE: what it is compared with; the artifact of
+# recipes/edgebert-dense.toml lets the dense model leave early too.
 EDGEBERT ?= build/edgebert
-EDGEBERT_DENSE ?= build/edgebert-dense
+EDGEBERT_DENSE ?= $(EDGEBERT)/dense-calibrated
 edgebert-bench: .venv/ready
-	.venv/bin/zynqbert bench edgebert --artifact $(EDGEBERT)/artifact --dense $(EDGEBERT_DENSE)/artifact --curve $(EDGEBERT)/exits.json --steps $(EDGEBERT_DENSE)/artifact $(foreach step,dense-calibrated slim-calibrated artifact,--steps $(EDGEBERT)/$(step)) --out $(EDGEBERT)/bench
+	.venv/bin/zynqbert bench edgebert --artifact $(EDGEBERT)/artifact --dense $(EDGEBERT_DENSE) --curve $(EDGEBERT)/exits.json $(foreach step,dense-calibrated slim-calibrated artifact,--steps $(EDGEBERT)/$(step)) --out $(EDGEBERT)/bench
 	cp $(EDGEBERT)/bench/edgebert.json artifacts/edgebert.bench.json
 	for drawing in $(EDGEBERT)/bench/*.svg; do cp $$drawing artifacts/edgebert.$$(basename $$drawing); done
 
