@@ -44,8 +44,7 @@ sparsity: .venv/ready
 	cp build/sparsity/sparsity.json artifacts/movie-reviews.sparsity.json
 	cp build/sparsity/sparsity.svg artifacts/movie-reviews.sparsity.svg
 
-# EDGEBERT: folder of `zynqbert train recipes/edgebert.toml`. EDGEBERT_DENSE: what it is compared with; the artifact of
-# recipes/edgebert-dense.toml lets the dense model leave early too.
+# EDGEBERT: folder of `zynqbert train recipes/edgebert.toml`. EDGEBERT_DENSE: what it is compared with.
 EDGEBERT ?= build/edgebert
 EDGEBERT_DENSE ?= $(EDGEBERT)/dense-calibrated
 edgebert-bench: .venv/ready

@@ -143,9 +143,9 @@ def test_the_predictor_as_a_project(finished, project, recipe, tmp_path):
     assert (found["point"], found["rule"]) == ("10", point["rule"])
     assert json.loads((out / "predictor" / "predictor.json").read_text())["point"] == "10"
     assert found["test"]["table"] == point["test"] and found["cost"]["table_bits"] == 2048
-    assert found["test"]["network"]["sentences"] == SIZES["test"]
-    if found["compared"]["as_table"] == 1:
-        assert found["test"]["network"] == found["test"]["table"]
+    by_network = found["test"]["network"]
+    assert sum(by_network["layers"]) == SIZES["test"] and by_network["told"] == point["test"]["told"]
+    assert by_network["full_depth_accuracy"] == point["test"]["full_depth_accuracy"]
 
 
 def test_without_hls4ml_a_project_is_refused_before_any_training(project, recipe, tmp_path, monkeypatch):
