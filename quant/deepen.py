@@ -125,6 +125,7 @@ def deepen(
     *,
     seed: int = 0,
     resume: bool = False,
+    precision: str = "float32",
     console: Console | None = None,
 ) -> dict:
     """Make the deeper model of the fine-tuned folder `source`; the log, which is also `out/deepen.json`.
@@ -132,7 +133,8 @@ def deepen(
     Keeps the epoch best on dev. Raises ValueError for layers that cannot be, and where `out` holds a run already or one
     begun with other settings.
     """
-    run = Run(out, "deepen", {**asdict(settings), "seed": seed, **sentences.settings}, resume)
+    kept = {**asdict(settings), "seed": seed, "precision": precision, **sentences.settings}
+    run = Run(out, "deepen", kept, resume, precision)
     if (log := run.log()) is not None:
         return log
     shallow = load_student(source, sentences.device)

@@ -41,6 +41,7 @@ def float_stages(
     """
     console = console or Console(stderr=True)
     how = {"seed": recipe.seed, "resume": True, "console": console}
+    computed = {**how, "precision": recipe.precision}
     source, logs = recipe.checkpoint, {}
     if source is None:
         source = str(out / "teacher")
@@ -53,16 +54,16 @@ def float_stages(
     sentences = Sentences(read, names, checkpoint.tokenizer_json, recipe.data.max_length, device)
     dense = last = Path(source)
     if recipe.deepen is not None:
-        logs["dense"] = deepen(last, sentences, out / "dense", recipe.deepen, **how)
+        logs["dense"] = deepen(last, sentences, out / "dense", recipe.deepen, **computed)
         dense = last = out / "dense"
     unlabelled = recipe.data.load_unlabelled()
     if unlabelled:
         sentences = sentences.with_unlabelled(unlabelled)
     if recipe.slim is not None:
-        logs["slim"] = slim(last, sentences, out / "slim", recipe.slim, **how)
+        logs["slim"] = slim(last, sentences, out / "slim", recipe.slim, **computed)
         last = out / "slim"
     if recipe.offramps is not None:
-        logs["offramps"] = train_offramps(last, dense, sentences, out / "offramps", recipe.offramps, **how)
+        logs["offramps"] = train_offramps(last, dense, sentences, out / "offramps", recipe.offramps, **computed)
         last = out / "offramps"
     report = {
         "recipe": asdict(recipe),

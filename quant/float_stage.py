@@ -30,6 +30,7 @@ from .training import (
     write_json,
 )
 
+PRECISIONS = ("float32", "bfloat16")
 Rank = tuple[float, ...]
 
 
@@ -61,12 +62,16 @@ class Stage:
 
 @dataclass(frozen=True)
 class Run:
-    """Where a stage's run is kept (`out`, its log there `name`.json), and the `settings` that decide it."""
+    """Where a stage's run is kept (`out`, its log there `name`.json), and the `settings` that decide it.
+
+    `precision` is what a step's matrix products are computed in; parameters, norms and what is measured on dev stay in
+    float32."""
 
     out: Path
     name: str
     settings: dict
     resume: bool = False
+    precision: str = "float32"
 
     @property
     def finished(self) -> Path:
@@ -75,6 +80,10 @@ class Run:
     @property
     def last(self) -> Path:
         return self.out / "checkpoint" / "last.safetensors"
+
+    def computing(self, device: str) -> torch.autocast:
+        """The context of a step."""
+        return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def log(self) -> dict | None:
         """The log of a finished run. Raises ValueError for a run that is not to be resumed, or of other settings."""
@@ -116,6 +125,7 @@ def run_epochs(
     if run.resume and last.is_file():
         log = load_state(last, stage.parameters, optimizer, run.settings)
     per_epoch = -(-len(lengths) // batch)
+    device = next(iter(stage.parameters.values())).device.type
     for epoch in range(len(log["epochs"]), epochs):
         begun, total, step = time.monotonic(), 0.0, epoch * per_epoch
         batches = epoch_batches(lengths, batch, seed, epoch)
@@ -124,7 +134,8 @@ def run_epochs(
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, epochs * per_epoch, group["peak"])
             stage.prepare(step)
-            loss = stage.loss(rows)
+            with run.computing(device):
+                loss = stage.loss(rows)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_([p for n, p in stage.parameters.items() if n not in stage.rates], CLIP_NORM)
@@ -157,4 +168,4 @@ def _optimizer(stage: Stage, rate: float) -> torch.optim.AdamW:
         {"params": [p for _, p in common if p.ndim > 1], "weight_decay": WEIGHT_DECAY, "peak": rate},
         {"params": [p for _, p in common if p.ndim <= 1], "weight_decay": 0.0, "peak": rate},
     ] + [{"params": [stage.parameters[n]], "weight_decay": 0.0, "peak": peak} for n, peak in stage.rates.items()]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0)
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, fused=True)

@@ -141,6 +141,7 @@ def train_offramps(
     *,
     seed: int = 0,
     resume: bool = False,
+    precision: str = "float32",
     console: Console | None = None,
 ) -> dict:
     """Give the slim folder `source` off-ramps; the log, which is also `out/offramps.json`.
@@ -149,7 +150,8 @@ def train_offramps(
     best on dev, by its last layer and then by the mean of all. Raises ValueError where `out` holds a run already or one
     begun with other settings, UnsupportedModel.
     """
-    run = Run(out, "offramps", {**asdict(settings), "seed": seed, **sentences.settings}, resume)
+    kept = {**asdict(settings), "seed": seed, "precision": precision, **sentences.settings}
+    run = Run(out, "offramps", kept, resume, precision)
     if (log := run.log()) is not None:
         return log
     device = sentences.device

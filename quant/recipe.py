@@ -13,6 +13,7 @@ from .datasets import DATA_SETS, SPLITS, DataSet, Example, read_table
 from .deepen import Deepen
 from .exit_predictor import Exits
 from .finetune import FineTuning
+from .float_stage import PRECISIONS
 from .masks import METHODS
 from .offramps import TRAINED, OffRamps
 from .slim import Slim
@@ -104,6 +105,7 @@ class Recipe:
     seed: int = 0
     threads: int = 2
     device: str = "auto"
+    precision: str = "float32"
     checkpoint: str | None = None
     finetune: FineTuning = field(default_factory=FineTuning)
     quantize: Quantizing = field(default_factory=Quantizing)
@@ -210,6 +212,7 @@ CHECKS: dict[type, dict[str, Check]] = {
         "seed": _whole(0, 2**31 - 1),
         "threads": _whole(1, 1024),
         "device": _choice("auto", "cpu", "cuda"),
+        "precision": _choice(*PRECISIONS),
         "checkpoint": _TEXT,
     },
 }

@@ -2,9 +2,9 @@
 """A fine-tuned encoder made slim: half of its weights, a short reach for each head, and no head that is not needed.
 
 One training for all three (EdgeBERT, arXiv 2011.14203): the density of the encoder's matrices falls step by step
-(masks.py), the heads' spans are learnt under a penalty (spans.py), and the loss follows the unpruned model. So that
-spans are left as long as off-ramps will need them, a classifier after each layer answers too while this is learnt; it
-is not kept. The last `settle` epochs have masks and integer spans as they will run.
+(masks.py), the heads' spans are learnt under a penalty (spans.py) which harden towards the end, and the loss follows
+the unpruned model. So that spans are left as long as off-ramps will need them, a classifier after each layer answers
+too while this is learnt; it is not kept. The last `settle` epochs have masks and integer spans as they will run.
 """
 
 from dataclasses import asdict, dataclass
@@ -23,6 +23,7 @@ from .spans import SPANS, HardSpans, SoftSpans, Spans, whole_spans
 from .student import Attend, Student, forward, load_student, read
 
 ANSWER_RATE = 1e-3  # peak learning rate of the classifiers after each layer
+HARDEN = 0.5  # from this part of the learning epochs on, R falls to 1 token
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,11 @@ class Slim:
     """`density` of each encoder matrix, reached over the first `ramp` part of the learning epochs, by `method`;
     `score_rate` is the peak rate of movement's scores.
 
-    `span_ramp` R in tokens, `span_rate` the peak rate of z in tokens a step, `span_penalty` the weight of the mean
-    span after the first `span_from` part of the learning epochs, `heads_off` the least share of heads that end at span
-    0. `answers` weighs the loss of each layer's classifier. Of `epochs` the last `settle` have masks and spans fixed.
-    `dropout` and `noise` (sentences.py) are the student's and of what it reads; `distillation`, `temperature`,
-    `features` as of Deepen.
+    `span_ramp` R in tokens at the beginning, `span_rate` the peak rate of z in tokens a step, `span_penalty` the weight
+    of the mean span after the first `span_from` part of the learning epochs, `heads_off` the least share of heads that
+    end at span 0. `answers` weighs the loss of each layer's classifier. Of `epochs` the last `settle` have masks and
+    spans fixed. `dropout` and `noise` (sentences.py) are the student's and of what it reads; `distillation`,
+    `temperature`, `features` as of Deepen.
     """
 
     density: float = 0.5
@@ -84,6 +85,7 @@ class _Slimming(Stage):
     def prepare(self, step: int) -> None:
         """Masks are chosen anew where an epoch begins, the density falls or the spans become hard."""
         self.shorten = step >= self.settings.span_from * self.learning
+        self.soft.ramp = ramp_at(step, self.learning, self.settings.span_ramp)
         if step >= self.learning:
             if self.hard is None:
                 self.fix()
@@ -128,6 +130,17 @@ class _Slimming(Stage):
         return super().rank(entry) if entry["settled"] else None
 
 
+def ramp_at(step: int, steps: int, ramp: float) -> float:
+    """R at `step` of the learning ones: `ramp`, then linearly to 1 token (or `ramp`, if that is less) at the last.
+
+    >>> [ramp_at(step, 9, 8.0) for step in (0, 4, 6, 8, 20)]
+    [8.0, 8.0, 4.5, 1.0, 1.0]
+    """
+    begun = HARDEN * (steps - 1)
+    part = min(max((step - begun) / max(steps - 1 - begun, 1), 0.0), 1.0)
+    return ramp - part * max(ramp - 1, 0.0)
+
+
 def span_report(spans: Spans) -> dict:
     """`heads_off`, the share of heads at span 0, and `mean_span` of the others (POSITIONS stands for everything)."""
     every = [n for of_layer in spans for n in of_layer]
@@ -143,6 +156,7 @@ def slim(
     *,
     seed: int = 0,
     resume: bool = False,
+    precision: str = "float32",
     console: Console | None = None,
 ) -> dict:
     """Make the fine-tuned folder `source` slim, itself as teacher; the log, which is also `out/slim.json`.
@@ -151,7 +165,8 @@ def slim(
     SPANS. Keeps the settled epoch best on dev. Raises ValueError where `out` holds a run already or one begun with
     other settings, UnsupportedModel.
     """
-    run = Run(out, "slim", {**asdict(settings), "seed": seed, **sentences.settings}, resume)
+    kept = {**asdict(settings), "seed": seed, "precision": precision, **sentences.settings}
+    run = Run(out, "slim", kept, resume, precision)
     if (log := run.log()) is not None:
         return log
     student, teacher = (load_student(source, sentences.device) for _ in range(2))

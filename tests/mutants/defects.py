@@ -175,6 +175,8 @@ DEFECTS = (
     Defect("a band one token too wide", "quant/spans.py", ">= spans[there, None, None]", "> spans[there, None, None]", LEARNT),
     Defect("soft weights not renormalised", "quant/spans.py", "weights / (weights.sum(dim=-1, keepdim=True) + 1e-8)", "weights", LEARNT),
     Defect("a head that does not fade", "quant/spans.py", "weights @ vs * mask[:, :1, :1]", "weights @ vs", LEARNT),
+    Defect("spans stay soft", "quant/slim.py", "return ramp - part * max(ramp - 1, 0.0)", "return ramp", "tests/quant/test_slim.py -k harden"),
+    Defect("every product in float32", "quant/float_stage.py", 'enabled=self.precision == "bfloat16"', "enabled=False", "tests/quant/test_slim.py -k bfloat16"),
     Defect("a layer without a head", "quant/spans.py", "spans.gather(1, best).clamp(min=1)", "spans.gather(1, best)", LEARNT),
     Defect("the dense baseline is pruned too", "quant/recipe.py", "recipe.slim is not None and recipe.prune is not None", "recipe.slim is None and recipe.prune is None", "tests/quant/test_recipe.py -k pruned_once"),
     Defect("a voltage below half of the top clock", "fpga/voltage.py", "max(share, 0.0)", "share", "tests/fpga/test_voltage.py"),

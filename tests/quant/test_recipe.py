@@ -56,7 +56,7 @@ def test_defaults(recipe):
 
 def test_every_field_is_taken(recipe):
     found = recipe(
-        'name = "n"\nseed = 7\nthreads = 3\ndevice = "cpu"\n'
+        'name = "n"\nseed = 7\nthreads = 3\ndevice = "cpu"\nprecision = "bfloat16"\n'
         '[data]\nlabels = ["no", "yes"]\ntrain = "a"\ndev = "b"\ntest = "c"\nmax_length = 9\n'
         "unlabelled = false\n"
         '[finetune]\nbase = "here"\nepochs = 4\nbatch = 5\nlearning_rate = 0.5\n'
@@ -79,6 +79,7 @@ def test_every_field_is_taken(recipe):
         seed=7,
         threads=3,
         device="cpu",
+        precision="bfloat16",
         finetune=FineTuning("here", 4, 5, 0.5),
         quantize=Quantizing(8, "normalized", "adaptivfloat", 0.4),
         train=QuantizedTraining(6, 8, 1, 0, 3, 0),
@@ -117,6 +118,7 @@ WRONG = {  # by field: a type and a range that it has not
     "seed": ["-1", "2147483648", '"0"', "1.0", "true"],
     "threads": ["0", "1025", "2.0"],
     "device": ['"gpu"', "0"],
+    "precision": ['"float16"', "32"],
     "checkpoint": ['""', "[]"],
     "data.set": ['"reviews"', "1"],
     "data.labels": ['["one"]', '["a", "a"]', '["a", ""]', '["a", 1]', '"ab"', "[]"],

@@ -2,7 +2,9 @@
 """A slim model from a dense one: exact zeros, spans in its config, figures of what was saved, and runs that resume."""
 
 import dataclasses
+import doctest
 import json
+import sys
 
 import pytest
 import torch
@@ -13,10 +15,11 @@ from zynqbert.quant import float_stage
 from zynqbert.quant.configuration import POSITIONS
 from zynqbert.quant.finetune import score
 from zynqbert.quant.masks import METHODS, serving
-from zynqbert.quant.slim import Slim, slim, span_report
-from zynqbert.quant.spans import SPANS, HardSpans
+from zynqbert.quant.slim import Slim, ramp_at, slim, span_report
+from zynqbert.quant.spans import SPANS, HardSpans, SoftSpans
 from zynqbert.quant.student import load_student, read, read_config
 
+slim_module = sys.modules[Slim.__module__]
 SETTINGS = Slim(batch=8, heads_off=0.5, span_rate=1.0, span_ramp=4.0, learning_rate=1e-3)
 
 
@@ -117,6 +120,37 @@ def test_other_settings_are_refused_by_name(dense, tmp_path, monkeypatch, field,
         run(dense, tmp_path)
     with pytest.raises(ValueError, match=f"begun with other settings of {field}: "):
         run(dense, tmp_path, dataclasses.replace(SETTINGS, **{field: value}), resume=True)
+
+
+def test_spans_harden_while_they_are_learnt(dense, tmp_path, monkeypatch):
+    """The last learning step has R = 1, the first those of the settings."""
+    seen = []
+    attend = SoftSpans.attend
+    monkeypatch.setattr(SoftSpans, "attend", lambda self, *args: seen.append(self.ramp) or attend(self, *args))
+    run(dense, tmp_path, dataclasses.replace(SETTINGS, epochs=3, settle=1))
+    assert seen[0] == 4.0 and seen[-1] == 1.0 and sorted(seen, reverse=True) == seen
+    assert 1 < seen[len(seen) * 3 // 4] < 4
+    assert ramp_at(5, 8, 0.5) == 0.5  # already narrower
+
+
+def test_products_in_bfloat16(dense, finished, tmp_path, monkeypatch):
+    """Another training, of parameters in float32, which is not to be continued as the first."""
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        cut_after(patch, float_stage, 9)
+        run(dense, tmp_path, precision="bfloat16")
+    with pytest.raises(ValueError, match="begun with other settings of precision: "):
+        run(dense, tmp_path, resume=True)
+    log = run(dense, tmp_path, resume=True, precision="bfloat16")
+    exact = run(dense, tmp_path / "exact")
+    assert log["settings"]["precision"] == "bfloat16" and exact["settings"]["precision"] == "float32"
+    losses = [[entry["train_loss"] for entry in of["epochs"]] for of in (log, exact)]
+    assert losses[0] != losses[1] and losses[0] == pytest.approx(losses[1], rel=0.05)
+    saved = load_file(tmp_path / "model.safetensors")
+    assert all(tensor.dtype == torch.float32 for tensor in saved.values())
+
+
+def test_examples():
+    assert doctest.testmod(slim_module).failed == 0
 
 
 def test_what_is_said_of_spans():
