@@ -44,9 +44,10 @@ sparsity: .venv/ready
 	cp build/sparsity/sparsity.json artifacts/movie-reviews.sparsity.json
 	cp build/sparsity/sparsity.svg artifacts/movie-reviews.sparsity.svg
 
-# EDGEBERT: folder of `zynqbert train recipes/edgebert.toml`. EDGEBERT_DENSE: what it is compared with.
+# EDGEBERT: folder of `zynqbert train recipes/edgebert.toml`. EDGEBERT_DENSE: what it is compared with, the artifact of
+# recipes/edgebert-dense.toml, whose off-ramps rows (b) and (c) use; $(EDGEBERT)/dense-calibrated has none.
 EDGEBERT ?= build/edgebert
-EDGEBERT_DENSE ?= $(EDGEBERT)/dense-calibrated
+EDGEBERT_DENSE ?= build/edgebert-dense/artifact
 edgebert-bench: .venv/ready
 	.venv/bin/zynqbert bench edgebert --artifact $(EDGEBERT)/artifact --dense $(EDGEBERT_DENSE) --curve $(EDGEBERT)/exits.json $(foreach step,dense-calibrated slim-calibrated artifact,--steps $(EDGEBERT)/$(step)) --out $(EDGEBERT)/bench
 	cp $(EDGEBERT)/bench/edgebert.json artifacts/edgebert.bench.json

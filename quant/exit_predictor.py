@@ -196,7 +196,7 @@ class Choosing:
             for rule, table in self.tables(threshold).items():
                 told = foretell(dev.entropy, table, self.row_shift)
                 left = exit_layers(dev.entropy, threshold, told)
-                if not permitted(right_at(dev, left).mean(), dev, loss_points):
+                if not permitted(right_at(dev, left), dev, loss_points):
                     continue
                 told = np.where(dev.entropy[:, 0] < threshold, 1, told)  # who leaves at once needs no clock
                 sure = 0.0 if rule == LIKELIEST else float(rule)

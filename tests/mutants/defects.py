@@ -372,7 +372,8 @@ DEFECTS = (
     Defect("exits: unseen rows foretell the first layer", "quant/exit_predictor.py", "return np.where(nearest, table[known], 0).max(axis=1)", "return np.where(seen, table, 1)", PREDICTOR + " -k never_seen"),
     Defect("exits: of two neighbours the earlier layer", "quant/exit_predictor.py", "np.where(nearest, table[known], 0).max(axis=1)", "np.where(nearest, table[known], 99).min(axis=1)", PREDICTOR + " -k never_seen"),
     Defect("exits: a quantile is one layer short", "quant/exit_predictor.py", "table = enough.argmax(axis=1) + 1", "table = np.maximum(enough.argmax(axis=1), 1)", PREDICTOR + " -k surer_rule"),
-    Defect("exits: the predictor's loss is not permitted", "quant/exit_predictor.py", "if not permitted(right_at(dev, left).mean(), dev, loss_points):", "if False:", PREDICTOR + " -k permitted_loss"),
+    Defect("exits: luck is permitted", "quant/thresholds.py", "lost.mean() + SURE * lost.std() / len(lost) ** 0.5 <=", "lost.mean() <=", "tests/quant/test_thresholds.py"),
+    Defect("exits: the predictor's loss is not permitted", "quant/exit_predictor.py", "if not permitted(right_at(dev, left), dev, loss_points):", "if False:", PREDICTOR + " -k permitted_loss"),
     Defect("exits: foretelling reads the last ramp", "quant/exit_predictor.py", "predicted_ref(entropy[:, 0], table, row_shift)", "predicted_ref(entropy[:, -1], table, row_shift)", PREDICTOR + " -k reads_the_first"),
     Defect("exits: answers of another model", "quant/exit_answers.py", "if {field: file.metadata().get(field) for field in known} == known:", "if True:", "tests/quant/test_exit_stages.py -k another_model"),
     # Leaving early, and spans.

@@ -18,7 +18,7 @@ LEAST = 'name = "x"\n[data]\nset = "movie-reviews"\n'
 OWN = 'name = "x"\n[data]\nlabels = ["no", "yes"]\ntrain = "a.tsv"\ndev = "b.tsv"\ntest = "c.tsv"\n'
 LABELS = ("no", "yes")
 # others are named after their data
-DATA_OF = dict.fromkeys(("movie-reviews-sparse", "edgebert"), "movie-reviews")
+DATA_OF = dict.fromkeys(("movie-reviews-sparse", "edgebert", "edgebert-dense"), "movie-reviews")
 
 
 @pytest.fixture
@@ -37,9 +37,9 @@ def recipe(tmp_path):
 def test_the_committed_recipes(file):
     found = load_recipe(file)
     assert found.name == file.stem and found.data.set == DATA_OF.get(file.stem, file.stem)
-    stages = [found.deepen, found.slim, found.offramps, found.exits]
-    assert [stage is not None for stage in stages] == [file.stem == "edgebert"] * 4
-    begins = {"movie-reviews-sparse": "build/movie-reviews/float"}
+    assert (found.deepen is None) == (found.slim is None) == (file.stem != "edgebert")
+    assert (found.offramps is None) == (found.exits is None) == (not file.stem.startswith("edgebert"))
+    begins = {"movie-reviews-sparse": "build/movie-reviews/float", "edgebert-dense": "build/edgebert/dense"}
     assert found.checkpoint == begins.get(file.stem)
     assert (found.prune is not None) == file.stem.endswith("-sparse")
     assert found.finetune.base == "minilm-l6" and found.quantize.word_bits == 4

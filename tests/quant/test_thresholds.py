@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Thresholds of leaving early: what is chosen, against a search through every threshold by the definition."""
 
+import math
+import statistics
+
 import numpy as np
 import pytest
 from zynqbert.quant import thresholds
@@ -62,15 +65,17 @@ def test_a_larger_threshold_never_lets_leave_later():
 def test_the_largest_threshold_is_that_of_a_search_through_all(seed, loss):
     """Accuracy is no monotone function of the threshold: above the chosen one all lose more, below it some may."""
     ramps = random_ramps(seed=seed)
-    right_full = int(ramps.right[:, -1].sum())
     rows = np.arange(200)
 
-    def lost(threshold: int) -> int:
+    def lost(threshold: int) -> float:
+        """Points, at the 95 % bound."""
         layers = by_definition(ramps.entropy, threshold, np.zeros(200, np.int64))
-        return right_full - int(ramps.right[rows, layers - 1].sum())
+        both = zip(ramps.right[:, -1], ramps.right[rows, layers - 1], strict=True)
+        missed = [int(full) - int(own) for full, own in both]
+        return 100 * (statistics.mean(missed) + 1.645 * statistics.pstdev(missed) / math.sqrt(200))
 
     top = int(ramps.entropy[:, :-1].max()) + 1
-    expected = max(t for t in range(top + 1) if 100 * lost(t) <= loss * 200)
+    expected = max(t for t in range(top + 1) if lost(t) <= loss + 1e-9)
     assert largest_threshold(ramps, loss) == expected
 
 
@@ -79,7 +84,9 @@ def test_a_known_choice():
     entropy = np.stack([10 * np.arange(10), np.full(10, 95)], axis=1)
     right = np.stack([np.arange(10) < 6, np.full(10, True)], axis=1)
     ramps = Ramps(entropy, right)
-    assert [largest_threshold(ramps, loss) for loss in (0, 9.99, 10, 20, 39, 40, 100)] == [60, 60, 70, 80, 90, 91, 91]
+    # one lost of ten is 10 points with a bound of 25.61, two 40.81, three 53.84, four 65.48
+    losses = (0, 25.6, 25.62, 40.8, 40.82, 53.85, 65.4, 65.5, 100)
+    assert [largest_threshold(ramps, loss) for loss in losses] == [60, 60, 70, 70, 80, 90, 90, 91, 91]
     found = measure(ramps, 70)
     assert (found["accuracy"], found["mean_layer"], found["layers"]) == (0.9, 1.3, [7, 3])
     assert found["difference_points"] == pytest.approx(-10) and found["disagreements"] == 1
@@ -87,12 +94,21 @@ def test_a_known_choice():
     assert low < -10 < high <= 0
 
 
-def test_a_loss_is_counted_in_sentences():
-    """0.5 points of 1,000 are five sentences, though 0.9 − 0.895 is above 0.005 in floats."""
-    right = np.arange(1000) < 900
-    ramps = Ramps(np.zeros((1000, 1), np.int64), right[:, None])
-    assert 0.9 - 0.895 > 0.005
-    assert permitted(0.895, ramps, 0.5) and not permitted(0.894, ramps, 0.5)
+@pytest.mark.parametrize("wrong, gained", [(5, 0), (9, 4), (0, 3), (40, 40)])
+def test_a_loss_counts_with_its_95_percent_bound(wrong, gained):
+    """Of 1,000 sentences, 900 right at full depth, the early answers miss so many and hit so many others."""
+    full = np.arange(1000) < 900
+    early = full.copy()
+    early[:wrong], early[900 : 900 + gained] = False, True
+    lost = 100 * (wrong - gained) / 1000
+    error = 1.645 * 100 * math.sqrt((wrong + gained) / 1000 - (lost / 100) ** 2) / math.sqrt(1000)
+    ramps = Ramps(np.zeros((1000, 1), np.int64), full[:, None])
+    assert permitted(early, ramps, lost + error) and not permitted(early, ramps, lost + error - 1e-6)
+
+
+def test_what_changes_nothing_is_permitted():
+    ramps = random_ramps()
+    assert permitted(ramps.right[:, -1], ramps, 0.0)
 
 
 def test_losing_less_than_nothing_is_refused():
