@@ -181,7 +181,7 @@ def print_stages(report: dict[str, Any], out: Path) -> None:
         from ..quant.stage_table import table as steps  # of the workstation, which alone trains
 
         Console().print(steps(rows, split))
-    print(f"{report['folder']}: the model; {out / 'train.json'}: settings and these figures")
+    print(f"{out / report['folder']}: the model; {out / 'train.json'}: settings and these figures")
 
 
 # What the user chose or the array's shape gives; every other figure of an estimate is modelled.

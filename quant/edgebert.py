@@ -68,7 +68,7 @@ def float_stages(
     report = {
         "recipe": asdict(recipe),
         "stages": {name: stage_report(log) for name, log in logs.items()},
-        "folder": str(last),
+        "folder": last.name,
         "examples": {s: {name: sentences.labels[s].count(i) for i, name in enumerate(names)} for s in sentences.labels},
         "unlabelled": len(unlabelled),
         "versions": versions(),

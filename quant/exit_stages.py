@@ -92,7 +92,7 @@ def edgebert(
             stage: paired_accuracy(answers.float_right(stage, sources[stage], "test"), answers.right(stage, of, "test"))
             for stage, of in artifacts.items()
         },
-        "folder": str(artifact),
+        "folder": artifact.name,
         "versions": versions(),
     }
     if recipe.exits.firmware is not None:

@@ -70,7 +70,7 @@ def test_what_it_writes(finished):
 def test_what_it_reports(finished, recipe):
     report = json.loads((finished / "train.json").read_text())
     assert report["recipe"] == json.loads(json.dumps(dataclasses.asdict(recipe)))
-    assert report["folder"] == str(finished / "offramps") and tuple(report["stages"]) == FOLDERS
+    assert report["folder"] == "offramps" and tuple(report["stages"]) == FOLDERS
     for folder, log in zip(FOLDERS, LOGS, strict=True):
         kept = json.loads((finished / folder / f"{log}.json").read_text())
         assert report["stages"][folder]["dev_accuracy"] == kept.get("best", kept)["dev_accuracy"]
