@@ -368,7 +368,6 @@ DEFECTS = (
     Defect("exits: leaves a layer after the one foretold", "quant/thresholds.py", "np.arange(1, entropy.shape[1] + 1) >= told", "np.arange(entropy.shape[1]) >= told", THRESHOLDS + " -k engines_equation"),
     Defect("exits: the smallest threshold for the largest", "quant/thresholds.py", "candidates(ramps.entropy)[::-1]:", "candidates(ramps.entropy):", THRESHOLDS + " -k search_through_all"),
     Defect("exits: the first that loses too much ends the search", "quant/thresholds.py", "            return int(threshold)\n    raise", "            return int(threshold)\n        if threshold < candidates(ramps.entropy)[-2]:\n            return 0\n    raise", THRESHOLDS + " -k search_through_all"),
-    Defect("exits: losses compared in floats", "quant/thresholds.py", "np.rint((ramps.full_accuracy - accuracy) * sentences)", "(ramps.full_accuracy - accuracy) * sentences * (1 + 1e-7)", THRESHOLDS + " -k counted_in_sentences"),
     Defect("exits: unseen rows foretell the first layer", "quant/exit_predictor.py", "return np.where(nearest, table[known], 0).max(axis=1)", "return np.where(seen, table, 1)", PREDICTOR + " -k never_seen"),
     Defect("exits: of two neighbours the earlier layer", "quant/exit_predictor.py", "np.where(nearest, table[known], 0).max(axis=1)", "np.where(nearest, table[known], 99).min(axis=1)", PREDICTOR + " -k never_seen"),
     Defect("exits: a quantile is one layer short", "quant/exit_predictor.py", "table = enough.argmax(axis=1) + 1", "table = np.maximum(enough.argmax(axis=1), 1)", PREDICTOR + " -k surer_rule"),
