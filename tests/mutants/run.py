@@ -90,20 +90,22 @@ def main() -> int:
     defects = [d for d in DEFECTS if word in d.name or word in d.file]
     tests = sorted({d.test for d in defects})
     console = Console()
-    bad = 0
+    wrong = []  # told again at the end, where a long log is read
     with Progress(console=console) as progress, ThreadPoolExecutor(os.cpu_count()) as pool:
         task = progress.add_task("mutants", total=len(defects) + len(tests))
         for test, result in zip(tests, pool.map(baseline, tests), strict=True):
             progress.advance(task)
             if result != "passes":
-                bad += 1
-                console.print(f"{test} {result}")
+                wrong.append(f"{test} {result}")
+                console.print(wrong[-1])
         for defect, result in zip(defects, pool.map(outcome, defects), strict=True):
             progress.advance(task)
-            bad += result != "killed"
-            console.print(f"{result:10} {defect.name:45} {defect.test}")
-    console.print(f"{len(defects)} defects, {bad} not as they should be")
-    return 1 if bad else 0
+            line = f"{result:10} {defect.name:45} {defect.test}"
+            console.print(line)
+            if result != "killed":
+                wrong.append(line)
+    console.print(f"{len(defects)} defects, {len(wrong)} not as they should be", *wrong, sep="\n")
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":
