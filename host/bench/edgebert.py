@@ -66,7 +66,7 @@ class Given:
         """As edgebert_run.trace_of, with a bar."""
         way = "all layers" if point is None else f"point {point}"
         way += "" if target_ms is None else f", {target_ms:g} ms"
-        step = self.progress(f"{model.folder.name}, {board}, {way}", len(self.examples))
+        step = self.progress(f"{model.title}, {board}, {way}", len(self.examples))
         return trace_of(self.out / RUNS, model, self.texts, board=board, point=point, target_ms=target_ms, step=step)
 
     def asked(self, trace: Trace) -> costs.Asked:
@@ -111,8 +111,8 @@ def bench_edgebert(
         "version": VERSION,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "settings": {
-            "artifact": given.recipe.folder.name,
-            "dense": given.dense.folder.name,
+            "artifact": given.recipe.title,
+            "dense": given.dense.title,
             "off_ramps_of": "dense" if given.leaving is given.dense else "recipe",
             "point": given.point,
             "texts_from": texts_from,

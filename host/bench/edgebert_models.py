@@ -43,6 +43,12 @@ class Model:
         return Model(option, folder, artifact, digest({k: artifact.manifest[k] for k in _COUNTS}))
 
     @property
+    def title(self) -> str:
+        """The folder's name; its parent's too where a training called it "artifact"."""
+        name = self.folder.name
+        return f"{self.folder.resolve().parent.name}/{name}" if name == "artifact" else name
+
+    @property
     def exits(self) -> Mapping[str, Any] | None:
         """The manifest's `exits`."""
         return self.artifact.manifest["exits"]
@@ -88,7 +94,7 @@ class Model:
         manifest, held = self.artifact.manifest, sizes(self.artifact)
         architecture = manifest["architecture"]
         return {
-            "artifact": self.folder.name,
+            "artifact": self.title,
             "digest": self.digest,
             "layers": architecture["layers"],
             "bytes": sum(tensor.nbytes for tensor in self.artifact.tensors.values()),

@@ -424,3 +424,8 @@ class TestCommand:
         assert "--dense" in capsys.readouterr().err
         assert self.call(folders | {"dense": tmp_path / "none"}, tmp_path) == 2
         assert "none: folder: there is none" in capsys.readouterr().err
+
+
+def test_folders_that_a_training_called_artifact_are_told_apart():
+    titles = [models.Model("--dense", Path(folder), None, "").title for folder in ("build/one/artifact", "build/two")]
+    assert titles == ["one/artifact", "two"]
