@@ -696,7 +696,7 @@ def test_stages_in_float_are_shown_as_a_table(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "110")
     slim = {"dev_accuracy": 0.8612, "density": 0.45, "heads_off": 0.625, "mean_span": 11.26}
     ramps = {"dev_accuracy": 0.8601, "layers": [0.71, 0.8234, 0.8601]}
-    report = {"stages": {"teacher": {"dev_accuracy": 0.866}, "slim": slim, "offramps": ramps}, "folder": "build/x/off"}
+    report = {"stages": {"teacher": {"dev_accuracy": 0.866}, "slim": slim, "offramps": ramps}, "folder": "off"}
     output.print_stages(report, Path("build/x"))
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     for wanted in (
