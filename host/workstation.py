@@ -128,7 +128,7 @@ def train(
 def ablation(
     source: Annotated[str, typer.Argument(help="Hugging Face classifier of the data's labels: a folder or hub name.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the study.")] = Path("build/ablation"),
-    data: Annotated[str, typer.Option(help="Data set: movie-reviews or policy-pairs.")] = "movie-reviews",
+    data: Annotated[str, typer.Option(help="Data set: movie-reviews, policy-pairs or tweets.")] = "movie-reviews",
     sentences: Annotated[int | None, typer.Option(min=1, help="Of the test split; all if not given.")] = None,
     resume: ResumeOption = False,
 ) -> None:
@@ -149,7 +149,7 @@ def ablation(
 def sparsity(
     source: Annotated[str, typer.Argument(help="Hugging Face classifier of the data's labels: a folder or hub name.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the study.")] = Path("build/sparsity"),
-    data: Annotated[str, typer.Option(help="Data set: movie-reviews or policy-pairs.")] = "movie-reviews",
+    data: Annotated[str, typer.Option(help="Data set: movie-reviews, policy-pairs or tweets.")] = "movie-reviews",
     trained: Annotated[
         list[Path] | None, typer.Option("--trained", help="A pruned and trained artifact to measure too; repeatable.")
     ] = None,

@@ -401,7 +401,7 @@ def test_a_report_that_is_none(ran, tmp_path, text, problem):
 @pytest.mark.parametrize(
     "data, more, problem",
     [
-        ("reviews", {}, "data 'reviews' is none of movie-reviews, policy-pairs"),
+        ("reviews", {}, "data 'reviews' is none of movie-reviews, policy-pairs, tweets"),
         (OWN, {"sentences": 0}, "sentences = 0"),
         (OWN, {"max_length": 2}, r"max_length 2 is not within 3\.\.128"),
         (OWN, {"word_bits": 5}, "word_bits 5"),

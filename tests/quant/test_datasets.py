@@ -28,6 +28,7 @@ from zynqbert.quant.datasets import (
 
 COUNTS = {"train": (3391, 3407), "dev": (534, 466), "test": (1150, 1122)}  # negative, positive
 PAIR_COUNTS = {"train": (3531, 3684), "dev": (524, 475), "test": (1419, 1290)}  # no answer, answer
+TWEET_COUNTS = {"train": (9764, 8288, 3554), "dev": (1401, 1273, 572), "test": (3259, 2859, 1272)}
 
 
 @pytest.fixture(scope="module")
@@ -240,6 +241,27 @@ def test_pair_splits_do_not_depend_on_order(pairs):
         assert [e for e in again if e in kept] == pairs[split]
 
 
+def test_parsing_of_the_tweets(given):
+    table = (
+        'sentiment,confidence,text\r\nnegative,0.7,"late, again"\r\npositive,,Thanks &amp; bye\r\n'
+        'neutral,1,"two\nlines"\r\nneutral,1,lost \xd1\r\nnegative,1,thanks &amp;  BYE\r\nneutral,1, \r\n'
+    )
+    given("TWEETS_ARCHIVE", zipped(datasets._TWEETS, table.encode("latin-1")))
+    assert everything(datasets.tweets) == {Example("late, again", 0), Example("two lines", 1)}
+
+
+def test_tweets():
+    try:
+        found = {split: datasets.tweets(split) for split in SPLITS}
+    except DataUnavailable as error:
+        pytest.skip(f"tweets not available: {error}")
+    counts = {split: tuple(sum(e.label == label for e in found[split]) for label in (0, 1, 2)) for split in SPLITS}
+    assert counts == TWEET_COUNTS
+    texts = [normalise(e.text) for split in SPLITS for e in found[split]]
+    assert len(set(texts)) == len(texts)
+    assert not any(bad in text for text in texts for bad in ("&amp;", "\ufffd", "\t", "\r", "\n"))
+
+
 def test_texts_of_an_example():
     assert Example("one", 0).texts == "one"
     assert Example("one", 0, "two").texts == ("one", "two")
@@ -249,6 +271,7 @@ def test_the_data_sets_by_name():
     assert {name: d.labels for name, d in DATA_SETS.items()} == {
         "movie-reviews": ("negative", "positive"),
         "policy-pairs": ("no answer", "answer"),
+        "tweets": ("negative", "neutral", "positive"),
     }
     assert all(d.name == name for name, d in DATA_SETS.items())
 
