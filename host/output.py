@@ -184,6 +184,14 @@ def print_stages(report: dict[str, Any], out: Path) -> None:
     print(f"{out / report['folder']}: the model; {out / 'train.json'}: settings and these figures")
 
 
+def print_tasks(report: dict[str, Any], out: Path) -> None:
+    """What the ways of training came to for each task (quant/multi_task.py)."""
+    from ..quant.multi_task import table  # of the workstation, which alone trains
+
+    Console().print(table(report))
+    print(f"{out}: the models; {out / 'tasks.json'}: settings and these figures")
+
+
 # What the user chose or the array's shape gives; every other figure of an estimate is modelled.
 GIVEN = ("model", "board", "sequence", "clock_mhz", "peak_macs_per_cycle")
 

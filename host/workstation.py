@@ -109,15 +109,23 @@ def train(
     Example: zynqbert train recipes/movie-reviews.toml --resume
 
     Early exit: zynqbert train recipes/edgebert.toml --out build/edgebert
+
+    Many tasks on one backbone: zynqbert train recipes/tasks.toml --resume
     """
     with needing_packages("train"):
+        from ..quant.multi_task import follow_tasks
         from ..quant.recipe import load_recipe
+        from ..quant.task_recipe import load_tasks_recipe
         from ..quant.train import train as follow
-    from .output import print_stages, print_training
+    from .output import print_stages, print_tasks, print_training
 
-    given = load_recipe(recipe, seed)
+    tasks = load_tasks_recipe(recipe, seed)
+    given = tasks or load_recipe(recipe, seed)
     out = out or Path("build") / given.name
     with needing_packages("train"):
+        if tasks is not None:
+            print_tasks(follow_tasks(tasks, out, resume=resume), out)
+            return
         report = follow(given, recipe.parent, out, resume=resume)
     if "stages" in report:
         print_stages(report, out)

@@ -89,8 +89,18 @@ class Norm:
 
 
 @dataclass
+class Adapter:
+    """h + up·act(down·h + d) + u of a branch's output h (Houlsby et al., arXiv 1902.00751): down [width, hidden], up
+    [hidden, width]; `activation` is one of ACTIVATIONS (float_model.py)."""
+
+    down: Linear
+    up: Linear
+    activation: str
+
+
+@dataclass
 class Layer:
-    """One encoder layer."""
+    """One encoder layer; with adapters what its two branches add passes through them before the residual."""
 
     q: Linear
     k: Linear
@@ -100,6 +110,8 @@ class Layer:
     ffn1: Linear
     ffn2: Linear
     ffn_norm: Norm
+    attention_adapter: Adapter | None = None
+    ffn_adapter: Adapter | None = None
 
 
 @dataclass

@@ -23,7 +23,7 @@ from .float_model import normalise
 from .float_stage import Run, Stage, run_epochs
 from .sentences import Sentences
 from .spans import whole_spans
-from .student import Student, embed, forward, load_student, projected, read, widened
+from .student import Student, embed, forward, load_unshared, projected, read, widened
 
 FIT_SENTENCES = 256  # train texts that the norms are fitted on
 
@@ -137,7 +137,7 @@ def deepen(
     run = Run(out, "deepen", kept, resume, precision)
     if (log := run.log()) is not None:
         return log
-    shallow = load_student(source, sentences.device)
+    shallow = load_unshared(source, sentences.device)
     texts = sentences.tokens["train"][:FIT_SENTENCES]
     student = deepened(shallow, settings.layers, settings.share, make_batch(texts, sentences.device))
     stage = _Deepening(student, Teacher(shallow.weights, sentences.device), sentences, settings)

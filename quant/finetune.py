@@ -129,7 +129,7 @@ def fine_tune(
     tokens = {split: encode(text, [e.texts for e in data[split]], max_length) for split in ("train", "dev")}
     labels = {split: [e.label for e in data[split]] for split in tokens}
     torch.manual_seed(seed)  # the new head
-    model = _new_model(base, names).to(device)
+    model = new_model(base, names).to(device)
     if not 3 <= max_length <= model.config.max_position_embeddings:
         raise ValueError(f"max_length {max_length} is not within 3..{model.config.max_position_embeddings}")
     last.parent.mkdir(parents=True, exist_ok=True)  # fails now, not after an epoch
@@ -183,7 +183,8 @@ def fine_tune(
     return log
 
 
-def _new_model(base: str, names: Sequence[str]) -> PreTrainedModel:
+def new_model(base: str, names: Sequence[str]) -> PreTrainedModel:
+    """A pretrained encoder, float32, with a new head for these labels (or the one it has)."""
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # that the head is new is the point
     try:

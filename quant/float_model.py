@@ -8,11 +8,11 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
-from torch.nn.functional import gelu, layer_norm, linear
+from torch.nn.functional import gelu, layer_norm, linear, relu, silu
 
 from .band import unseen
 from .batch import Batch
-from .checkpoint import Layer, Linear, ModelWeights, Norm
+from .checkpoint import Adapter, Layer, Linear, ModelWeights, Norm
 
 Tap = Callable[[str, torch.Tensor], None]
 
@@ -39,6 +39,25 @@ def embedding_sum(weights: ModelWeights, batch: Batch) -> torch.Tensor:
 def activate(x: torch.Tensor, activation: str) -> torch.Tensor:
     """GELU: the exact one ("gelu"), or its tanh form ("gelu_new")."""
     return gelu(x, approximate="tanh" if activation == "gelu_new" else "none")
+
+
+ACTIVATIONS = {
+    "relu": relu,
+    "silu": silu,
+    "tanh": torch.tanh,
+    "gelu": gelu,
+    "gelu_new": lambda x: gelu(x, approximate="tanh"),
+}  # of adapters, which a table holds
+
+
+def adapt(adapter: Adapter | None, h: torch.Tensor, tap: Tap = no_tap, at: str = "") -> torch.Tensor:
+    """What a branch's output h [rows, hidden] becomes."""
+    if adapter is None:
+        return h
+    tap(f"{at}.h", h)
+    z = apply(adapter.down, h)
+    tap(f"{at}.z", z)
+    return h + apply(adapter.up, ACTIVATIONS[adapter.activation](z))
 
 
 def attention(
@@ -75,7 +94,7 @@ def encoder_layer(weights: ModelWeights, i: int, y: torch.Tensor, batch: Batch, 
     a = weights.architecture
     context = attention(q, k, v, batch, a.head_width, a.spans and a.spans[i])
     tap(f"{at}.context", context)
-    x = apply(layer.o, context) + y
+    x = adapt(layer.attention_adapter, apply(layer.o, context), tap, f"{at}.attention_adapter") + y
     tap(f"{at}.o.x", x)
     y = normalise(layer.attention_norm, x, eps)
     tap(f"{at}.attention_norm.y", y)
@@ -83,7 +102,7 @@ def encoder_layer(weights: ModelWeights, i: int, y: torch.Tensor, batch: Batch, 
     tap(f"{at}.ffn1.z", z)
     a = activate(z, weights.architecture.activation)
     tap(f"{at}.ffn1", a)
-    x = apply(layer.ffn2, a) + y
+    x = adapt(layer.ffn_adapter, apply(layer.ffn2, a), tap, f"{at}.ffn_adapter") + y
     tap(f"{at}.ffn2.x", x)
     y = normalise(layer.ffn_norm, x, eps)
     tap(f"{at}.ffn_norm.y", y)

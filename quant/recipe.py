@@ -3,7 +3,7 @@
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -120,12 +120,12 @@ class Recipe:
 Check = tuple[Callable[[Any], bool], str]
 
 
-def _whole(low: int, high: int) -> Check:
+def whole(low: int, high: int) -> Check:
     good = lambda x: isinstance(x, int) and not isinstance(x, bool) and low <= x <= high  # noqa: E731
     return good, f"a whole number from {low} to {high}"
 
 
-def _real(low: float, high: float, closed: bool = False) -> Check:
+def real(low: float, high: float, closed: bool = False) -> Check:
     def good(x: Any) -> bool:
         number = isinstance(x, int | float) and not isinstance(x, bool)
         return number and (low <= x if closed else low < x) and x <= high
@@ -133,88 +133,89 @@ def _real(low: float, high: float, closed: bool = False) -> Check:
     return good, f"a number {'from' if closed else 'above'} {low:g}, at most {high:g}"
 
 
-def _choice(*values: Any) -> Check:
+def choice(*values: Any) -> Check:
     return lambda x: any(type(x) is type(v) and x == v for v in values), " or ".join(map(repr, values))
 
 
-_TEXT: Check = (lambda x: isinstance(x, str) and x != "", "a text")
+TEXT: Check = (lambda x: isinstance(x, str) and x != "", "a text")
 _NAMES: Check = (
     lambda x: isinstance(x, list) and len(x) == len(set(map(str, x))) >= 2 and all(isinstance(v, str) and v for v in x),
     "a list of two or more different names",
 )
 _LOSSES: Check = (
-    lambda x: isinstance(x, list) and all(_real(0, 100, closed=True)[0](v) for v in x) and len(x) == len(set(x)) >= 1,
+    lambda x: isinstance(x, list) and all(real(0, 100, closed=True)[0](v) for v in x) and len(x) == len(set(x)) >= 1,
     "a list of different numbers from 0 to 100",
 )
-_EPOCHS, _BATCH, _RATE = _whole(1, 1000), _whole(1, 4096), _real(0, 1)
-_STEPS = {"epochs": _EPOCHS, "batch": _BATCH, "learning_rate": _RATE}
-_DISTILLED = {"distillation": _real(0, 1, closed=True), "temperature": _real(0, 100)}
-_VARIED = {"dropout": _real(0, 0.9, closed=True), "noise": _real(0, 0.9, closed=True)}
-_FOLLOWED = {**_DISTILLED, "features": _real(0, 1000, closed=True)}
+_EPOCHS, _BATCH, _RATE = whole(1, 1000), whole(1, 4096), real(0, 1)
+STEPS = {"epochs": _EPOCHS, "batch": _BATCH, "learning_rate": _RATE}
+_DISTILLED = {"distillation": real(0, 1, closed=True), "temperature": real(0, 100)}
+VARIED = {"dropout": real(0, 0.9, closed=True), "noise": real(0, 0.9, closed=True)}
+_FOLLOWED = {**_DISTILLED, "features": real(0, 1000, closed=True)}
+
+RUN: dict[str, Check] = {
+    "name": (
+        lambda x: isinstance(x, str) and re.fullmatch(r"\w[\w.-]*", x) is not None,
+        "letters, digits, - and .",
+    ),
+    "seed": whole(0, 2**31 - 1),
+    "threads": whole(1, 1024),
+    "device": choice("auto", "cpu", "cuda"),
+    "precision": choice(*PRECISIONS),
+}
 
 CHECKS: dict[type, dict[str, Check]] = {
     Data: {
-        "set": _choice(*DATA_SETS),
+        "set": choice(*DATA_SETS),
         "labels": _NAMES,
-        **{split: _TEXT for split in SPLITS},
-        "max_length": _whole(3, 128),
-        "unlabelled": _choice(True, False),
+        **{split: TEXT for split in SPLITS},
+        "max_length": whole(3, 128),
+        "unlabelled": choice(True, False),
     },
-    FineTuning: {"base": _TEXT, **_STEPS},
+    FineTuning: {"base": TEXT, **STEPS},
     Quantizing: {
-        "word_bits": _choice(4, 8),
-        "softmax": _choice("numerator", "normalized"),
-        "word_format": _choice("integer", "adaptivfloat"),
-        "word_density": _real(0, 1),
+        "word_bits": choice(4, 8),
+        "softmax": choice("numerator", "normalized"),
+        "word_format": choice("integer", "adaptivfloat"),
+        "word_density": real(0, 1),
     },
-    QuantizedTraining: {**_STEPS, **_FOLLOWED},
-    Prune: {"density": _real(0, 1), "ramp": _real(0, 0.9, closed=True)},
-    Deepen: {"layers": _whole(2, MAX_LAYERS), "share": _real(0, 1), **_STEPS, **_FOLLOWED},
+    QuantizedTraining: {**STEPS, **_FOLLOWED},
+    Prune: {"density": real(0, 1), "ramp": real(0, 0.9, closed=True)},
+    Deepen: {"layers": whole(2, MAX_LAYERS), "share": real(0, 1), **STEPS, **_FOLLOWED},
     Slim: {
-        "density": _real(0, 1),
-        "method": _choice(*METHODS),
-        "ramp": _real(0, 0.9, closed=True),
+        "density": real(0, 1),
+        "method": choice(*METHODS),
+        "ramp": real(0, 0.9, closed=True),
         "score_rate": _RATE,
-        "span_ramp": _real(0, POSITIONS),
-        "span_rate": _real(0, POSITIONS),
-        "span_penalty": _real(0, 1e6, closed=True),
-        "span_from": _real(0, 0.9, closed=True),
-        "answers": _real(0, 1000, closed=True),
-        "heads_off": _real(0, 1, closed=True),
+        "span_ramp": real(0, POSITIONS),
+        "span_rate": real(0, POSITIONS),
+        "span_penalty": real(0, 1e6, closed=True),
+        "span_from": real(0, 0.9, closed=True),
+        "answers": real(0, 1000, closed=True),
+        "heads_off": real(0, 1, closed=True),
         "settle": _EPOCHS,
-        **_VARIED,
-        **_STEPS,
+        **VARIED,
+        **STEPS,
         **_FOLLOWED,
     },
     OffRamps: {
-        "pooler": _choice(True, False),
-        "shared": _choice(True, False),
-        "train": _choice(*TRAINED),
+        "pooler": choice(True, False),
+        "shared": choice(True, False),
+        "train": choice(*TRAINED),
         "backbone_rate": _RATE,
-        **_VARIED,
-        **_STEPS,
+        **VARIED,
+        **STEPS,
         **_DISTILLED,
     },
     Exits: {
         "losses": _LOSSES,
-        "sentences": _whole(1, 10**6),
-        "epochs": _whole(1, 10**5),
+        "sentences": whole(1, 10**6),
+        "epochs": whole(1, 10**5),
         "learning_rate": _RATE,
-        "thresholds": _whole(1, 1000),
-        "seeds": _whole(0, 100),
-        "firmware": _real(0, 100, closed=True),
+        "thresholds": whole(1, 1000),
+        "seeds": whole(0, 100),
+        "firmware": real(0, 100, closed=True),
     },
-    Recipe: {
-        "name": (
-            lambda x: isinstance(x, str) and re.fullmatch(r"\w[\w.-]*", x) is not None,
-            "letters, digits, - and .",
-        ),
-        "seed": _whole(0, 2**31 - 1),
-        "threads": _whole(1, 1024),
-        "device": _choice("auto", "cpu", "cuda"),
-        "precision": _choice(*PRECISIONS),
-        "checkpoint": _TEXT,
-    },
+    Recipe: {**RUN, "checkpoint": TEXT},
 }
 TABLES = {
     "data": Data,
@@ -232,27 +233,32 @@ TABLES = {
 STAGES = ("deepen", "slim", "offramps")
 
 
-def load_recipe(path: str | Path, seed: int | None = None) -> Recipe:
-    """Read and check a recipe, with `seed` in place of its own if given.
-
-    Raises RecipeError naming the field, or "file" where there is none that can be read.
-    """
-    path = Path(path)
+def read_toml(path: Path) -> dict[str, Any]:
+    """A recipe's tables and fields as they stand. Raises RecipeError where it cannot be read."""
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecipeError(
             path, "file", f"cannot be read ({error.strerror})", "give a TOML file, as in recipes/"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(path, "file", f"no valid TOML ({error})") from error
+
+
+def load_recipe(path: str | Path, seed: int | None = None) -> Recipe:
+    """Read and check a recipe, with `seed` in place of its own if given.
+
+    Raises RecipeError naming the field, or "file" where there is none that can be read.
+    """
+    path = Path(path)
+    content = read_toml(path)
     tables = {name: content.pop(name) for name in TABLES if name in content}
     if "data" not in tables:
         raise RecipeError(path, "data", "missing", 'say what to train on: [data] set = "movie-reviews"')
-    parts = {name: _take(path, f"{name}.", kind, tables[name]) for name, kind in TABLES.items() if name in tables}
+    parts = {name: take(path, f"{name}.", kind, tables[name]) for name, kind in TABLES.items() if name in tables}
     if any(name in parts for name in STAGES) and "train" not in parts:
         parts["train"] = None
-    recipe = _take(path, "", Recipe, content if seed is None else content | {"seed": seed}, parts)
+    recipe = take(path, "", Recipe, content if seed is None else content | {"seed": seed}, parts)
     _check_data(path, recipe.data)
     if recipe.data.unlabelled and recipe.slim is None and recipe.offramps is None:
         fault = "neither [slim] nor [offramps] is there to read them"
@@ -305,11 +311,14 @@ def _check_words(path: Path, quantize: Quantizing) -> None:
         raise RecipeError(path, "quantize.word_density", fault, 'add word_format = "adaptivfloat" and word_bits = 8')
 
 
-def _take(path: Path, at: str, kind: type, table: Any, given: dict | None = None) -> Any:
-    """A dataclass out of a table, every field checked; `given` are fields that are there already."""
+def take(
+    path: Path, at: str, kind: type, table: Any, given: dict | None = None, checks: Mapping[str, Check] | None = None
+) -> Any:
+    """A dataclass out of a table, every field checked (by CHECKS if `checks` are not given); `given` are fields that
+    are there already."""
     if not isinstance(table, dict):
         raise RecipeError(path, at.rstrip("."), "not a table", f"write [{at.rstrip('.')}]")
-    checks = CHECKS[kind]
+    checks = CHECKS[kind] if checks is None else checks
     for name, value in table.items():
         if name not in checks:
             known = (*checks, *(f"[{table}]" for table in TABLES if kind is Recipe))

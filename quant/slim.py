@@ -20,7 +20,7 @@ from .pruning import stage_density
 from .ramps import SCALING_SENTENCES, Ramps, on_dev
 from .sentences import Sentences
 from .spans import SPANS, HardSpans, SoftSpans, Spans, whole_spans
-from .student import Attend, Student, forward, load_student, read
+from .student import Attend, Student, forward, load_unshared, read
 
 ANSWER_RATE = 1e-3  # peak learning rate of the classifiers after each layer
 HARDEN = 0.5  # from this part of the learning epochs on, R falls to 1 token
@@ -169,7 +169,7 @@ def slim(
     run = Run(out, "slim", kept, resume, precision)
     if (log := run.log()) is not None:
         return log
-    student, teacher = (load_student(source, sentences.device) for _ in range(2))
+    student, teacher = (load_unshared(source, sentences.device) for _ in range(2))
     stage = _Slimming(student, Teacher(teacher.weights, sentences.device), sentences, settings)
     dense = stage.measure()
     log = run_epochs(stage, run, sentences.lengths, epochs=settings.epochs, batch=settings.batch,

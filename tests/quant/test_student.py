@@ -13,7 +13,7 @@ from zynqbert.quant.checkpoint import load_checkpoint
 from zynqbert.quant.configuration import UnsupportedModel
 from zynqbert.quant.finetune import collate, predict
 from zynqbert.quant.spans import whole_spans
-from zynqbert.quant.student import Student, forward, load_student, read, read_config
+from zynqbert.quant.student import Student, forward, load_student, load_unshared, read, read_config
 from zynqbert.quant.tokens import encode
 
 
@@ -102,10 +102,23 @@ def test_its_matrices(folder):
     assert len(student.matrices) == 18 and student.matrices["layers.2.ffn1"] is student.weights.layers[2].ffn1.weight
 
 
-@pytest.mark.parametrize("options, field", [({"family": "albert"}, "model_type"), ({"kind": "token"}, "architectures")])
-def test_others_are_refused_by_name(tmp_path, options, field):
-    model = random_model(**options)
+def test_an_answer_for_every_token_is_refused_by_name():
+    model = random_model(kind="token")
     model.config.architectures = [type(model).__name__]
     with pytest.raises(UnsupportedModel) as caught:
         Student(model)
-    assert caught.value.field == field
+    assert caught.value.field == "architectures"
+
+
+def test_layers_that_are_shared_are_one_and_refused_where_each_needs_its_own(tmp_path):
+    random_classifier(tmp_path, family="albert", num_labels=2, num_hidden_layers=3)
+    student, batch = load_student(tmp_path), sentences().batch("train", [4, 9, 2])[0]
+    out = forward(student.weights, batch, whole_spans(3, 2).attend)
+    wanted = float_model.forward(load_checkpoint(tmp_path).weights, batch)
+    torch.testing.assert_close(out.logits, wanted, rtol=0, atol=1e-3)
+    out.logits.square().sum().backward()
+    assert all(p.grad is not None for p in student.parameters.values())
+    assert len(student.parameters) == 3 + 2 + 2 + 16 + 4 and len(student.matrices) == 6
+    with pytest.raises(UnsupportedModel) as caught:
+        load_unshared(tmp_path)
+    assert caught.value.field == "model_type"

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many tasks over one backbone, in float (docs/tasks.md): what adapters cost in accuracy beside training all of it.
+
+Every choice is made on dev; the test split is measured at the end.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from transformers import AutoModelForSequenceClassification
+
+from .backbone import make_backbone
+from .datasets import DATA_SETS, SPLITS, DataSet, Example
+from .evaluate import paired_bootstrap
+from .finetune import base_model, fine_tune, predict
+from .sentences import Sentences
+from .task_recipe import TasksRecipe
+from .task_training import load_task, train_task
+from .tokens import encode
+from .train import choose_device
+from .training import versions, write_json
+
+DEV = 500  # texts of each task that the backbone's epochs are compared on
+WAYS = {
+    "base": "the base, all of it trained",
+    "full": "the backbone, all of it trained",
+    "adapters": "adapters on the frozen backbone",
+}
+
+
+def follow_tasks(recipe: TasksRecipe, out: Path, *, resume: bool = False, console: Console | None = None) -> dict:
+    """Follow a recipe of tasks; the report, which is also `out/tasks.json`.
+
+    `out` gets `backbone/`, and for each task a folder with `base/`, `full/` (Hugging Face folders) and `adapters/`.
+    With `resume` what is there is kept and an unfinished training goes on. Raises ValueError, UnsupportedModel,
+    DataUnavailable, OSError.
+    """
+    console = console or Console(stderr=True)
+    if not resume and out.is_dir() and any(out.iterdir()):
+        raise ValueError(f"{out}: is not empty; remedy: --resume, or another folder")
+    torch.set_num_threads(recipe.threads)
+    device = choose_device(recipe.device)
+    sets = {name: DATA_SETS[name] for name in recipe.sets}
+    data = {name: {split: of.load(split) for split in SPLITS} for name, of in sets.items()}
+    how = {"seed": recipe.seed, "resume": True, "console": console}
+    logs: dict[str, dict] = {}
+    backbone = recipe.checkpoint
+    if backbone is None:
+        read = _texts(sets, data)
+        tokenizer_json = (Path(base_model(recipe.backbone.base)) / "tokenizer.json").read_text(encoding="utf-8")
+        sentences = Sentences(read, ("0", "1"), tokenizer_json, recipe.max_length, device)
+        settings = dict(precision=recipe.precision, **how)
+        logs["backbone"] = make_backbone(sentences, out / "backbone", recipe.backbone, **settings)
+        backbone = str(out / "backbone")
+    tasks = {}
+    for name, of in sets.items():
+        console.print(f"task {name}")
+        tasks[name] = _task(recipe, of, data[name], backbone, out / name, device, how)
+    report = {
+        "recipe": asdict(recipe),
+        "backbone": logs.get("backbone"),
+        "tasks": tasks,
+        "versions": versions(),
+        "threads": torch.get_num_threads(),
+        "device": device,
+    }
+    write_json(out / "tasks.json", report)
+    return report
+
+
+def _texts(sets: dict[str, DataSet], data: dict[str, dict[str, list[Example]]]) -> dict[str, list[Example]]:
+    """What the backbone reads: every train text, and those that have no label; some of every dev split."""
+    train = [example for of in data.values() for example in of["train"]]
+    for of in sets.values():
+        if of.unlabelled is not None:
+            train += [Example(text, 0) for text in of.unlabelled()]
+    return {"train": train, "dev": [example for of in data.values() for example in of["dev"][:DEV]]}
+
+
+def _task(
+    recipe: TasksRecipe, of: DataSet, data: dict[str, list[Example]], backbone: str, out: Path, device: str, how: dict
+) -> dict:
+    """Train a task in all WAYS; accuracies on the test split, and of adapters against the others in points."""
+    trained = dict(max_length=recipe.max_length, device=device, **how)
+    logs = {}
+    if recipe.checkpoint is None:
+        logs["base"] = fine_tune(
+            data, of.labels, out / "base", replace(recipe.finetune, base=recipe.backbone.base), **trained
+        )
+    logs["full"] = fine_tune(data, of.labels, out / "full", replace(recipe.finetune, base=backbone), **trained)
+    read = {split: data[split] for split in ("train", "dev")}
+    tokenizer_json = (out / "full" / "tokenizer.json").read_text(encoding="utf-8")
+    sentences = Sentences(read, of.labels, tokenizer_json, recipe.max_length, device)
+    settings = dict(precision=recipe.precision, **how)
+    logs["adapters"] = train_task(backbone, sentences, out / "adapters", recipe.adapters, **settings)
+    texts = encode(tokenizer_json, [e.texts for e in data["test"]], recipe.max_length)
+    truth = np.array([e.label for e in data["test"]])
+    right = {way: _answers(out / way, texts, backbone if way == "adapters" else None) == truth for way in logs}
+    found = {}
+    for way, log in logs.items():
+        low, high = paired_bootstrap(right[way], right["adapters"])
+        found[way] = {
+            "test_accuracy": float(right[way].mean()),
+            "dev_accuracy": max(entry["dev_accuracy"] for entry in log["epochs"]),
+            "adapters_lose_points": 100 * float(right[way].mean() - right["adapters"].mean()),
+            "interval_points": [-100 * high, -100 * low],
+            "wall_seconds": log["wall_seconds"],
+        }
+    return {
+        "labels": list(of.labels),
+        "test_sentences": len(truth),
+        "parameters": logs["adapters"]["parameters"],
+        **found,
+    }
+
+
+def _answers(folder: Path, texts: Sequence, backbone: str | None) -> np.ndarray:
+    """Each text's label, int64 [texts]."""
+    if backbone is not None:
+        return load_task(backbone, folder).logits(texts).argmax(dim=1).numpy()
+    model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=False, dtype=torch.float32)
+    return predict(model, texts).argmax(dim=1).numpy()
+
+
+def table(report: dict) -> Table:
+    """The report's accuracies on the test split."""
+    shown = Table(box=box.SIMPLE_HEAD, title="test split, float, measured")
+    shown.add_column("task")
+    ways = [way for way in WAYS if any(way in of for of in report["tasks"].values())]
+    for way in ways:
+        shown.add_column(WAYS[way], justify="right")
+    shown.add_column("adapters lose to all of it trained, points (95 %)", justify="right")
+    for name, of in report["tasks"].items():
+        low, high = of["full"]["interval_points"]
+        lost = f"{of['full']['adapters_lose_points']:+.1f} ({low:+.1f} to {high:+.1f})"
+        shown.add_row(name, *(f"{of[way]['test_accuracy']:.1%}" for way in ways), lost)
+    return shown
