@@ -398,6 +398,26 @@ class TestReset:
             assert bench.arguments()["INSTRUCTIONS"] == moment
             assert bench.read(address("AP_CTRL")) == IDLE
 
+    @pytest.mark.parametrize("clocks", ["engine-just-slower", "engine-slow", "engine-10-MHz"])
+    def test_a_start_that_arrives_in_the_reset_is_none(self, clocks):
+        """RESET written right behind start, whose toggle may take a cycle more: nothing begins after the reset."""
+        fixed, output = CLOCKS[clocks]
+        bench = ready_bench(fixed=fixed, outputs=(output,) * 4, uncertain=True)
+        met = 0
+        for moment in range(200):
+            begin(bench, cycles=4)
+            bench.advance(moment % 40 * 1009)
+            before, cycles = bench.get("starts"), bench.get("reset_cycles")
+            bench.write(address("RESET"), 1)
+            while bench.get("reset_cycles") == cycles:
+                bench.advance(500)
+            during = bench.get("starts")
+            met += during == before
+            bench.wait("RESET", 1, 0)
+            bench.advance(2_000_000)
+            assert bench.get("starts") == during
+        assert met
+
     @pytest.mark.parametrize("output", range(4))
     def test_keeps_the_clock(self, bench, driver, output):
         driver.select_clock(output)
