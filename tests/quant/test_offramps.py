@@ -10,7 +10,9 @@ from gems import cut_after, quiet, sentences
 from safetensors.torch import load_file
 from tiny_bert import random_classifier
 from zynqbert.quant import float_stage
+from zynqbert.quant.checkpoint import load_checkpoint
 from zynqbert.quant.finetune import collate
+from zynqbert.quant.float_model import every_ramp
 from zynqbert.quant.offramps import FIELD, FILE, OffRamps, load_ramps, offramp_logits, train_offramps
 from zynqbert.quant.ramps import layer_accuracy
 from zynqbert.quant.spans import SPANS, HardSpans
@@ -159,3 +161,21 @@ def test_rows_that_ramps_read_are_cls_rows(dense, tmp_path):
         hidden = student.model.eval()(**collate(texts.tokens["dev"]), output_hidden_states=True).hidden_states
     wanted = hidden[1][:, 0] @ ramps["0.weight"].T + ramps["0.bias"]
     torch.testing.assert_close(offramp_logits(tmp_path, texts.tokens["dev"])[:, 0], wanted, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, FROZEN], ids=["jointly", "frozen"])
+def test_of_layers_that_share_their_weights(tmp_path, settings):
+    """An ALBERT's places have ramps of their own; its one layer stays one."""
+    source = tmp_path / "albert"
+    random_classifier(source, family="albert", num_labels=2, num_hidden_layers=LAYERS)
+    texts = sentences()
+    settings = dataclasses.replace(settings, epochs=1)
+    train_offramps(source, source, texts, tmp_path / "out", settings, console=quiet())
+    weights = load_checkpoint(tmp_path / "out").weights
+    assert weights.architecture.weights == (0,) * LAYERS and len(weights.ramps) == LAYERS - 1
+    batch, _ = texts.batch("dev", range(24))
+    found = offramp_logits(tmp_path / "out", texts.tokens["dev"])
+    torch.testing.assert_close(found, every_ramp(weights, batch).clone(), rtol=0, atol=1e-3)
+    before, after = (load_file(at / "model.safetensors") for at in (source, tmp_path / "out"))
+    changed = any(not torch.equal(before[name], after[name]) for name in before)
+    assert changed == (settings.train == "jointly")
