@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save
 
+from .artifact_fields import ArtifactError, is_int, parse_json, same_shape
 from .artifact_manifest import (
     FORMAT,
     MAJOR,
@@ -24,12 +25,8 @@ from .artifact_manifest import (
     MINOR,
     MODEL,
     TOKENIZER,
-    ArtifactError,
     check_manifest,
     check_tensor_list,
-    is_int,
-    parse_json,
-    same_shape,
     with_defaults,
 )
 from .artifact_tensors import Spec, check_values, expected_tensors

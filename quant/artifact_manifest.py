@@ -1,117 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an artifact's manifest may say, field by field (docs/artifact.md). Standard library only."""
 
-import json
-import math
-import re
-from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
-FORMAT, MAJOR, MINOR = "zynqbert-artifact", 2, 1
+from .artifact_fields import ArtifactError, Fields, check_version, is_int, is_positive, is_sha256, same_shape
+
+FORMAT, MAJOR, MINOR = "zynqbert-artifact", 2, 2
 MODEL, TOKENIZER, MANIFEST = "model.safetensors", "tokenizer.json", "manifest.json"
 MAX_NORM_ENTRIES, MAX_ENTRIES = 1280, 4608  # of the engine (docs/program.md)
 MAX_EXIT_LAYERS, MAX_THRESHOLD = 63, 32767  # of an EXIT instruction
-AGAIN = "quantize the model again"
+MAX_ADAPTER_WIDTH = 512
+ADAPTER_ACTIVATIONS = ("relu", "silu", "tanh", "gelu", "gelu_new")
 _TOP_1, _ARCHITECTURE_1 = ("spans", "exits"), ("layer_heads", "word_format")  # that 2.1 has and 2.0 has not
-
-
-class ArtifactError(ValueError):
-    """An artifact that is damaged, foreign or too new; one line with file, field, fault and remedy."""
-
-    def __init__(self, file: object, field: str, fault: str, remedy: str = AGAIN):
-        self.field = field
-        super().__init__(" ".join(f"{file}: {field}: {fault}; remedy: {remedy}".split()))
-
-
-def parse_json(file: object, field: str, data: bytes) -> Any:
-    """JSON without duplicate names, NaN or infinities; ArtifactError otherwise."""
-
-    def pairs(items: list[tuple[str, Any]]) -> dict:
-        if len(found := dict(items)) != len(items):
-            raise ValueError("a name occurs twice")
-        return found
-
-    def constant(name: str) -> NoReturn:
-        raise ValueError(f"{name} is no number")
-
-    try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=pairs, parse_constant=constant)
-    except (ValueError, RecursionError) as error:
-        raise ArtifactError(file, field, f"no valid JSON ({error})") from error
-
-
-class _Fields:
-    """Takes the fields of one object; each must be there, and nothing else."""
-
-    def __init__(self, file: object, at: str, value: Any, names: tuple[str, ...]):
-        self.file, self.at = file, at
-        if not isinstance(value, dict):
-            raise ArtifactError(file, at.rstrip(".") or "manifest", "not an object")
-        self.value = value
-        for name in names:
-            if name not in value:
-                raise ArtifactError(file, at + name, "missing")
-        for name in value:
-            if name not in names:
-                raise ArtifactError(file, at + str(name)[:80], "unknown field")
-
-    def fail(self, name: str, wanted: str) -> NoReturn:
-        shown = repr(self.value[name])
-        shown = shown if len(shown) <= 60 else shown[:57] + "…"
-        raise ArtifactError(self.file, self.at + name, f"{shown} is not {wanted}")
-
-    def check(self, name: str, good: Callable[[Any], bool], wanted: str) -> Any:
-        if not good(self.value[name]):
-            self.fail(name, wanted)
-        return self.value[name]
-
-    def integer(self, name: str, low: int, high: int) -> int:
-        return self.check(name, lambda x: is_int(x, low, high), f"an integer from {low} to {high}")
-
-    def choice(self, name: str, *values: Any) -> Any:
-        good = lambda x: any(type(x) is type(v) and x == v for v in values)  # noqa: E731
-        return self.check(name, good, " or ".join(json.dumps(v) for v in values))
-
-    def counts(self, name: str, length: int, low: int, high: int) -> list[int]:
-        wanted = f"a list of {length} integers from {low} to {high}"
-        good = lambda x: isinstance(x, list) and len(x) == length and all(is_int(v, low, high) for v in x)  # noqa: E731
-        return self.check(name, good, wanted)
-
-
-def is_int(x: Any, low: int, high: int) -> bool:
-    """A JSON integer within low .. high; true and false are none."""
-    return isinstance(x, int) and not isinstance(x, bool) and low <= x <= high
-
-
-def _is_positive(x: Any) -> bool:
-    return isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x) and x > 0
-
-
-def _is_sha256(x: Any) -> bool:
-    return isinstance(x, str) and re.fullmatch("[0-9a-f]{64}", x) is not None
-
-
-def check_version(file: object, manifest: Any) -> int:
-    """The minor version. Format and version come first, so that a foreign or newer file is named as such."""
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        found = manifest.get("format") if isinstance(manifest, dict) else manifest
-        raise ArtifactError(file, "format", f"{str(found)[:60]!r} is not {FORMAT!r}", "give the folder of an artifact")
-    version = manifest.get("version")
-    if not isinstance(version, str) or not re.fullmatch(r"[0-9]{1,6}\.[0-9]{1,6}", version):
-        raise ArtifactError(file, "version", f"{str(version)[:60]!r} is not MAJOR.MINOR")
-    major, minor = map(int, version.split("."))
-    if (major, minor) > (MAJOR, MINOR):
-        raise ArtifactError(file, "version", f"{version} is newer than {MAJOR}.{MINOR}", "update zynqbert")
-    if major != MAJOR:
-        raise ArtifactError(file, "version", f"{version} is older than {MAJOR}.0")
-    return minor
+_TOP_2 = ("adapters",)  # that 2.2 has and 2.1 has not
 
 
 def check_manifest(file: object, manifest: Any) -> None:
     """Every field's presence, type and bounds, but for `tensors`, which are checked against the architecture."""
-    minor = check_version(file, manifest)
+    minor = check_version(file, manifest, FORMAT, (MAJOR, MINOR), "give the folder of an artifact")
     names = ("format", "version", "architecture", "task", "entries", "scales", "softmax", "tensors", "files", "metrics")
-    top = _Fields(file, "", manifest, (*names, *(_TOP_1 if minor else ())))
+    top = Fields(file, "", manifest, (*names, *(_TOP_1 if minor else ()), *(_TOP_2 if minor >= 2 else ())))
     top.choice("softmax", "numerator", "normalized")
     top.check("tensors", lambda x: isinstance(x, dict), "an object")
     top.check("metrics", lambda x: isinstance(x, dict), "an object")
@@ -123,30 +31,35 @@ def check_manifest(file: object, manifest: Any) -> None:
     if minor:
         _check_spans(top, architecture["layer_heads"])
         _check_exits(file, manifest)
+    if minor >= 2 and manifest["adapters"] is not None:
+        _check_adapters(file, manifest["adapters"], architecture)
+        if manifest["task"]["kind"] != "sequence":
+            raise ArtifactError(file, "adapters", f"kind {manifest['task']['kind']}: adapters need kind sequence")
 
-    scales = _Fields(file, "scales.", manifest["scales"], ("logits", "activations"))
-    scales.check("logits", _is_positive, "a number above 0")
-    good = lambda x: isinstance(x, dict) and all(map(_is_positive, x.values()))  # noqa: E731
+    scales = Fields(file, "scales.", manifest["scales"], ("logits", "activations"))
+    scales.check("logits", is_positive, "a number above 0")
+    good = lambda x: isinstance(x, dict) and all(map(is_positive, x.values()))  # noqa: E731
     scales.check("activations", good, "an object of numbers above 0")
 
-    files = _Fields(file, "files.", manifest["files"], (MODEL, TOKENIZER))
+    files = Fields(file, "files.", manifest["files"], (MODEL, TOKENIZER))
     for name in (MODEL, TOKENIZER):
-        entry = _Fields(file, f"files.{name}.", files.value[name], ("sha256",))
-        entry.check("sha256", _is_sha256, "a sha256 in hexadecimal")
+        entry = Fields(file, f"files.{name}.", files.value[name], ("sha256",))
+        entry.check("sha256", is_sha256, "a sha256 in hexadecimal")
 
 
 def with_defaults(manifest: dict) -> dict:
-    """The manifest with the fields that 2.0 does not have: all heads are left and see all, no sentence leaves early."""
+    """The manifest with the fields that older versions do not have: all heads are left and see all, no sentence leaves
+    early, there are no adapters."""
     a = manifest["architecture"]
     defaults = {"layer_heads": [a["heads"]] * a["layers"], "word_format": "integer"}
     architecture = a | {name: value for name, value in defaults.items() if name not in a}
-    return {**manifest, "architecture": architecture, **{name: manifest.get(name) for name in _TOP_1}}
+    return {**manifest, "architecture": architecture, **{name: manifest.get(name) for name in _TOP_1 + _TOP_2}}
 
 
 def _check_architecture(file: object, architecture: Any, minor: int) -> None:
     names = ("family", "layers", "hidden", "embedding", "heads", "head_width", "ffn", "vocab", "positions", "types")
     names = (*names, "activation", "word_bits", "weights", *(_ARCHITECTURE_1 if minor else ()))
-    a = _Fields(file, "architecture.", architecture, names)
+    a = Fields(file, "architecture.", architecture, names)
     family = a.choice("family", "bert", "albert")
     a.choice("activation", "gelu", "gelu_new")
     a.choice("word_bits", 4, 8)
@@ -172,7 +85,7 @@ def _check_architecture(file: object, architecture: Any, minor: int) -> None:
             a.fail("layer_heads", "such that layers which share matrices have equally many heads")
 
 
-def _check_spans(top: _Fields, layer_heads: list[int]) -> None:
+def _check_spans(top: Fields, layer_heads: list[int]) -> None:
     def good(spans: Any) -> bool:
         return spans is None or (
             isinstance(spans, list)
@@ -189,7 +102,7 @@ def _check_exits(file: object, manifest: dict) -> None:
     if manifest["exits"] is None:
         return
     layers, task = manifest["architecture"]["layers"], manifest["task"]
-    e = _Fields(file, "exits.", manifest["exits"], ("entropy", "row_shift", "pooler", "points"))
+    e = Fields(file, "exits.", manifest["exits"], ("entropy", "row_shift", "pooler", "points"))
     if not 2 <= layers <= MAX_EXIT_LAYERS:
         raise ArtifactError(file, "exits", f"{layers} layers are not 2 to {MAX_EXIT_LAYERS}, which off-ramps need")
     if (task["kind"], task["scores"]) != ("sequence", "softmax") or len(task["labels"]) < 2:
@@ -202,6 +115,17 @@ def _check_exits(file: object, manifest: dict) -> None:
     points = e.check("points", lambda x: isinstance(x, dict) and all(x), "an object of named operating points")
     for name, point in points.items():
         _check_point(file, f"exits.points.{name[:40]}", point, layers)
+
+
+def _check_adapters(file: object, adapters: Any, architecture: dict) -> None:
+    """Bottleneck adapters behind both branches of every layer, of its own or an earlier layer's with its matrices."""
+    of = Fields(file, "adapters.", adapters, ("width", "activation", "owners"))
+    of.integer("width", 1, MAX_ADAPTER_WIDTH)
+    of.choice("activation", *ADAPTER_ACTIVATIONS)
+    layers, weights = architecture["layers"], architecture["weights"]
+    owners = of.counts("owners", layers, 0, layers - 1)
+    if any(j > i or owners[j] != j or weights[i] != weights[j] for i, j in enumerate(owners)):
+        of.fail("owners", "for each layer itself, or an earlier one that uses its own adapters and the same matrices")
 
 
 def _check_point(file: object, at: str, point: Any, layers: int) -> None:
@@ -227,7 +151,7 @@ def _check_point(file: object, at: str, point: Any, layers: int) -> None:
 
 
 def _check_task(file: object, task: Any, positions: int) -> None:
-    t = _Fields(file, "task.", task, ("kind", "scores", "labels", "max_length"))
+    t = Fields(file, "task.", task, ("kind", "scores", "labels", "max_length"))
     t.choice("kind", "sequence", "token")
     t.choice("scores", "softmax", "sigmoid", "none")
     t.integer("max_length", 1, positions)
@@ -240,7 +164,7 @@ def _check_entries(file: object, entries: Any, architecture: dict) -> None:
     """The counts' bounds, and that layers which share matrices have equal K and N."""
     layers, hidden, weights = (architecture[name] for name in ("layers", "hidden", "weights"))
     albert = architecture["family"] == "albert"
-    e = _Fields(file, "entries.", entries, ("embedding_norm", "mapping", "attention_norm", "ffn_norm", "ffn"))
+    e = Fields(file, "entries.", entries, ("embedding_norm", "mapping", "attention_norm", "ffn_norm", "ffn"))
     first = e.counts("embedding_norm", 1, architecture["embedding"], MAX_NORM_ENTRIES)
     mapping = e.counts("mapping", 1 if albert else 0, hidden, MAX_NORM_ENTRIES)
     attention_norm = e.counts("attention_norm", layers, hidden, MAX_NORM_ENTRIES)
@@ -256,18 +180,9 @@ def _check_entries(file: object, entries: Any, architecture: dict) -> None:
 
 def check_tensor_list(file: object, manifest: dict, expected: dict[str, tuple[str, tuple[int, ...]]]) -> None:
     """`tensors` of the manifest holds the expected names, dtypes and shapes, each with a sha256."""
-    tensors = _Fields(file, "tensors.", manifest["tensors"], tuple(expected))
+    tensors = Fields(file, "tensors.", manifest["tensors"], tuple(expected))
     for name, (dtype, shape) in expected.items():
-        entry = _Fields(file, f"tensors.{name}.", tensors.value[name], ("dtype", "shape", "sha256"))
+        entry = Fields(file, f"tensors.{name}.", tensors.value[name], ("dtype", "shape", "sha256"))
         entry.choice("dtype", dtype)
         entry.check("shape", lambda x, s=shape: same_shape(x, s), f"{list(shape)}")
-        entry.check("sha256", _is_sha256, "a sha256 in hexadecimal")
-
-
-def same_shape(found: Any, shape: tuple[int, ...]) -> bool:
-    """A JSON list of just these integers."""
-    return (
-        isinstance(found, list)
-        and len(found) == len(shape)
-        and all(is_int(x, n, n) for x, n in zip(found, shape, strict=True))
-    )
+        entry.check("sha256", is_sha256, "a sha256 in hexadecimal")

@@ -6,11 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .artifact_manifest import ArtifactError
+from .artifact_fields import ArtifactError
 from .packing import check_linear, unpack_nibbles
 from .tables import exp_table
 
 Spec = dict[str, tuple[str, tuple[int, ...]]]
+ADAPTERS = {"o": "attention_adapter", "ffn2": "ffn_adapter"}  # by the branch behind which they stand
+_NORM_PARTS = (("gamma", "int8"), ("gamma_shift", "uint8"), ("beta", "int8"), ("beta_shift", "uint8"))
 
 
 class Place(NamedTuple):
@@ -35,8 +37,17 @@ def ramps(manifest: Mapping) -> range:
     return range(manifest["architecture"]["layers"] - 1 if manifest["exits"] else 0)
 
 
+def adapter_owners(manifest: Mapping) -> list[int]:
+    """The layers that have adapter tensors, none without adapters."""
+    adapters = manifest.get("adapters")
+    return sorted(set(adapters["owners"])) if adapters else []
+
+
 def linears(manifest: Mapping) -> Iterator[Place]:
-    """Every place of a linear layer, in the order of the model; those that share a matrix come once each."""
+    """Every place of a linear layer, in the order of the model; those that share a matrix come once each.
+
+    An adapter that several layers use comes once, at the layer that owns it: bias and factors are shared with it.
+    """
     a, entries, task = manifest["architecture"], manifest["entries"], manifest["task"]
     hidden, before, labels = a["hidden"], entries["embedding_norm"][0], len(task["labels"])
     if entries["mapping"]:
@@ -48,6 +59,10 @@ def linears(manifest: Mapping) -> Iterator[Place]:
         sizes |= {"o": (hidden, context, 127), "ffn1": (ffn, attention, 127), "ffn2": (hidden, ffn, 255)}
         for name, (n, k, amax) in sizes.items():
             yield Place(f"layers.{i}.{name}", f"layers.{owner}.{name}", n, k, 4, amax)
+            if name in ADAPTERS and i in adapter_owners(manifest):
+                at, width = f"layers.{i}.{ADAPTERS[name]}", manifest["adapters"]["width"]
+                yield Place(f"{at}.down", f"{at}.down", width, hidden, 8, 127)
+                yield Place(f"{at}.up", f"{at}.up", hidden, width, 8, 127)
         before = entries["ffn_norm"][i]
     for i in ramps(manifest):
         before = entries["ffn_norm"][i]
@@ -63,12 +78,13 @@ def linears(manifest: Mapping) -> Iterator[Place]:
 
 
 def norms(manifest: Mapping) -> Iterator[tuple[str, int]]:
-    """Every layer norm: name, width."""
+    """Every layer norm with γ and β of its own: name, width. With adapters, layers that share matrices share them."""
     a = manifest["architecture"]
     yield "embeddings.norm", a["embedding"]
-    for i in range(a["layers"]):
-        yield f"layers.{i}.attention_norm", a["hidden"]
-        yield f"layers.{i}.ffn_norm", a["hidden"]
+    for i, owner in enumerate(a["weights"]):
+        if owner == i or not manifest.get("adapters"):
+            yield f"layers.{i}.attention_norm", a["hidden"]
+            yield f"layers.{i}.ffn_norm", a["hidden"]
 
 
 def operands(manifest: Mapping) -> Iterator[tuple[str, int, int]]:
@@ -98,7 +114,7 @@ def expected_tensors(manifest: Mapping) -> Spec:
         spec[f"embeddings.{field}.q"] = ("uint8", (rows, (embedding + 1) // 2)) if four else ("int8", (rows, embedding))
         spec[f"embeddings.{field}.m"] = spec[f"embeddings.{field}.s"] = ("uint8", (rows,))
     for name, width in norms(manifest):
-        for part, dtype in (("gamma", "int8"), ("gamma_shift", "uint8"), ("beta", "int8"), ("beta_shift", "uint8")):
+        for part, dtype in _NORM_PARTS:
             spec[f"{name}.{part}"] = (dtype, (width,))
     for name, width, _ in operands(manifest):
         spec[f"{name}.entries"] = ("uint8", (width,))
@@ -115,11 +131,19 @@ def expected_tensors(manifest: Mapping) -> Spec:
         spec[f"{at}.o.residual"] = spec[f"{at}.ffn2.residual"] = ("int32", (2,))
         spec[f"{at}.ffn1.table"] = ("uint8", (manifest["entries"]["ffn"][i],))
         spec[f"{at}.gelu"] = ("uint8", (256,))
+        for branch in ADAPTERS if manifest.get("adapters") else ():
+            spec[f"{at}.{branch}.adapter_m"] = spec[f"{at}.{branch}.adapter_s"] = ("uint8", (a["hidden"],))
+    for i in adapter_owners(manifest):
+        for place in ADAPTERS.values():
+            spec[f"layers.{i}.{place}.table"] = ("int8", (256,))
     return spec
 
 
 def check_values(file: object, manifest: Mapping, tensors: Mapping[str, np.ndarray]) -> None:
-    """Every value that a field's range or the engine's arithmetic forbids; ArtifactError names tensor and place."""
+    """Every value that a field's range or the engine's arithmetic forbids; ArtifactError names tensor and place.
+
+    tensors: all that expected_tensors names, or of those just a task's, or just the others.
+    """
 
     def check(name: str, good: np.ndarray, wanted: str) -> None:
         if not good.all():
@@ -142,6 +166,19 @@ def check_values(file: object, manifest: Mapping, tensors: Mapping[str, np.ndarr
     for name, tensor in t.items():
         if tensor.dtype == np.int8:
             check(name, tensor != -128, "−127 .. 127")
+    for name in (name for name, _ in norms(manifest) if f"{name}.gamma" in t):
+        check(f"{name}.gamma_shift", (t[f"{name}.gamma_shift"] >= 1) & (t[f"{name}.gamma_shift"] <= 31), "1 .. 31")
+        check(f"{name}.beta_shift", t[f"{name}.beta_shift"] <= 8, "0 .. 8")
+    for name, matrix, _, k, bits, amax in (place for place in linears(manifest) if f"{place.name}.bias" in t):
+        factor(f"{name}.", t[f"{name}.m"], t[f"{name}.s"])
+        weight = t[f"{matrix}.weight"]
+        w = _nibbles(file, f"{matrix}.weight", weight, k) if bits == 4 else weight
+        try:
+            check_linear(name, w, t[f"{name}.bias"], amax, bits)
+        except ValueError as error:
+            raise ArtifactError(file, name, str(error)) from error
+    if "softmax.exp" not in t:
+        return
     if not np.array_equal(t["softmax.exp"], exp_table()):
         raise ArtifactError(file, "softmax.exp", "not the table of Q15")
     adaptive = manifest["architecture"]["word_format"] == "adaptivfloat"
@@ -152,9 +189,6 @@ def check_values(file: object, manifest: Mapping, tensors: Mapping[str, np.ndarr
         factor(f"embeddings.{field}.", t[f"embeddings.{field}.m"], t[f"embeddings.{field}.s"])
     if manifest["architecture"]["word_bits"] == 4:
         _nibbles(file, "embeddings.word.q", t["embeddings.word.q"], manifest["architecture"]["embedding"])
-    for name, _ in norms(manifest):
-        check(f"{name}.gamma_shift", (t[f"{name}.gamma_shift"] >= 1) & (t[f"{name}.gamma_shift"] <= 31), "1 .. 31")
-        check(f"{name}.beta_shift", t[f"{name}.beta_shift"] <= 8, "0 .. 8")
     for name, _, entries in operands(manifest):
         check(f"{name}.entries", t[f"{name}.entries"] >= 1, "1 or more")
         if (total := int(t[f"{name}.entries"].sum(dtype=np.int64))) != entries:
@@ -168,14 +202,13 @@ def check_values(file: object, manifest: Mapping, tensors: Mapping[str, np.ndarr
         for part in ("o", "ffn2"):
             factor(f"{at}.{part}.residual", *t[f"{at}.{part}.residual"])
         check(f"{at}.ffn1.table", t[f"{at}.ffn1.table"] <= 1, "0 or 1")
-    for name, matrix, _, k, bits, amax in linears(manifest):
-        factor(f"{name}.", t[f"{name}.m"], t[f"{name}.s"])
-        weight = t[f"{matrix}.weight"]
-        w = _nibbles(file, f"{matrix}.weight", weight, k) if bits == 4 else weight
-        try:
-            check_linear(name, w, t[f"{name}.bias"], amax, bits)
-        except ValueError as error:
-            raise ArtifactError(file, name, str(error)) from error
+    for i, owner in enumerate(manifest["architecture"]["weights"] if manifest.get("adapters") else ()):
+        for branch in ADAPTERS:
+            name = f"layers.{i}.{branch}.adapter_"
+            factor(name, t[f"{name}m"], t[f"{name}s"])
+        for norm in ("attention_norm", "ffn_norm"):
+            entries, of_owner = (t[f"layers.{j}.{norm}.entries"] for j in (i, owner))
+            check(f"layers.{i}.{norm}.entries", entries == of_owner, f"layer {owner}'s, whose norm it uses")
 
 
 def _nibbles(file: object, name: str, packed: np.ndarray, width: int) -> np.ndarray:

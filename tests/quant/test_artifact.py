@@ -3,6 +3,7 @@
 
 import copy
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import pytest
 from random_artifact import make_random_artifact
 from safetensors.numpy import load_file, save
 from zynqbert.quant.artifact import ArtifactError, load_artifact, save_artifact
+from zynqbert.quant.artifact_tensors import linears
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +80,30 @@ def original_early(tmp_path_factory):
         exit_pooler=True,
         points=POINTS,
     )
+
+
+@pytest.fixture(scope="module")
+def original_adapted(tmp_path_factory):
+    """Four layers on two sets of matrices, one set of adapters each, and off-ramps."""
+    return make_random_artifact(
+        tmp_path_factory.mktemp("adapted"),
+        family="albert",
+        layers=4,
+        weights=[0, 1, 0, 1],
+        hidden=64,
+        heads=2,
+        ffn=41,
+        vocab=30,
+        embedding=25,
+        extra_entries=2,
+        exits=True,
+        adapters={"width": 5, "activation": "silu", "shared": True},
+    )
+
+
+@pytest.fixture
+def adapted(original_adapted, tmp_path):
+    return shutil.copytree(original_adapted, tmp_path / "adapted")
 
 
 @pytest.fixture
@@ -159,7 +185,7 @@ def refused(folder, file: str, field: str) -> str:
     return message
 
 
-@pytest.mark.parametrize("which", ["original", "original_albert", "original_early"])
+@pytest.mark.parametrize("which", ["original", "original_albert", "original_early", "original_adapted"])
 def test_what_is_saved_is_loaded(request, tmp_path, which):
     manifest, tensors, tokenizer = parts(request.getfixturevalue(which))
     path = save_artifact(tmp_path / "new" / "artifact", manifest, tensors, tokenizer)
@@ -187,8 +213,8 @@ def test_every_kind_of_model_loads(tmp_path, family, kind, scores):
     assert {"layers.1.q.bias", "layers.1.q.m", "layers.1.gelu"} <= artifact.tensors.keys()
 
 
-def test_an_artifact_of_2_0_has_the_fields_of_2_1(folder):
-    """All heads are left and see everything, words are integers, and no sentence leaves early."""
+def test_an_artifact_of_2_0_has_the_fields_of_2_2(folder):
+    """All heads are left and see everything, words are integers, no sentence leaves early, there are no adapters."""
     file = folder / "manifest.json"
     manifest = json.loads(file.read_text())
     older = {**manifest, "version": "2.0", "architecture": dict(manifest["architecture"])}
@@ -197,7 +223,7 @@ def test_an_artifact_of_2_0_has_the_fields_of_2_1(folder):
     del older["architecture"]["word_format"]
     file.write_text(json.dumps(older))
     read = load_artifact(folder)
-    assert read.manifest == {**manifest, "version": "2.0"}
+    assert read.manifest == {**manifest, "version": "2.0", "adapters": None}
     assert read.manifest["architecture"]["layer_heads"] == [2, 2] and read.manifest["spans"] is None
     edit_manifest(folder, "architecture/layer_heads", [2, 2])
     refused(folder, "manifest.json", "architecture.layer_heads: unknown field")
@@ -205,9 +231,53 @@ def test_an_artifact_of_2_0_has_the_fields_of_2_1(folder):
 
 def test_what_2_0_did_not_have_may_be_left_to_saving(original, tmp_path):
     manifest, tensors, tokenizer = parts(original)
-    given = {name: value for name, value in manifest.items() if name not in ("spans", "exits")}
+    given = {name: value for name, value in manifest.items() if name not in ("spans", "exits", "adapters")}
     read = load_artifact(save_artifact(tmp_path / "a", given, tensors, tokenizer))
-    assert read.manifest["version"] == "2.1" and {name: read.manifest[name] for name in manifest} == manifest
+    assert read.manifest["version"] == "2.2" and read.manifest["adapters"] is None
+    assert {name: read.manifest[name] for name in manifest} == manifest
+
+
+def test_an_artifact_of_2_1_has_no_adapters(folder):
+    assert json.loads((folder / "manifest.json").read_text())["version"] == "2.1"
+    assert load_artifact(folder).manifest["adapters"] is None
+    edit_manifest(folder, "version", "2.2")
+    edit_manifest(folder, "adapters", None)
+    assert load_artifact(folder).manifest["adapters"] is None
+
+
+@pytest.mark.parametrize(
+    ("family", "shared", "owners"),
+    [("albert", True, [0, 0, 0]), ("albert", False, [0, 1, 2]), ("bert", True, [0, 1, 2])],
+)
+def test_adapters_have_their_tensors(tmp_path, family, shared, owners):
+    """Layers of one matrix have one norm's γ and β, and with `shared` one set of adapters."""
+    adapters = {"width": 7, "activation": "gelu_new", "shared": shared}
+    read = load_artifact(make_random_artifact(tmp_path / "a", family=family, layers=3, adapters=adapters))
+    assert read.manifest["adapters"] == {"width": 7, "activation": "gelu_new", "owners": owners}
+    shapes = {name: t.shape for name, t in read.tensors.items()}
+    for i, place in itertools.product(range(3), ("attention_adapter", "ffn_adapter")):
+        at = f"layers.{i}.{place}"
+        own = {"down.weight": (7, 96), "up.weight": (96, 7), "table": (256,)}
+        own |= {f"down.{part}": (7,) for part in ("bias", "m", "s")} | {
+            f"up.{part}": (96,) for part in ("bias", "m", "s")
+        }
+        wanted = {f"{at}.{name}": shape for name, shape in own.items()} if owners[i] == i else {}
+        assert {name: shape for name, shape in shapes.items() if name.startswith(at)} == wanted
+        norm = f"layers.{i}.{place.replace('adapter', 'norm')}"
+        assert (f"{norm}.gamma" in shapes) == (f"{norm}.beta_shift" in shapes) == (family == "bert" or i == 0)
+        branch = {"attention_adapter": "o", "ffn_adapter": "ffn2"}[place]
+        assert shapes[f"layers.{i}.{branch}.adapter_m"] == shapes[f"{norm}.entries"] == (96,)
+    names = [place.name for place in linears(read.manifest) if place.name.startswith("layers.0.")][3:]
+    ordered = (
+        "o",
+        "attention_adapter.down",
+        "attention_adapter.up",
+        "ffn1",
+        "ffn2",
+        "ffn_adapter.down",
+        "ffn_adapter.up",
+    )
+    assert names == [f"layers.0.{name}" for name in ordered]
 
 
 def test_off_ramps_and_fewer_heads_have_their_tensors(original_early):
@@ -301,12 +371,14 @@ def test_saving_refuses_a_number_that_is_none(original, tmp_path):
 MANIFEST_EDITS = [
     ("format", "other", "format"),
     ("format", ..., "format"),
-    ("version", "3.0", "version: 3.0 is newer than 2.1"),
-    ("version", "2.2", "version: 2.2 is newer than 2.1; remedy: update zynqbert"),
+    ("version", "3.0", "version: 3.0 is newer than 2.2"),
+    ("version", "2.2", "adapters: missing"),
+    ("version", "2.3", "version: 2.3 is newer than 2.2; remedy: update zynqbert"),
     ("version", "2.0", "spans: unknown field"),
     ("version", "1.0", "version: 1.0 is older than 2.0; remedy: quantize the model again"),
     ("version", 2.0, "version"),
     ("version", "2.0.0", "version"),
+    ("adapters", None, "adapters: unknown field"),
     ("task", ..., "task: missing"),
     ("extra", 1, "extra: unknown field"),
     ("softmax", "sparse", "softmax"),
@@ -708,6 +780,83 @@ def test_a_value_of_albert_out_of_range(albert, name, edit, field):
 def test_a_value_of_leaving_early_out_of_range(early, name, edit, field):
     edit_tensor(early, name, edit)
     refused(early, "model.safetensors", field)
+
+
+ADAPTED_MANIFEST_EDITS = [
+    ("adapters", ..., "adapters: missing"),
+    ("adapters", [], "adapters: not an object"),
+    ("adapters", None, "tensors.layers.2.attention_norm.gamma: missing"),
+    ("adapters/width", 0, "adapters.width: 0 is not an integer from 1 to 512"),
+    ("adapters/width", 513, "adapters.width"),
+    ("adapters/width", True, "adapters.width"),
+    ("adapters/width", 6, "tensors.layers.0.attention_adapter.down.weight.shape"),
+    ("adapters/activation", "swish", "adapters.activation"),
+    ("adapters/owners", [0, 1, 0], "adapters.owners"),
+    ("adapters/owners", [0, 0, 0, 0], "adapters.owners"),
+    ("adapters/owners", [0, 1, 2, 2], "adapters.owners"),
+    ("adapters/owners", [0, 3, 0, 3], "adapters.owners"),
+    ("adapters/owners", [2, 1, 2, 1], "adapters.owners"),
+    ("adapters/owners", [0, 1, -1, 1], "adapters.owners"),
+    ("adapters/owners", [0, 1, 2, 1], "tensors.layers.2.attention_adapter.down.weight: missing"),
+    ("adapters/places", [], "adapters.places: unknown field"),
+    ("architecture/weights", [0, 1, 2, 1], "adapters.owners: [0, 1, 0, 1] is not for each layer itself, or an earlier"),
+    ("version", "2.1", "adapters: unknown field"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "field"), ADAPTED_MANIFEST_EDITS)
+def test_a_manifest_field_of_adapters_that_is_wrong(adapted, path, value, field):
+    edit_manifest(adapted, path, value)
+    refused(adapted, "manifest.json", field)
+
+
+def test_adapters_belong_to_a_sequence(adapted):
+    edit_manifest(adapted, "exits", None)
+    edit_manifest(adapted, "task/kind", "token")
+    refused(adapted, "manifest.json", "adapters: kind token: adapters need kind sequence")
+
+
+def other_split(tensor):
+    """One entry moves to the next channel: the sum stays."""
+    at = int(np.argmax(tensor > 1))
+    tensor[at] -= 1
+    tensor[(at + 1) % len(tensor)] += 1
+
+
+def beyond_the_sums(tensor):
+    tensor[4] = 2**26
+
+
+@pytest.mark.parametrize(
+    ("name", "edit", "field"),
+    [
+        (
+            "layers.0.attention_adapter.down.weight",
+            put(2, 6, -128),
+            "layers.0.attention_adapter.down.weight[2, 6]: -128",
+        ),
+        ("layers.1.ffn_adapter.up.m", put(2, 100), "layers.1.ffn_adapter.up.m[2]: 100"),
+        ("layers.1.ffn_adapter.down.s", put(4, 0), "layers.1.ffn_adapter.down.s[4]: 0"),
+        ("layers.0.ffn_adapter.down.bias", beyond_the_sums, "layers.0.ffn_adapter.down, channel 4"),
+        ("layers.1.attention_adapter.up.bias", beyond_the_sums, "layers.1.attention_adapter.up, channel 4"),
+        ("layers.1.attention_adapter.table", put(3, -128), "layers.1.attention_adapter.table[3]"),
+        ("layers.2.o.adapter_m", put(7, 127), "layers.2.o.adapter_m[7]: 127 is not 0 or 128 .. 255"),
+        ("layers.3.ffn2.adapter_s", put(7, 0), "layers.3.ffn2.adapter_s[7]: 0 is not 1 .. 31"),
+        ("layers.1.ffn_norm.gamma_shift", put(7, 0), "layers.1.ffn_norm.gamma_shift[7]"),
+        ("layers.2.attention_norm.entries", other_split, "layers.2.attention_norm.entries["),
+        ("layers.3.ffn_norm.entries", other_split, "layers.3.ffn_norm.entries["),
+    ],
+)
+def test_a_value_of_adapters_out_of_range(adapted, name, edit, field):
+    edit_tensor(adapted, name, edit)
+    refused(adapted, "model.safetensors", field)
+
+
+@pytest.mark.parametrize("shape", [(1, 96), (512, 32)])
+def test_an_adapter_may_be_as_narrow_and_as_wide(tmp_path, shape):
+    width, hidden = shape
+    adapters = {"width": width, "activation": "tanh", "shared": False}
+    load_artifact(make_random_artifact(tmp_path / "a", hidden=hidden, heads=hidden // 32, adapters=adapters))
 
 
 @pytest.mark.parametrize(("name", "amax"), [("q", 127), ("ffn2", 255)])

@@ -304,7 +304,7 @@ def test_the_manifest_tells_the_densities(tmp_path):
     assert report["density"] == told == density_report(encoder_matrices(a.manifest, a.tensors), 0.5)
     assert told["wanted"] == 0.5 and set(told["matrices"]) == {f"layers.{i}.{n}" for i in (0, 1) for n in MATRICES}
     assert min(told["matrices"].values()) <= told["achieved"] <= max(told["matrices"].values()) <= 0.5
-    assert a.manifest["version"] == "2.1"
+    assert a.manifest["version"] == "2.2"
     report = quantize_checkpoint(tmp_path / "model", texts, tmp_path / "dense", **quiet)
     assert "density" not in report and "density" not in load_artifact(tmp_path / "dense").manifest["metrics"]
     with pytest.raises(ValueError, match=r"density 1\.5 is not above 0"):

@@ -19,10 +19,13 @@ from zynqbert.quant import golden
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]  # then w4, w5, …
 LOGIT_STEP = 1 / 1500  # logits spread over two units
 MATRICES = ("q", "k", "v", "o", "ffn1", "ffn2")
+NORM_PARTS = (("gamma", np.int8), ("gamma_shift", np.uint8), ("beta", np.int8), ("beta_shift", np.uint8))
+ADAPTERS = {"o": "attention_adapter", "ffn2": "ffn_adapter"}
 GELU = {
     "gelu": lambda x: x * (1 + erf(x / sqrt(2))) / 2,
     "gelu_new": lambda x: x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))) / 2,
 }
+ACTIVATIONS = {**GELU, "relu": lambda x: max(x, 0.0), "silu": lambda x: x / (1 + exp(-x)), "tanh": tanh}
 
 
 def encode_factor(f: float) -> tuple[int, int]:
@@ -107,16 +110,21 @@ class _Builder:
         operand = self.put(f"{name}.operand", encode_factor(40 / y[:, e == 1].std()), np.int32)
         return golden.entries_ref(y, e, *operand)
 
-    def norm(self, name: str, x: np.ndarray, e: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Draw a layer norm, and its entries unless given; x [rows, hidden] → y, operand, e."""
+    def norm(
+        self, name: str, x: np.ndarray, e: np.ndarray | None = None, owner: str | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Draw a layer norm, and its entries unless given; x [rows, hidden] → y, operand, e. With an `owner` its γ, β
+        are that norm's."""
         rng, hidden = self.rng, x.shape[1]
         e = self.split(hidden) if e is None else e
+        if owner:
+            y = golden.layer_norm_ref(x, *(self.tensors[f"{owner}.{part}"] for part, _ in NORM_PARTS))
+            return y, self.entries(name, y, e), e
         gamma = rng.integers(40, 128, hidden) * rng.choice([1, 1, 1, -1], hidden)
         gamma_shift = np.where(e > 1, 5, rng.integers(6, 8, hidden))  # outlier channels are larger
         beta, beta_shift = rng.integers(-127, 128, hidden), rng.integers(0, 4, hidden)
-        parts = [("gamma", gamma, np.int8), ("gamma_shift", gamma_shift, np.uint8)]
-        parts += [("beta", beta, np.int8), ("beta_shift", beta_shift, np.uint8)]
-        y = golden.layer_norm_ref(x, *(self.put(f"{name}.{part}", v, dtype) for part, v, dtype in parts))
+        values = zip(NORM_PARTS, (gamma, gamma_shift, beta, beta_shift), strict=True)
+        y = golden.layer_norm_ref(x, *(self.put(f"{name}.{part}", v, dtype) for (part, dtype), v in values))
         return y, self.entries(name, y, e), e
 
     def weight(self, name: str, n: int, k: int, repeat=None, rows=None, bits: int = 4) -> np.ndarray:
@@ -130,7 +138,7 @@ class _Builder:
         w[0, k - min(k // 2, 500) :] = -top
         w = w if repeat is None else np.repeat(w, repeat, axis=1)
         w = w if rows is None else w[rows]
-        w = self.prune(w) if owner.startswith("layers.") else w
+        w = self.prune(w) if bits == 4 else w
         self.put(f"{owner}.weight", *((pack_nibbles(w), np.uint8) if bits == 4 else (w, np.int8)))
         self.matrices[owner] = w
         return w
@@ -154,6 +162,56 @@ class _Builder:
         b = np.rint(self.rng.normal(0, 0.3, len(w)) * spread).astype(np.int64) + offset
         b = self.put(f"{name}.bias", b, np.int32)
         return acc, b, *self.factors(f"{name}.", std / spread, dead)
+
+
+class _Adapters:
+    """Draws a model's bottleneck adapters, `settings` as make_random_artifact takes them; None: there are none."""
+
+    def __init__(self, build: _Builder, settings: dict | None, weights: Sequence[int]):
+        self.build, self.settings, self.weights = build, settings, weights
+        if settings:
+            act = ACTIVATIONS[settings["activation"]]
+            values = [act((i - 128) / 32) for i in range(256)]
+            self.table = [round(v * 127 / max(map(abs, values))) for v in values]
+            owners = list(weights) if settings["shared"] else list(range(len(weights)))
+            self.fields = {"width": settings["width"], "activation": settings["activation"], "owners": owners}
+
+    def branch(self, i: int, branch: str, acc, b, m, s, y, m_r: int, s_r: int) -> np.ndarray:
+        """The residual sum behind `branch` (o, ffn2) of layer i, with the adapter in between → x [rows, hidden]."""
+        if not self.settings:
+            return golden.residual_ref(acc, b, m, s, y, m_r, s_r)
+        build, name, owner = self.build, f"layers.{i}.{branch}.adapter_", self.fields["owners"][i]
+        at = f"layers.{owner}.{ADAPTERS[branch]}"
+        h = golden.requantize_ref(acc, b, m, s, *golden.INT16)
+        x = golden.residual_ref(acc, b, m, s, y, m_r, s_r)
+        m, s = np.array([encode_factor(f) for f in 40 / _rms(h)]).T
+        m[3], s[3] = 0, 1  # a channel that the adapter does not read
+        m, s = build.put(f"{name}m", m, np.uint8), build.put(f"{name}s", s, np.uint8)
+        operand = np.clip(golden.round_shift_ref(h * m, s), *golden.INT8)
+        z = golden.requantize_ref(*self.linear(f"{at}.down", self.fields["width"], operand, 45), *golden.INDEX)
+        if owner == i:
+            build.put(f"{at}.table", self.table, np.int8)
+        a = build.tensors[f"{at}.table"].astype(np.int64)[z + 128]
+        up = golden.requantize_ref(*self.linear(f"{at}.up", h.shape[1], a, 600), *golden.INT16)
+        return golden.clamp16_ref(up + x)
+
+    def linear(self, name: str, n: int, operand: np.ndarray, std: float) -> tuple[np.ndarray, ...]:
+        """acc, b, m, s of an adapter's matrix, drawn where the first layer uses it."""
+        build = self.build
+        if name in build.matrices:
+            kept = (build.tensors[f"{name}.{part}"] for part in ("bias", "m", "s"))
+            return golden.linear_ref(build.matrices[name], operand), *kept
+        return build.linear(name, build.weight(name, n, operand.shape[1], bits=8), operand, std)
+
+    def entries(self, before: Sequence[np.ndarray]) -> np.ndarray | None:
+        """e of an ffn_norm that no earlier layer reads: layers that share γ and β share the split of the channels."""
+        shared = self.settings and list(self.weights) != list(range(len(self.weights)))
+        return before[0] if shared else None
+
+    def norm_owner(self, i: int, norm: str) -> str | None:
+        """The norm whose γ and β layer i uses, if not its own."""
+        owner = self.weights[i]
+        return f"layers.{owner}.{norm}" if self.settings and owner < i else None
 
 
 def _attention(build: _Builder, layer: str, operand, e, heads: int, d: int, spans, ranges, normalized) -> np.ndarray:
@@ -286,6 +344,7 @@ def make_random_artifact(
     exit_pooler: bool = False,
     points: dict | None = None,
     word_density: float | None = None,
+    adapters: dict | None = None,
 ) -> Path:
     """Write an artifact folder at `path` and return it. The same arguments give the same bytes.
 
@@ -299,7 +358,8 @@ def make_random_artifact(
     `layer_heads` are the heads left of each layer, all if not given; `spans` one int (1 .. 128) a head that is left.
     With `exits` there is an off-ramp behind every layer but the last, with a pooler if `exit_pooler`, and the operating
     `points` by name (docs/artifact.md). With a `word_density` the words are AdaptivFloat, about so many of their codes
-    not 0.
+    not 0. With `adapters`, {"width": …, "activation": …, "shared": …}, there is one behind each branch: all layers that
+    share matrices share it if `shared`, and their γ, β in any case. Then the version is 2.2, else 2.1.
     """
     if not 0 < density <= 1:
         raise ValueError("density is above 0 and at most 1")
@@ -348,6 +408,7 @@ def make_random_artifact(
     if albert:
         y, operand, e = _mapping(build, operand, e, hidden)
         widths["mapping"].append(int(e.sum()))
+    adapting = _Adapters(build, adapters, weights)
     before, between, sources = [], [], []  # of each layer: e of its operand, e of its attention norm, source of ffn1
     outputs = []  # of each layer: the operand that comes from it, and its e
     for i, owner in enumerate(weights):
@@ -358,8 +419,9 @@ def make_random_artifact(
         context = _attention(build, layer, operand, e, left, head_width, reach, (begin, end), normalized)
         w = build.weight(f"{layer}.o", hidden, left * head_width)
         m_r, s_r = build.put(f"{layer}.o.residual", encode_factor(0.8), np.int32)
-        x = golden.residual_ref(*build.linear(f"{layer}.o", w, context, 1500, dead=True), y, m_r, s_r)
-        y, operand, e = build.norm(f"{layer}.attention_norm", x, between[owner] if owner < i else None)
+        x = adapting.branch(i, "o", *build.linear(f"{layer}.o", w, context, 1500, dead=True), y, m_r, s_r)
+        e = between[owner] if owner < i else None
+        y, operand, e = build.norm(f"{layer}.attention_norm", x, e, adapting.norm_owner(i, "attention_norm"))
         between.append(e)
         widths["attention_norm"].append(int(e.sum()))
         if owner == i:
@@ -372,9 +434,10 @@ def make_random_artifact(
         w = build.weight(f"{layer}.ffn2", hidden, ffn, np.bincount(source))
         m_r, s_r = build.put(f"{layer}.ffn2.residual", encode_factor(1.3), np.int32)
         zero = -zp * (w * flags).sum(axis=1)  # only table entries carry the zero point
-        x = golden.residual_ref(*build.linear(f"{layer}.ffn2", w, codes, 1500, zero, dead=True), y, m_r, s_r)
+        x = adapting.branch(i, "ffn2", *build.linear(f"{layer}.ffn2", w, codes, 1500, zero, dead=True), y, m_r, s_r)
         reader = weights[i + 1] if i + 1 < layers else layers
-        y, operand, e = build.norm(f"{layer}.ffn_norm", x, before[reader] if reader <= i else None)
+        e = before[reader] if reader <= i else adapting.entries(before)
+        y, operand, e = build.norm(f"{layer}.ffn_norm", x, e, adapting.norm_owner(i, "ffn_norm"))
         widths["ffn_norm"].append(int(e.sum()))
         outputs.append((operand, e))
 
@@ -430,5 +493,7 @@ def make_random_artifact(
     if exits:
         found = {"entropy": entropy_factor(LOGIT_STEP), "row_shift": row_shift(labels)}
         manifest["exits"] = {**found, "pooler": exit_pooler, "points": points or {}}
+    if adapters:
+        manifest |= {"version": "2.2", "adapters": adapting.fields}
     (path / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     return path
