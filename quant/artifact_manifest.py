@@ -20,30 +20,44 @@ def check_manifest(file: object, manifest: Any) -> None:
     minor = check_version(file, manifest, FORMAT, (MAJOR, MINOR), "give the folder of an artifact")
     names = ("format", "version", "architecture", "task", "entries", "scales", "softmax", "tensors", "files", "metrics")
     top = Fields(file, "", manifest, (*names, *(_TOP_1 if minor else ()), *(_TOP_2 if minor >= 2 else ())))
-    top.choice("softmax", "numerator", "normalized")
     top.check("tensors", lambda x: isinstance(x, dict), "an object")
     top.check("metrics", lambda x: isinstance(x, dict), "an object")
+    check_encoder(top, minor)
+    check_task(file, manifest["task"], manifest["architecture"]["positions"])
+    if minor:
+        check_exits(file, manifest)
+    if minor >= 2 and manifest["adapters"] is not None and manifest["task"]["kind"] != "sequence":
+        raise ArtifactError(file, "adapters", f"kind {manifest['task']['kind']}: adapters need kind sequence")
+    check_scales(file, manifest["scales"], ("logits", "activations"))
+    check_files(file, manifest["files"], (MODEL, TOKENIZER))
 
-    architecture = manifest["architecture"]
-    _check_architecture(file, architecture, minor)
-    _check_task(file, manifest["task"], architecture["positions"])
-    _check_entries(file, manifest["entries"], architecture)
+
+def check_encoder(top: Fields, minor: int) -> None:
+    """What a model has before it has a task: architecture, entries, softmax, spans, adapters."""
+    top.choice("softmax", "numerator", "normalized")
+    architecture = top.value["architecture"]
+    _check_architecture(top.file, architecture, minor)
+    _check_entries(top.file, top.value["entries"], architecture)
     if minor:
         _check_spans(top, architecture["layer_heads"])
-        _check_exits(file, manifest)
-    if minor >= 2 and manifest["adapters"] is not None:
-        _check_adapters(file, manifest["adapters"], architecture)
-        if manifest["task"]["kind"] != "sequence":
-            raise ArtifactError(file, "adapters", f"kind {manifest['task']['kind']}: adapters need kind sequence")
+    if minor >= 2 and top.value["adapters"] is not None:
+        _check_adapters(top.file, top.value["adapters"], architecture)
 
-    scales = Fields(file, "scales.", manifest["scales"], ("logits", "activations"))
-    scales.check("logits", is_positive, "a number above 0")
+
+def check_scales(file: object, scales: Any, names: tuple[str, ...]) -> None:
+    """`names`: "activations", and "logits" where there is a classifier."""
+    of = Fields(file, "scales.", scales, names)
+    if "logits" in names:
+        of.check("logits", is_positive, "a number above 0")
     good = lambda x: isinstance(x, dict) and all(map(is_positive, x.values()))  # noqa: E731
-    scales.check("activations", good, "an object of numbers above 0")
+    of.check("activations", good, "an object of numbers above 0")
 
-    files = Fields(file, "files.", manifest["files"], (MODEL, TOKENIZER))
-    for name in (MODEL, TOKENIZER):
-        entry = Fields(file, f"files.{name}.", files.value[name], ("sha256",))
+
+def check_files(file: object, files: Any, names: tuple[str, ...]) -> None:
+    """A sha256 of just these files."""
+    of = Fields(file, "files.", files, names)
+    for name in names:
+        entry = Fields(file, f"files.{name}.", of.value[name], ("sha256",))
         entry.check("sha256", is_sha256, "a sha256 in hexadecimal")
 
 
@@ -97,7 +111,7 @@ def _check_spans(top: Fields, layer_heads: list[int]) -> None:
     top.check("spans", good, f"null or, for each layer, as many integers from 1 to 128 as layer_heads: {layer_heads}")
 
 
-def _check_exits(file: object, manifest: dict) -> None:
+def check_exits(file: object, manifest: dict) -> None:
     """Off-ramps: null, or of a classifier of sequences whose scores are a softmax, which has an entropy."""
     if manifest["exits"] is None:
         return
@@ -150,7 +164,7 @@ def _check_point(file: object, at: str, point: Any, layers: int) -> None:
             raise ArtifactError(file, f"{at}.foretold.table", f"not a list of 256 integers from 0 to {layers}")
 
 
-def _check_task(file: object, task: Any, positions: int) -> None:
+def check_task(file: object, task: Any, positions: int) -> None:
     t = Fields(file, "task.", task, ("kind", "scores", "labels", "max_length"))
     t.choice("kind", "sequence", "token")
     t.choice("scores", "softmax", "sigmoid", "none")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tensors that an architecture calls for and the values they may hold (docs/artifact.md). numpy only."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -13,6 +14,21 @@ from .tables import exp_table
 Spec = dict[str, tuple[str, tuple[int, ...]]]
 ADAPTERS = {"o": "attention_adapter", "ffn2": "ffn_adapter"}  # by the branch behind which they stand
 _NORM_PARTS = (("gamma", "int8"), ("gamma_shift", "uint8"), ("beta", "int8"), ("beta_shift", "uint8"))
+
+
+_OF_A_TASK = re.compile(
+    r"classifier\..*|exits\..*|layers\.[0-9]+\.((attention|ffn)_adapter\..*|(attention|ffn)_norm\.(gamma|beta)(_shift)?)"
+)
+
+
+def is_task_tensor(name: str) -> bool:
+    """Whether a tensor of a model with adapters is its task's, not its backbone's: adapters, the words of the layers'
+    norms, classifier, off-ramps.
+
+    >>> is_task_tensor("layers.0.ffn_norm.gamma"), is_task_tensor("layers.0.ffn_norm.entries")
+    (True, False)
+    """
+    return _OF_A_TASK.fullmatch(name) is not None
 
 
 class Place(NamedTuple):
