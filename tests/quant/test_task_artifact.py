@@ -311,7 +311,7 @@ TASK_EDITS = [
     ("files/tokenizer.json", {"sha256": "0" * 64}, "files.tokenizer.json: unknown field"),
     ("tensors", [], "tensors: [] is not an object"),
     ("tensors/classifier.bias", ..., "tensors.classifier.bias: missing"),
-    ("tensors/classifier.extra", {"dtype": "int8", "shape": [1], "sha256": "0" * 64}, "tensors.classifier.extra: unknown"),
+    ("tensors/classifier.extra", {"dtype": "int8", "shape": [1], "sha256": "0" * 64}, "tensors.classifier.extra"),
     ("tensors/pooler.bias", {}, "tensors.pooler.bias: not a task's tensor"),
     ("tensors/classifier.bias/shape", [3], "tensors.classifier.bias.shape: [3] is not [2]"),
     ("tensors/classifier.bias/shape", [2.0], "tensors.classifier.bias.shape"),
@@ -340,7 +340,7 @@ BACKBONE_EDITS = [
     ("spans", [[1]], "spans"),
     ("adapters", None, "adapters: None is not an object"),
     ("adapters/width", 0, "adapters.width"),
-    ("adapters/owners", [0, 1, 0], "tensors.layers"),
+    ("adapters/owners", [0, 2, 2], "adapters.owners"),
     ("architecture/word_format", ..., "architecture.word_format: missing"),
     ("architecture/layers", 2, "architecture.weights"),
     ("entries/ffn", [42, 42, 43], "entries.ffn"),
@@ -353,25 +353,28 @@ BACKBONE_EDITS = [
 
 @pytest.mark.parametrize(("path", "value", "words"), BACKBONE_EDITS)
 def test_a_field_of_a_backbone_that_is_wrong(folder, path, value, words):
-    if path == "adapters/owners":  # no tensor of a backbone depends on them: its tasks' do
-        edit_json(folder / "manifest.json", path, [0, 1, 1])
-        sha256 = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
-        edit_json(folder / "tasks" / "first" / "task.json", "backbone/sha256", sha256)
-        refused(lambda: load_task(load_backbone(folder), folder / "tasks" / "first"), words)
-    else:
-        edit_json(folder / "manifest.json", path, value)
-        refused(lambda: load_backbone(folder), f"manifest.json: {words}")
+    edit_json(folder / "manifest.json", path, value)
+    refused(lambda: load_backbone(folder), f"manifest.json: {words}")
+
+
+def test_a_task_has_adapters_where_the_backbone_says(folder):
+    """No tensor of a backbone depends on it, each of its tasks' does."""
+    edit_json(folder / "manifest.json", "adapters/owners", [0, 1, 1])
+    backbone = load_backbone(folder)
+    edit_json(folder / "tasks" / "first" / "task.json", "backbone/sha256", backbone.sha256)
+    words = "task.json: tensors.layers.1.attention_adapter.down.weight: missing"
+    refused(lambda: load_task(backbone, folder / "tasks" / "first"), words)
 
 
 @pytest.mark.parametrize(
     ("name", "at", "value", "words"),
     [
         ("layers.0.attention_adapter.down.weight", (1, 2), -128, "layers.0.attention_adapter.down.weight[1, 2]: -128"),
-        ("layers.0.ffn_adapter.up.bias", (6,), 2**26, "layers.0.ffn_adapter.up, channel 6"),
+        ("layers.0.ffn_adapter.up.bias", (6,), 2**26, "layers.0.ffn_adapter.up: layers.0.ffn_adapter.up, channel 6"),
         ("layers.0.ffn_adapter.up.m", (6,), 5, "layers.0.ffn_adapter.up.m[6]: 5"),
         ("layers.0.ffn_norm.gamma_shift", (6,), 0, "layers.0.ffn_norm.gamma_shift[6]: 0"),
         ("exits.1.s", (1,), 32, "exits.1.s[1]: 32"),
-        ("classifier.bias", (0,), -(2**31), "classifier, channel 0"),
+        ("classifier.bias", (0,), -(2**31), "classifier: classifier, channel 0"),
     ],
 )
 def test_a_value_of_a_task_out_of_range(folder, name, at, value, words):
