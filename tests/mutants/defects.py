@@ -12,6 +12,7 @@ PASS = "tests/host/test_whole_pass.py -k native-zcu102"
 FETCH = "tests/fpga/test_fetch.py"
 EMBED = "tests/fpga/test_embed.py -k native"
 ADAPTIVE = "tests/quant/test_adaptivfloat.py"
+TASKS = "tests/quant/test_task_artifact.py"
 WEIGHTS = "tests/fpga/test_weights.py -k native-128"
 DRIVER = "tests/host/test_driver.py"
 ENGINE = "tests/host/test_engine.py"
@@ -134,6 +135,14 @@ DEFECTS = (
     Defect("adaptive: the smallest values kept", "quant/adaptivfloat.py", "np.argsort(-np.abs(rows)", "np.argsort(np.abs(rows)", ADAPTIVE),
     Defect("adaptive: factor rounded", "quant/adaptivfloat.py", "return max(least, step / float(decode_factor(m, s)))", "return least", ADAPTIVE),
     Defect("adaptive: code 128 accepted", "quant/artifact_tensors.py", 't["embeddings.word.q"] != 128', 't["embeddings.word.q"] != 256', "tests/quant/test_artifact.py -k adaptivfloat"),
+    # One backbone and its tasks.
+    Defect("tasks: any backbone of that name", "quant/task_manifest.py", '(made_for["name"], made_for["sha256"]) != (backbone["name"], backbone["sha256"])', 'made_for["name"] != backbone["name"]', TASKS + " -k its_name_and_its_hash or metrics_changed"),
+    Defect("tasks: any task of that name is there already", "quant/task_artifact.py", " or _bytes(target) != files:", ":", TASKS + " -k name_that_is_taken"),
+    Defect("tasks: a task's numbers are believed", "quant/task_artifact.py", "    check_values(folder / TASK_MODEL, merged, tensors)\n", "", TASKS + " -k value_of_a_task"),
+    Defect("tasks: a backbone is replaced under its tasks", "quant/task_artifact.py", "if tasks.exists() and any(tasks.iterdir()):", "if tasks.exists() and not tasks.is_dir():", TASKS + " -k not_replaced"),
+    Defect("tasks: the norms' shifts are the backbone's", "quant/artifact_tensors.py", "(gamma|beta)(_shift)?)", "(gamma|beta))", TASKS + " -k norms_words"),
+    Defect("adapters: norms of other splits share their words", "quant/artifact_tensors.py", "entries == of_owner, f", "entries >= 1, f", "tests/quant/test_artifact.py -k value_of_adapters"),
+    Defect("adapters: shared across matrices", "quant/artifact_manifest.py", " or weights[i] != weights[j] for", " for", "tests/quant/test_artifact.py -k field_of_adapters"),
     Defect("position row for the word", KERNELS + "load.hpp", "const uint64_t row = state.field[c.field.to_int()]", "const uint64_t row = state.field[0]", PASS),
     Defect("first table adds to what was there", KERNELS + "embed.hpp", "first ? sint<34>(term) :", "first && n < 0 ? sint<34>(term) :", "tests/host/test_whole_pass.py -k chip_state"),
     Defect("store halves swapped", KERNELS + "store.hpp", "out.half[h] = bits;", "out.half[1 - h] = bits;", PASS),
@@ -177,6 +186,11 @@ DEFECTS = (
     Defect("a head that does not fade", "quant/spans.py", "weights @ vs * mask[:, :1, :1]", "weights @ vs", LEARNT),
     Defect("an adapter without its residual", "quant/float_model.py", "return h + apply(adapter.up,", "return apply(adapter.up,", "tests/quant/test_adapters.py -k transformers"),
     Defect("norms of a place that owns none", "quant/adapters.py", "first = weights.architecture.weights[i]", "first = weights.architecture.weights[0]", "tests/quant/test_adapters.py -k transformers"),
+    Defect("a pickle is run", "quant/adapter_hub.py", "weights_only=True", "weights_only=False", "tests/quant/test_adapter_hub.py -k no_archive"),
+    Defect("foreign tensors are passed over", "quant/adapter_hub.py", "sorted(needed.keys() | found.keys())", "sorted(needed.keys())", "tests/quant/test_adapter_hub.py -k do_not_fit"),
+    Defect("a head without the backbone's pooler", "quant/adapter_hub.py", '"use_pooler": True, "layers": 1', '"layers": 1', "tests/quant/test_adapter_hub.py -k kind_of_head"),
+    Defect("an ALBERT's adapter of the wrong input", "quant/adapter_hub.py", '"mh_adapter": a.family == "bert"', '"mh_adapter": config.get("mh_adapter")', "tests/quant/test_adapter_hub.py -k at_attention"),
+    Defect("adapters of another group", "quant/adapter_hub.py", ".format(*places[int(i)])", ".format(*places[0])", "tests/quant/test_adapter_hub.py -k library_did"),
     Defect("a backbone that follows the last layer alone", "quant/backbone.py", "return self._losses(batch).mean()", "return self._losses(batch)[-1]", "tests/quant/test_backbone.py -k every_layer"),
     Defect("spans stay soft", "quant/slim.py", "return ramp - part * max(ramp - 1, 0.0)", "return ramp", "tests/quant/test_slim.py -k harden"),
     Defect("every product in float32", "quant/float_stage.py", 'enabled=self.precision == "bfloat16"', "enabled=False", "tests/quant/test_slim.py -k bfloat16"),
