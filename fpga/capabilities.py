@@ -17,6 +17,7 @@ CAPABILITIES = (
     "exit",
     "spans",
     "adaptive_rows",
+    "branches",
 )
 
 
@@ -46,6 +47,8 @@ def needed(program: Sequence[Instruction]) -> frozenset[str]:
                 found |= {"spans"} if banded else set()
             case Exit():
                 found.add("exit")
+            case Gemm(branch=True):
+                found.add("branches")
             case Gemm(destination=destination, result_block=False) if destination == TO_IO:
                 found.add("token_results")
     return frozenset(found)

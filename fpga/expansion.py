@@ -347,6 +347,7 @@ class _Expander:
             row_block=rows[n],
             destination=i.destination,
             first=ct == 0,
+            branch=i.branch,
             pop_parameters=n == 0,
             push_parameters_free=n == len(rows) - 1,
             push_data=push,

@@ -243,6 +243,7 @@ class Gemm(Instruction):
     compressed: bool = False
     resident: bool = False
     grouped: bool = False
+    branch: bool = False  # to the residual: the product alone also to `dst`, an adapter's operand (Q25)
     stored: int = 0  # compressed: beats a port of its streams; resident: their first word in the resident memory
 
     OPCODE: ClassVar[int] = 5
@@ -253,7 +254,7 @@ class Gemm(Instruction):
     }  # fmt: skip
     FLAGS: ClassVar[dict[str, int]] = {
         "w8": 17, "operand_unsigned": 18, "result_block": 19, "output_unsigned": 20, "compressed": 21, "resident": 22,
-        "grouped": 23,
+        "grouped": 23, "branch": 24,
     }  # fmt: skip
     ALIGNED: ClassVar[tuple[str, ...]] = ("weights", "parameters")
 
@@ -274,7 +275,9 @@ class Gemm(Instruction):
         _within("Gemm.n", self.n, 1, widest)
         _within("Gemm.table", self.table, 0, TABLE_POOLER)
         _region("Gemm.src", self.src, self.src_stride, blocks, self.k)
-        if self.destination == TO_ACTIVATION:
+        if self.branch and self.destination != TO_RESIDUAL:
+            raise ProgramError("Gemm.branch", "is for products to the residual")
+        if self.destination == TO_ACTIVATION or self.branch:
             _region("Gemm.dst", self.dst, self.dst_stride, blocks, self.n)
         if self.destination == TO_IO:
             _aligned("Gemm.dst", self.dst)

@@ -170,6 +170,7 @@ def products() -> tuple[Product, ...]:
         Product("vector", "Q7 x² beside the embedding", 16, 16),
         Product("vector", "Q2, one requantizer for every loop", 27, 8),
         Product("vector", "Q12 y·m_r", 16, 8),
+        Product("vector", "Q25 h·m", 16, 8),
         Product("vector", "Q7 x² beside the residual", 16, 16),
         Product("vector", "Q18 e·r", 8, 17),
         Product("vector", "Q17 acc·r", 27, 17),
@@ -234,7 +235,7 @@ def memories(board: Board) -> tuple[Memory, ...]:
 def logic(board: Board) -> tuple[Logic, ...]:
     """LUTs and registers: the array's as yosys counts its RTL, else a constant a part. Multipliers in fabric come on
     top (products)."""
-    shifted = 17 + 36 + 25 + 34 + 44 + 36 + 44 + 26 + 25 + 8 + 25  # bits of variable shifts a lane, Q2 to Q19
+    shifted = 17 + 36 + 25 + 25 + 34 + 44 + 36 + 44 + 26 + 25 + 8 + 25  # bits of variable shifts a lane, Q2 to Q25
     return (
         *(Logic("array", a.name, a.lut, a.ff, a.scales) for a in array_area(LANES, board.columns)),
         Logic("vector", "variable shifts", 2.5 * shifted * LANES, shifted * LANES, "five 2:1 levels, two a LUT"),

@@ -144,6 +144,7 @@ class VectorCommand:
     span: int = 0  # SCORES
     key_block: int = 0  # SCORES: row block of the first key
     last_tile: bool = False  # LINEAR to an exit: entropies, verdict and record follow
+    branch: bool = False  # LINEAR to residual: the product alone also to the activation memory
 
     @property
     def accumulators(self) -> int:

@@ -23,6 +23,7 @@ NEEDED_BY = {
     "exit": "off-ramps need",
     "spans": "spans of heads need",
     "adaptive_rows": "AdaptivFloat word embeddings need",
+    "branches": "adapters need",
 }
 
 

@@ -17,10 +17,12 @@ from ..fpga.boards import Board
 from ..fpga.cycles import Model, Timing, simulate
 from ..fpga.directory import Directory
 from .exit_plan import ExitPlan
-from .layouts import RECORD_BYTES, ActivationMap, IoLayout, Region, Trace, longest_row
+from .layouts import RECORD_BYTES, ActivationMap, IoLayout, Region, TaskArea, Trace, is_task_region, longest_row
 from .model_shape import LayerShape, ModelShape
 from .storage import Matrix, matrices
 
+MAX_ADAPTER_WIDTH = 512
+IDENTITY = 128, 7  # (m, s) of a residual that is kept as it is
 HEADER_BYTES = (2 + isa.MAX_ROWS) * isa.BEAT_BYTES
 
 
@@ -41,7 +43,8 @@ class Plan:
 
     `matrices`: how each int4 matrix is stored. `keeping`: the program that brings the resident ones on chip, of END
     alone where there are none. `names`: the tensor whose weights an instruction of `instructions` reads, by its index.
-    `exits`: how sentences leave early, None where all run through every layer.
+    `exits`: how sentences leave early, None where all run through every layer. `task`: where in the image a task on a
+    backbone keeps what is its own, None without adapters.
     """
 
     shape: ModelShape
@@ -55,6 +58,7 @@ class Plan:
     keeping: tuple[isa.Instruction, ...]
     names: Mapping[int, str]
     exits: ExitPlan | None = None
+    task: TaskArea | None = None
 
     @property
     def exit_layers(self) -> tuple[int, ...]:
@@ -136,12 +140,16 @@ def plan(
     stored = matrices(shape, board, artifact=artifact, density=density, resident=resident)
     if exits is not None and shape.exits is None:
         raise CompileError("exits: the artifact has no off-ramps; remedy: train one with them, or run all layers")
-    compiler = _Compiler(shape, board, artifact, trace, stored, exits)
+    given = shape, board, artifact, trace, stored, exits
+    compiler = _Compiler(*given)
     compiler.model()
+    if shape.adapters is not None:  # the task's area lies behind the backbone, whose size is known now
+        compiler = _Compiler(*given, task_base=compiler.image_bytes)
+        compiler.model()
     program = tuple(compiler.instructions)
     programs.check(program)
-    layout = compiler.regions, compiler.image_bytes, compiler.io(), compiler.map
-    return Plan(shape, board, program, *layout, stored, compiler.keeping(), compiler.names, exits)
+    layout = compiler.regions, compiler.image_bytes + compiler.task_bytes, compiler.io(), compiler.map
+    return Plan(shape, board, program, *layout, stored, compiler.keeping(), compiler.names, exits, compiler.task_area())
 
 
 def check_limits(shape: ModelShape) -> None:
@@ -181,6 +189,7 @@ def check_limits(shape: ModelShape) -> None:
             raise CompileError(f"{name} is {value}, less than architecture.hidden = {shape.hidden}")
     _check_sharing(shape)
     _check_spans(shape)
+    _check_adapters(shape)
     if shape.exits is not None and (shape.kind != "sequence" or not 2 <= len(shape.layers) <= isa.MAX_LAYERS):
         found = f"kind {shape.kind}, {len(shape.layers)} layers"
         raise CompileError(f"exits: {found}; off-ramps need kind sequence and 2 to {isa.MAX_LAYERS} layers")
@@ -201,6 +210,19 @@ def _check_spans(shape: ModelShape) -> None:
     for i, of_layer in enumerate(shape.spans):
         if not all(1 <= span <= isa.FULL_SPAN for span in of_layer):
             raise CompileError(f"spans[{i}] is {list(of_layer)}, the engine takes 1 to {isa.FULL_SPAN}")
+
+
+def _check_adapters(shape: ModelShape) -> None:
+    """Adapters of a sequence's model, within the bounds of a product, their own or those of an earlier layer."""
+    if shape.adapters is None:
+        return
+    width, owners = shape.adapters.width, shape.adapters.owners
+    if shape.kind != "sequence":
+        raise CompileError(f"adapters: kind {shape.kind}; tasks on a backbone are of kind sequence")
+    if not 1 <= width <= MAX_ADAPTER_WIDTH:
+        raise CompileError(f"adapters.width is {width}, the engine takes 1 to {MAX_ADAPTER_WIDTH}")
+    if len(owners) != len(shape.layers) or any(not 0 <= j <= i or owners[j] != j for i, j in enumerate(owners)):
+        raise CompileError(f"adapters.owners is {list(owners)}: for each layer itself or an earlier one with its own")
 
 
 def _check_sharing(shape: ModelShape) -> None:
@@ -247,13 +269,15 @@ class _Compiler:
         trace: bool,
         stored: Mapping[str, Matrix],
         exits: ExitPlan | None,
+        task_base: int = 0,
     ):
         self.shape, self.board, self.artifact, self.tracing = shape, board, artifact, trace
         self.map, self.stored, self.exits = activation_map(shape), stored, exits
         self.names: dict[int, str] = {}
         self.instructions: list[isa.Instruction] = []
         self.regions: dict[str, Region] = {}
-        self.image_bytes = 0
+        self.image_bytes = self.task_bytes = 0
+        self.task_base, self.task_pieces = task_base, []
         self.traces: dict[str, Trace] = {}
         self.io_bytes = HEADER_BYTES
         self.clock_table = self.reserve(isa.CLOCK_TABLE_BYTES) if exits is not None and exits.clock else None
@@ -269,12 +293,28 @@ class _Compiler:
 
     # Layout
 
-    def region(self, name: str, size: int) -> int:
-        """Reserve `size` bytes of the image under `name`; their offset."""
-        offset = self.image_bytes
+    def region(self, name: str, size: int, filled: int | None = None) -> int:
+        """Reserve `size` bytes of the image under `name`; their offset. What belongs to a task goes to its area;
+        behind the first `filled` bytes only channels lie that there are none of."""
+        padded = -(-size // isa.BEAT_BYTES) * isa.BEAT_BYTES
+        if self.shape.adapters is not None and is_task_region(name):
+            offset = self.task_base + self.task_bytes
+            self.task_bytes += padded
+            self.task_pieces.append(Region(offset, padded if filled is None else filled))
+        else:
+            offset = self.image_bytes
+            self.image_bytes += padded
         self.regions[name] = Region(offset, size)
-        self.image_bytes = offset + -(-size // isa.BEAT_BYTES) * isa.BEAT_BYTES
         return offset
+
+    def task_area(self) -> TaskArea | None:
+        if self.shape.adapters is None:
+            return None
+        return TaskArea(self.task_base, self.task_bytes, tuple(self.task_pieces))
+
+    def shared_region(self, name: str, size: int) -> int:
+        """The region `name`, which several layers may use."""
+        return self.regions[name].offset if name in self.regions else self.region(name, size)
 
     def reserve(self, size: int) -> int:
         """Reserve `size` bytes of the io buffer; their offset."""
@@ -367,7 +407,7 @@ class _Compiler:
         m, s = self.factor(f"{name}.operand")
         self.emit(
             isa.Norm(
-                image=self.region(name, _words(entries)),
+                image=self.norm_words(name, entries),
                 width=width,
                 entries=entries,
                 dst=self.map.x,
@@ -381,6 +421,13 @@ class _Compiler:
         )
         return entries
 
+    def norm_words(self, name: str, entries: int) -> int:
+        """Image offset of a norm's parameters; with adapters layers that share matrices share them."""
+        layer, _, norm = name.rpartition(".")
+        if self.shape.adapters is not None and layer in self.owner:
+            return self.shared_region(f"{self.owner[layer]}.{norm}", _words(entries))
+        return self.region(name, _words(entries))
+
     def mapping(self, k: int, entries: int) -> int:
         """The embedding's k entries to the hidden width, as a residual and as entries of it (Q20)."""
         source = {"src": self.map.x, "src_stride": self.map.x_stride}
@@ -388,21 +435,22 @@ class _Compiler:
         self.residual("mapping", k, (0, 1), w8=True, **source)
         return self.norm("mapping", entries, self.shape.hidden, plain=True)
 
-    def weights(self, name: str, size: int) -> tuple[str, int]:
+    def weights(self, name: str, size: int, filled: int) -> tuple[str, int]:
         """Matrix of linear layer `name`, its own or one that an earlier layer placed: its name, its image offset."""
         layer, _, matrix = name.rpartition(".")
         owner = f"{self.owner.get(layer, layer)}.{matrix}" if layer else name
         if owner in self.stored:
             size = self.stored[owner].bytes
         region = f"{owner}.weight"
-        return owner, self.regions[region].offset if region in self.regions else self.region(region, size)
+        return owner, self.regions[region].offset if region in self.regions else self.region(region, size, filled)
 
     def product(self, name: str, k: int, n: int, *, w8: bool) -> tuple[int, int]:
         """Image offsets of weights and parameters of linear layer `name`, whose instruction comes next."""
         tile = self.board.columns // 2 if w8 else self.board.columns
-        owner, weights = self.weights(name, -(-n // tile) * k * self.board.columns // 2)
+        ports = n // tile * self.board.ports + -(-(n % tile) // (tile // self.board.ports))  # that have channels
+        owner, weights = self.weights(name, -(-n // tile) * k * self.board.columns // 2, ports * k * isa.BEAT_BYTES)
         self.names[len(self.instructions)] = f"{owner}.weight"
-        return weights, self.region(f"{name}.parameters", _words(n))
+        return weights, self.shared_region(f"{name}.parameters", _words(n))
 
     def linear(self, name: str, k: int, n: int, *, trace: int, w8: bool = False, **fields) -> None:
         """GEMM of linear layer `name`, its weights and parameters in the image."""
@@ -443,7 +491,7 @@ class _Compiler:
             self.linear(f"{name}.{matrix}", k, heads, trace=trace, grouped=True, **x, **fields)
         self.attention(index)
         context = {"src": at.context, "src_stride": hidden}
-        self.residual(f"{name}.o", heads, self.factor(f"{name}.o.residual"), **context)
+        self.branch(index, "o", "attention_adapter", heads, **context)
         entries = self.norm(f"{name}.attention_norm", layer.attention_norm, hidden)
         self.table(f"{name}.gelu", isa.TABLE_ACTIVATION)
         self.linear(
@@ -460,9 +508,40 @@ class _Compiler:
             signal=True,
             **x,
         )
-        factor = self.factor(f"{name}.ffn2.residual")
-        self.residual(f"{name}.ffn2", layer.ffn, factor, src=at.ffn, src_stride=at.ffn_stride, operand_unsigned=True)
+        ffn = {"src": at.ffn, "src_stride": at.ffn_stride, "operand_unsigned": True}
+        self.branch(index, "ffn2", "ffn_adapter", layer.ffn, **ffn)
         return self.norm(f"{name}.ffn_norm", layer.ffn_norm, hidden)
+
+    def branch(self, index: int, product: str, adapter: str, k: int, **fields) -> None:
+        """A layer's branch to the residual, by way of its adapter if there is one (Q12, Q25)."""
+        at, name, hidden = self.map, f"layers.{index}.{product}", self.shape.hidden
+        adapters = self.shape.adapters
+        factor = self.factor(f"{name}.residual")
+        if adapters is None:
+            self.residual(name, k, factor, **fields)
+            return
+        # x and q have been read by then, and their readers are done
+        operand = {"dst": at.x, "dst_stride": at.x_stride}
+        self.residual(name, k, factor, branch=True, signal=True, **operand, **fields)
+        owner = f"layers.{adapters.owners[index]}.{adapter}"
+        self.emit(isa.Table(image=self.shared_region(f"{owner}.table", 256), table=isa.TABLE_ACTIVATION))
+        narrow = {"dst": at.q, "dst_stride": adapters.width}
+        self.linear(
+            f"{owner}.down",
+            hidden,
+            adapters.width,
+            trace=self.trace(f"layers.{index}.{adapter}.down", "int8", adapters.width),
+            w8=True,
+            src=at.x,
+            src_stride=at.x_stride,
+            destination=isa.TO_ACTIVATION,
+            table=isa.TABLE_ACTIVATION,
+            wait=1,
+            signal=True,
+            **narrow,
+        )
+        read = {"src": at.q, "src_stride": adapters.width, "w8": True}
+        self.residual(f"{owner}.up", adapters.width, IDENTITY, traced=f"layers.{index}.{adapter}.x", **read)
 
     def attention(self, index: int) -> None:
         shape, at, name = self.shape, self.map, f"layers.{index}"
@@ -488,13 +567,13 @@ class _Compiler:
             )
         )
 
-    def residual(self, name: str, k: int, factor: tuple[int, int], **fields) -> None:
+    def residual(self, name: str, k: int, factor: tuple[int, int], traced: str = "", **fields) -> None:
         """GEMM whose result meets the residual, which takes `factor` = (m, s) before (Q12)."""
         self.linear(
             name,
             k,
             self.shape.hidden,
-            trace=self.trace(f"{name}.x", "int16", self.shape.hidden),
+            trace=self.trace(traced or f"{name}.x", "int16", self.shape.hidden),
             destination=isa.TO_RESIDUAL,
             residual_m=factor[0],
             residual_s=factor[1],

@@ -24,6 +24,32 @@ class Region:
     bytes: int
 
 
+def is_task_region(name: str) -> bool:
+    """Whether region `name` of a model with adapters is the task's own: adapters, norms of layers, classifier,
+    off-ramps; the rest is the backbone's."""
+    part = name.split(".")
+    if part[0] == "layers":
+        return part[2] in ("attention_adapter", "ffn_adapter", "attention_norm", "ffn_norm")
+    return part[0] in ("classifier", "exits")
+
+
+@dataclass(frozen=True)
+class TaskArea:
+    """The last `bytes` bytes of an image from `offset`: what a task on a backbone has of its own.
+
+    `pieces`: what of it can be other than 0, which is all that a change of tasks writes.
+    """
+
+    offset: int
+    bytes: int
+    pieces: tuple[Region, ...]
+
+    @property
+    def moved(self) -> int:
+        """Bytes that a change to this task writes."""
+        return sum(piece.bytes for piece in self.pieces)
+
+
 @dataclass(frozen=True)
 class Trace:
     """Where an instruction leaves a copy of what it produced, and how to read it.

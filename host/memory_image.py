@@ -50,7 +50,11 @@ def memory_image(plan: Plan, artifact: Artifact) -> np.ndarray:
         put(f"layers.{i}.gelu", t[f"layers.{i}.gelu"])
         put(f"layers.{i}.attention", pack_attention(t, f"layers.{i}.attention", plan.shape.layer_heads[i]))
         for norm in ("attention_norm", "ffn_norm"):
-            put(f"layers.{i}.{norm}", pack_norm(t, f"layers.{i}.{norm}"))
+            if (name := f"layers.{i}.{norm}") in plan.regions:
+                put(name, pack_norm(t, name))
+        for adapter in ("attention_adapter", "ffn_adapter"):
+            if (name := f"layers.{i}.{adapter}.table") in plan.regions:
+                put(name, t[name])
     for gemm, name, owner in linear_layers(plan):
         bias = t[f"{name}.bias"].astype(np.int64)
         amax = 255 if gemm.operand_unsigned else 127
@@ -58,8 +62,10 @@ def memory_image(plan: Plan, artifact: Artifact) -> np.ndarray:
         (check_w8 if gemm.w8 else check_w4)(name, weight, bias, amax)
         if name == owner:
             put(f"{name}.weight", _stored(plan, name, gemm, weight))
-        table = t.get(f"{name}.table") if name.rpartition(".")[2] != "pooler" else np.ones(gemm.n, np.uint8)
-        put(f"{name}.parameters", pack_linear_parameters(bias, t[f"{name}.m"], t[f"{name}.s"], table))
+        whole = name.rpartition(".")[2] in ("pooler", "down")  # every channel goes through the table
+        table = np.ones(gemm.n, np.uint8) if whole else t.get(f"{name}.table")
+        branch = (t[f"{name}.adapter_m"], t[f"{name}.adapter_s"]) if gemm.branch else None
+        put(f"{name}.parameters", pack_linear_parameters(bias, t[f"{name}.m"], t[f"{name}.s"], table, branch))
     return image
 
 
@@ -99,15 +105,22 @@ def pack_w8(weight: np.ndarray, columns: int) -> np.ndarray:
 
 
 def pack_linear_parameters(
-    bias: np.ndarray, m: np.ndarray, s: np.ndarray, table: np.ndarray | None = None
+    bias: np.ndarray,
+    m: np.ndarray,
+    s: np.ndarray,
+    table: np.ndarray | None = None,
+    branch: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> np.ndarray:
-    """Words uint64, one a channel and padded to an even count: bias [31:0], m [39:32], s [44:40], table [45]."""
+    """Words uint64, one a channel and padded to an even count: bias [31:0], m [39:32], s [44:40], table [45], of a
+    branch its adapter's m [53:46], s [58:54]."""
     n = len(bias)
     words = np.zeros(n + n % 2, np.uint64)
     words[:n] = np.asarray(bias, np.int32).view(np.uint32)
     words[:n] |= m.astype(np.uint64) << np.uint64(32) | s.astype(np.uint64) << np.uint64(40)
     if table is not None:
         words[:n] |= table.astype(np.uint64) << np.uint64(45)
+    if branch is not None:
+        words[:n] |= branch[0].astype(np.uint64) << np.uint64(46) | branch[1].astype(np.uint64) << np.uint64(54)
     return words
 
 

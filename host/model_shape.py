@@ -25,13 +25,23 @@ class Ramps:
 
 
 @dataclass(frozen=True)
+class Adapters:
+    """A task's adapters behind both branches of every layer: `width` of the bottleneck, and for each layer the layer
+    whose adapters it uses, itself or an earlier one."""
+
+    width: int
+    owners: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class ModelShape:
     """Sizes of a BERT or ALBERT model; `embedding_norm`, `mapping` and `layers` count operand entries (Q9, Q11, Q20).
 
     `kind`: "sequence", one answer a sentence, or "token", one a row. `mapping`: None where the embeddings have the
     hidden width. `weights`: for each layer, the layer whose matrices it uses, itself or an earlier one. `heads_left`:
     of each layer, None where all are; `spans`: of each head that is left (Q23), None where all see all; `exits`: the
-    off-ramps, None where there are none.
+    off-ramps, None where there are none. `adapters`: of a task on a backbone (Q25); layers that share matrices share
+    their norms' parameters then.
     """
 
     name: str
@@ -55,6 +65,7 @@ class ModelShape:
     spans: tuple[tuple[int, ...], ...] | None = None
     exits: Ramps | None = None
     word_format: str = "integer"
+    adapters: Adapters | None = None
 
     @property
     def layer_heads(self) -> tuple[int, ...]:
@@ -70,7 +81,7 @@ class ModelShape:
         """The shape that an artifact's checked manifest (docs/artifact.md) describes."""
         a, task, entries = manifest["architecture"], manifest["task"], manifest["entries"]
         layers = zip(entries["attention_norm"], entries["ffn"], entries["ffn_norm"], strict=True)
-        spans, exits = manifest.get("spans"), manifest.get("exits")
+        spans, exits, adapters = (manifest.get(name) for name in ("spans", "exits", "adapters"))
         return ModelShape(
             name=name,
             kind=task["kind"],
@@ -93,6 +104,7 @@ class ModelShape:
             spans=None if spans is None else tuple(tuple(of_layer) for of_layer in spans),
             exits=None if exits is None else Ramps(exits["pooler"], tuple(exits["entropy"]), exits["row_shift"]),
             word_format=a.get("word_format", "integer"),
+            adapters=None if adapters is None else Adapters(adapters["width"], tuple(adapters["owners"])),
         )
 
     @staticmethod

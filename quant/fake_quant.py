@@ -128,6 +128,11 @@ def residual(acc: torch.Tensor, b, m, s, y: torch.Tensor, m_r, s_r) -> torch.Ten
     return clamp16(onto_int16(acc, b, m, s) + kept)
 
 
+def branch_operand(h: torch.Tensor, m, s) -> torch.Tensor:
+    """(Q25) An adapter's operand float32 of a branch h [rows, N] on its int16 grid."""
+    return round_shift(h * wide(m, h.device), s).clamp_(*INT8).float()
+
+
 def reciprocal(total: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(Q16) Σ ≥ 1 → r, p."""
     p = (torch.frexp(total)[1] - 1).to(torch.float64)
@@ -205,6 +210,7 @@ class FakeQuantModel:
         self.owners = architecture["weights"]
         self.normalized = manifest["softmax"] == "normalized"
         self.pooled = manifest["task"]["kind"] == "sequence"
+        self.adapters = manifest.get("adapters")
         self.spans = manifest["spans"] or [None] * len(self.owners)
         self.ramps = ramps(manifest)
         self.ramp_pooler = bool(manifest["exits"]) and manifest["exits"]["pooler"]
@@ -236,7 +242,11 @@ class FakeQuantModel:
     def norm(self, name: str, x: torch.Tensor, tap: Tap) -> torch.Tensor:
         """y of a layer norm."""
         z = self.units.normalised(x)
-        y = self.units.scale_shift(z, *self.part(name, "gamma", "gamma_shift", "beta", "beta_shift"))
+        part = name.split(".")
+        if self.adapters is not None and part[0] == "layers":  # layers of one matrix have one γ and β
+            part[1] = str(self.owners[int(part[1])])
+        words = self.part(".".join(part), "gamma", "gamma_shift", "beta", "beta_shift")
+        y = self.units.scale_shift(z, *words)
         tap(f"{name}.y", y)
         return y
 
@@ -268,15 +278,30 @@ class FakeQuantModel:
         average = units.average_values(q, k, v, batch, *score, t["softmax.exp"], self.normalized, self.spans[i])
         context = requantize(average, 0, *self.part(f"{at}.attention", "context_m", "context_s"), *INT8).float()
         tap(f"{at}.context", context)
-        x = units.residual(*multiply("o", context), y, *t[f"{at}.o.residual"])
-        tap(f"{at}.o.x", x)
+        x = self.add(i, "o", "attention_adapter", multiply("o", context), y, tap)
         y = self.norm(f"{at}.attention_norm", x, tap)
         acc = multiply("ffn1", self.operand(f"{at}.attention_norm", y))
         codes = units.activation(*acc, t[f"{at}.gelu"], t[f"{at}.ffn1.table"])
         tap(f"{at}.ffn1", codes)
-        x = units.residual(*multiply("ffn2", codes, 255), y, *t[f"{at}.ffn2.residual"])
-        tap(f"{at}.ffn2.x", x)
+        x = self.add(i, "ffn2", "ffn_adapter", multiply("ffn2", codes, 255), y, tap)
         return self.norm(f"{at}.ffn_norm", x, tap)
+
+    def add(
+        self, i: int, branch: str, adapter: str, product: list[torch.Tensor], y: torch.Tensor, tap: Tap
+    ) -> torch.Tensor:
+        """(Q12, Q25) The residual y and what a branch of layer i gives, by way of its adapter."""
+        t, at = self.t, f"layers.{i}.{branch}"
+        x = self.units.residual(*product, y, *t[f"{at}.residual"])
+        tap(f"{at}.x", x)
+        if self.adapters is None:
+            return x
+        h = branch_operand(self.units.onto_int16(*product), *self.part(at, "adapter_m", "adapter_s"))
+        own = f"layers.{self.adapters['owners'][i]}.{adapter}"
+        down = look_up(*self.linear(f"{own}.down", h), t[f"{own}.table"])
+        tap(f"layers.{i}.{adapter}.down", down)
+        x = clamp16(x + self.units.onto_int16(*self.linear(f"{own}.up", down)))
+        tap(f"layers.{i}.{adapter}.x", x)
+        return x
 
     def head(self, at: str, y: torch.Tensor, source: str, tap: Tap) -> torch.Tensor:
         """(Q19) An off-ramp (`at` "exits.0.") or the model's own head ("") on what comes from norm `source`."""

@@ -57,7 +57,18 @@ def adapt(adapter: Adapter | None, h: torch.Tensor, tap: Tap = no_tap, at: str =
     tap(f"{at}.h", h)
     z = apply(adapter.down, h)
     tap(f"{at}.z", z)
-    return h + apply(adapter.up, ACTIVATIONS[adapter.activation](z))
+    narrow = ACTIVATIONS[adapter.activation](z)
+    tap(f"{at}.down", narrow)
+    return h + apply(adapter.up, narrow)
+
+
+def _add(adapter: Adapter | None, h: torch.Tensor, y: torch.Tensor, tap: Tap, branch: str, at: str) -> torch.Tensor:
+    """The residual y and what a branch gives, by way of its adapter."""
+    tap(f"{branch}.x", h + y)
+    x = adapt(adapter, h, tap, at) + y
+    if adapter is not None:
+        tap(f"{at}.x", x)
+    return x
 
 
 def attention(
@@ -94,16 +105,14 @@ def encoder_layer(weights: ModelWeights, i: int, y: torch.Tensor, batch: Batch, 
     a = weights.architecture
     context = attention(q, k, v, batch, a.head_width, a.spans and a.spans[i])
     tap(f"{at}.context", context)
-    x = adapt(layer.attention_adapter, apply(layer.o, context), tap, f"{at}.attention_adapter") + y
-    tap(f"{at}.o.x", x)
+    x = _add(layer.attention_adapter, apply(layer.o, context), y, tap, f"{at}.o", f"{at}.attention_adapter")
     y = normalise(layer.attention_norm, x, eps)
     tap(f"{at}.attention_norm.y", y)
     z = apply(layer.ffn1, y)
     tap(f"{at}.ffn1.z", z)
     a = activate(z, weights.architecture.activation)
     tap(f"{at}.ffn1", a)
-    x = adapt(layer.ffn_adapter, apply(layer.ffn2, a), tap, f"{at}.ffn_adapter") + y
-    tap(f"{at}.ffn2.x", x)
+    x = _add(layer.ffn_adapter, apply(layer.ffn2, a), y, tap, f"{at}.ffn2", f"{at}.ffn_adapter")
     y = normalise(layer.ffn_norm, x, eps)
     tap(f"{at}.ffn_norm.y", y)
     return y

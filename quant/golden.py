@@ -214,6 +214,18 @@ def residual_ref(acc, b, m, s, y, m_r, s_r) -> np.ndarray:
     return clamp16_ref(product + clamp16_ref(round_shift_ref(_int(y) * _int(m_r), s_r)))
 
 
+def branch_ref(acc, b, m, s) -> np.ndarray:
+    """(Q25) h = rq[−32767,32767] of a branch's product acc [rows, N] → int16 [rows, N]."""
+    return requantize_ref(acc, b, m, s, *INT16)
+
+
+def branch_operand_ref(h, m, s) -> np.ndarray:
+    """(Q25) The adapter's operand of a branch h [rows, N] int16; m, s [N] → int8 [rows, N]."""
+    h = _int(h)
+    _within("h", h, *INT16)
+    return np.clip(round_shift_ref(h * _int(m), s), *INT8)
+
+
 def mapping_ref(acc, b, m, s) -> np.ndarray:
     """(Q20) rq[−32767,32767]: acc [rows, hidden] of the embeddings' operand → y [rows, hidden] int16."""
     return requantize_ref(acc, b, m, s, *INT16)

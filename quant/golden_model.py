@@ -4,6 +4,7 @@
 It shares no code with the packer, the compiler or the kernels, so that being equal to it means something.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -89,15 +90,31 @@ class _Leaving:
         return Answers(self.logits, self.layer, self.entropy, self.foretold, self.first, self.clock)
 
 
+def _with_task(folder: Path, backbone: dict, task: dict) -> dict:
+    """The manifest of the model that a backbone and a task of it make."""
+    found = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest()
+    if backbone["format"] != "zynqbert-backbone" or task["format"] != "zynqbert-task" or backbone["version"] != "1.0":
+        raise ValueError(f"{folder}: not a zynqbert backbone of version 1.0, or its task is none")
+    if task["backbone"]["sha256"] != found:
+        raise ValueError(f"{folder}: task {task['name']} is of another backbone, {task['backbone']['name']}")
+    own = {name: task[name] for name in ("task", "exits", "scales")}
+    return {**backbone, **own, "format": "zynqbert-artifact", "version": "2.2"}
+
+
 class GoldenModel:
     """An artifact, ready to run: `forward` takes a pass as the hardware sees it, `forward_sentence` one sentence."""
 
-    def __init__(self, folder: str | Path):
-        """Read the artifact in `folder`; ValueError if it is not one that this reader knows."""
+    def __init__(self, folder: str | Path, task: str | Path | None = None):
+        """Read the artifact in `folder`, or the backbone there with the task in folder `task`; ValueError if it is not
+        one that this reader knows, or the task is of another backbone."""
         folder = Path(folder)
         self.manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        if self.manifest["format"] != "zynqbert-artifact" or self.manifest["version"] not in ("2.0", "2.1"):
-            raise ValueError(f"{folder}: not a zynqbert artifact of version 2.0 or 2.1")
+        self.tensors = t = load_file(folder / "model.safetensors")
+        if task is not None:
+            self.manifest = _with_task(folder, self.manifest, json.loads((Path(task) / "task.json").read_text("utf-8")))
+            t |= load_file(Path(task) / "task.safetensors")
+        if self.manifest["format"] != "zynqbert-artifact" or self.manifest["version"] not in ("2.0", "2.1", "2.2"):
+            raise ValueError(f"{folder}: not a zynqbert artifact of version 2.0 to 2.2")
         architecture, kind = self.manifest["architecture"], self.manifest["task"]["kind"]
         if architecture["family"] not in ("bert", "albert") or kind not in ("sequence", "token"):
             raise ValueError(f"{folder}: family {architecture['family']!r}, kind {kind!r}: not known")
@@ -107,8 +124,8 @@ class GoldenModel:
         self.heads = architecture.get("layer_heads", [architecture["heads"]] * self.layers)
         self.spans = self.manifest.get("spans") or [[128] * heads for heads in self.heads]
         self.exits = self.manifest.get("exits")
+        self.weights, self.adapters = architecture["weights"], self.manifest.get("adapters")
         self.normalized = {"numerator": False, "normalized": True}[self.manifest["softmax"]]
-        self.tensors = t = load_file(folder / "model.safetensors")
         if architecture.get("word_format") == "adaptivfloat":
             t["embeddings.word.q"] = golden.adaptiv_ref(t["embeddings.word.q"])
             m, s = t["embeddings.word.factor"]
@@ -145,9 +162,27 @@ class GoldenModel:
     def _norm(self, norm: str, x: np.ndarray, trace: dict) -> tuple[np.ndarray, np.ndarray]:
         """y (Q7) and its entries (Q9)."""
         names = ("gamma", "gamma_shift", "beta", "beta_shift")
-        trace[f"{norm}.y"] = y = golden.layer_norm_ref(x, *(self.tensors[f"{norm}.{name}"] for name in names))
+        part = norm.split(".")
+        shared = self.adapters is not None and part[0] == "layers"
+        of = f"layers.{self.weights[int(part[1])]}.{part[2]}" if shared else norm
+        trace[f"{norm}.y"] = y = golden.layer_norm_ref(x, *(self.tensors[f"{of}.{name}"] for name in names))
         trace[f"{norm}.operand"] = operand = self._entries(norm, y)
         return y, operand
+
+    def _branch(self, i: int, name: str, adapter: str, operand: np.ndarray, y: np.ndarray, trace: dict) -> np.ndarray:
+        """What layer i's branch `name` and the residual y are together (Q12), by way of its adapter (Q25)."""
+        t, branch = self.tensors, f"layers.{i}.{name}"
+        product = self._linear(branch, operand)
+        trace[f"{branch}.x"] = x = golden.residual_ref(*product, y, *t[f"{branch}.residual"])
+        if self.adapters is None:
+            return x
+        h = golden.branch_operand_ref(golden.branch_ref(*product), t[f"{branch}.adapter_m"], t[f"{branch}.adapter_s"])
+        own = f"layers.{self.adapters['owners'][i]}.{adapter}"
+        every = np.ones(self.adapters["width"], np.int64)
+        down = golden.activation_ref(*self._linear(f"{own}.down", h), t[f"{own}.table"], every, unsigned=False)
+        trace[f"layers.{i}.{adapter}.down"] = down
+        trace[f"layers.{i}.{adapter}.x"] = x = golden.residual_ref(*self._linear(f"{own}.up", down), x, 128, 7)
+        return x
 
     def _attention(self, i: int, operand: np.ndarray, begin, end, trace: dict) -> np.ndarray:
         """Q10, Q14 to Q18, Q23 for the heads of layer i: operand [rows, K] → context [rows, heads · head width]."""
@@ -228,15 +263,13 @@ class GoldenModel:
             if leaving:  # before the first ramp every row block is computed
                 trace[f"{layer}.live"] = leaving.live(rows) if i else np.ones(-(-rows // LANES), bool)
             context = self._attention(i, operand, begin, end, trace)
-            x = golden.residual_ref(*self._linear(f"{layer}.o", context), y, *t[f"{layer}.o.residual"])
-            trace[f"{layer}.o.x"] = x
+            x = self._branch(i, "o", "attention_adapter", context, y, trace)
             y, operand = self._norm(f"{layer}.attention_norm", x, trace)
             ffn1 = golden.activation_ref(
                 *self._linear(f"{layer}.ffn1", operand), t[f"{layer}.gelu"], t[f"{layer}.ffn1.table"], unsigned=True
             )
             trace[f"{layer}.ffn1"] = ffn1
-            x = golden.residual_ref(*self._linear(f"{layer}.ffn2", ffn1), y, *t[f"{layer}.ffn2.residual"])
-            trace[f"{layer}.ffn2.x"] = x
+            x = self._branch(i, "ffn2", "ffn_adapter", ffn1, y, trace)
             norm = f"{layer}.ffn_norm"
             y, operand = self._norm(norm, x, trace)
             if leaving and i < self.layers - 1:

@@ -121,6 +121,7 @@ struct vector_command {
   uint<15> threshold = 0;
   uint<16> entropy_m = 0;
   uint<1> adaptive = 0;  // kEmbed
+  uint<1> branch = 0;    // kLinear to residual: the product alone also to the activation memory (Q25)
 };
 
 // What the vector unit tells fetch after an EXIT: the row blocks in which a sentence is left, and, with `choose`, the

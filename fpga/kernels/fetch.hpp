@@ -46,7 +46,8 @@ inline bool valid(const instruction& i, uint32_t row_blocks) {
       return (!packed || !i.flag(17)) && (packed || !i.flag(22)) && (!i.flag(23) || !i.flag(17)) && aligned(w[1]) &&
              aligned(w[2]) && within(w[3], 1, kMaxEntries) && w[7] <= kToIo && within(w[4], 1, limit) &&
              region(w[5], w[6], blocks, w[3]) && w[12] < uint32_t(kTables) && aligned_trace(w[13]) &&
-             (w[7] != kToActivation || region(w[8], w[9], blocks, w[4])) &&
+             (!branch(i) || w[7] == kToResidual) &&
+             ((w[7] != kToActivation && !branch(i)) || region(w[8], w[9], blocks, w[4])) &&
              (w[7] != kToResidual || factor(w[10], w[11])) && (w[7] != kToIo || aligned(w[8])) &&
              (w[7] != kToValues || (head && w[4] % w[14] == 0 && w[4] / w[14] <= uint32_t(kMaxHeads)));
     }

@@ -168,10 +168,9 @@ inline void send_tile(const instruction& i, const fetch_arguments& a, command_st
   v.words = uint<11>(columns);
   v.row_block = uint<2>(rb);
   v.destination = uint<3>(destination);
-  if (destination == kToActivation)
-    v.address = uint<15>(i.word[8] + rb * i.word[9] + first);
-  else
-    v.channel = uint<11>(first);
+  if (destination == kToActivation || branch(i)) v.address = uint<15>(i.word[8] + rb * i.word[9] + first);
+  if (destination != kToActivation) v.channel = uint<11>(first);
+  v.branch = uint<1>(branch(i) ? 1 : 0);
   v.table = uint<3>(i.word[12]);
   v.unsigned_output = uint<1>(i.flag(20) ? 1 : 0);
   v.head_width = uint<7>(i.word[14]);

@@ -49,6 +49,7 @@ struct tile_entry {
 
 inline int tile_width(const instruction& i) { return i.flag(17) ? kColumns / 2 : kColumns; }
 inline int tile_count(const instruction& i) { return ceil_div(int(i.word[4]), tile_width(i)); }
+inline bool branch(const instruction& i) { return i.flag(24); }
 inline bool compressed(const instruction& i) { return i.op() == kKeepOp || i.flag(21); }
 inline bool resident(const instruction& i) { return i.op() == kGemmOp && i.flag(22); }
 

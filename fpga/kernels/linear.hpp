@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What becomes of an accumulator word: 32 rows of one output channel, one bias, m and s (Q2).
 //   int8 (Q10), activation by table or direct (Q11), residual on the int16 grid (Q12), logits (Q13).
+//   A branch (Q25) is what the residual takes, also on its own: an adapter's operand.
 // Values for attention take the corner turn: words of 32 tokens x 1 channel become 1 token x 32 channels.
 #pragma once
 #include "embed.hpp"
@@ -91,13 +92,29 @@ vector_turn:
   }
 }
 
+// (Q25) int8 of a product on the residual's grid.
+inline activation_word branch_operand(const half_word& product, const scale_factor& f) {
+#pragma HLS INLINE
+  activation_word out;
+branch_lanes:
+  for (int t = 0; t < kLanes; ++t) {
+#pragma HLS UNROLL
+    const sint<25> scaled = product[t] * f.m;
+#pragma HLS BIND_OP variable = scaled op = mul impl = fabric
+    out[t] = to_byte(clamp<9>(round_shift<25>(scaled, f.s), -127, 127));
+  }
+  return out;
+}
+
 inline void vector_to_residual(const vector_command& c, hls::stream<acc_word>& accumulators,
                                const uint<64> parameters[kSlots][kParameterWords], vector_state& state,
-                               hls::stream<half_word>& stored) {
+                               activation_word activations[kActivationWords], hls::stream<half_word>& stored) {
   const int slot = c.slot.to_int();
   const int words = c.words.to_int();
   const int rb = c.row_block.to_int();
   const int base = c.channel.to_int();
+  const int address = c.address.to_int();
+  const bool branch = c.branch == 1;
   if (c.first_tile == 1) clear_sums(state, rb);
 vector_linear:
   for (int n = 0; n < words; ++n) {
@@ -118,6 +135,7 @@ vector_linear:
       add_to_sums(state, rb, t, x[t]);
     }
     state.residual[rb][base + n] = x;
+    if (branch) activations[address + n] = branch_operand(product, p.branch);
     if (c.tee == 1) stored.write(x);
   }
 }

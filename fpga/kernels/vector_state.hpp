@@ -44,25 +44,6 @@ struct vector_state {
   exit_state exits;
 };
 
-struct linear_parameters {
-  sint<kAccBits> bias;
-  uint<8> m;
-  int s;
-  bool table;
-};
-
-inline linear_parameters decode_linear(const uint<64>& word) {
-#pragma HLS INLINE
-  linear_parameters p;
-  const uint<32> low = uint<32>(word & uint<64>(0xFFFFFFFFu));
-  const sint<34> negative = low > 2147483647 ? sint<34>(1) : sint<34>(0);
-  p.bias = sint<kAccBits>(sint<34>(low) - sint<34>(negative << 32));
-  p.m = uint<8>((word >> 32) & uint<64>(255));
-  p.s = ((word >> 40) & uint<64>(31)).to_int();
-  p.table = ((word >> 45) & uint<64>(1)) == 1;
-  return p;
-}
-
 struct scale_factor {
   uint<8> m;
   int s;
@@ -74,6 +55,27 @@ inline scale_factor decode_factor(const uint<16>& word) {
   f.m = uint<8>(word & uint<16>(255));
   f.s = ((word >> 8) & uint<16>(31)).to_int();
   return f;
+}
+
+struct linear_parameters {
+  sint<kAccBits> bias;
+  uint<8> m;
+  int s;
+  bool table;
+  scale_factor branch;  // of Q25
+};
+
+inline linear_parameters decode_linear(const uint<64>& word) {
+#pragma HLS INLINE
+  linear_parameters p;
+  const uint<32> low = uint<32>(word & uint<64>(0xFFFFFFFFu));
+  const sint<34> negative = low > 2147483647 ? sint<34>(1) : sint<34>(0);
+  p.bias = sint<kAccBits>(sint<34>(low) - sint<34>(negative << 32));
+  p.m = uint<8>((word >> 32) & uint<64>(255));
+  p.s = ((word >> 40) & uint<64>(31)).to_int();
+  p.table = ((word >> 45) & uint<64>(1)) == 1;
+  p.branch = decode_factor(uint<16>((word >> 46) & uint<64>(0x1FFF)));
+  return p;
 }
 
 struct norm_parameters {

@@ -73,7 +73,7 @@ void vector_linear(const vector_command& c, hls::stream<acc_word>& accumulators,
                           activation_word key_value[kGroups][kKeyValueWords], hls::stream<half_word>& stored,
                           hls::stream<exit_verdict>& verdicts) {
   switch (c.destination.to_int()) {
-    case kToResidual: vector_to_residual(c, accumulators, parameters, state, stored); break;
+    case kToResidual: vector_to_residual(c, accumulators, parameters, state, activations, stored); break;
     case kToValues: vector_to_values(c, accumulators, parameters, state, key_value, stored); break;
     case kToIo: vector_to_io(c, accumulators, parameters, stored); break;
     case kToExit: vector_to_exit<Predictor>(c, accumulators, parameters, state, stored, verdicts); break;

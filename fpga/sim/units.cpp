@@ -45,6 +45,7 @@ zq::vector_command vector_command_of(const int64_t* f) {
   c.threshold = zq::uint<15>(f[30]);
   c.entropy_m = zq::uint<16>(f[31]);
   c.adaptive = zq::uint<1>(f[32]);
+  c.branch = zq::uint<1>(f[33]);
   return c;
 }
 
@@ -264,7 +265,7 @@ int zq_fetch(const uint64_t* regions, int count, uint64_t program, uint64_t imag
       row({c.kind.to_int(), c.words.to_int(), c.slot.to_int(), c.row_block.to_int(), c.width.to_int(),
            c.first_tile.to_int(), c.normalized.to_int(), c.tee.to_int(), c.pop_parameters.to_int(),
            c.push_parameters_free.to_int(), c.push_data.to_int(), c.adaptive.to_int(), c.plain.to_int(),
-           c.destination.to_int(), c.span.to_int(), c.key_block.to_int(), c.last_tile.to_int()});
+           c.destination.to_int(), c.span.to_int(), c.key_block.to_int(), c.last_tile.to_int(), c.branch.to_int()});
     }
   if (unit == 5)
     while (!s.store.empty()) {

@@ -65,6 +65,7 @@ def test_row_blocks_out_of_range(simulator, row_blocks):
         {"k": 0}, {"k": 4609}, {"n": 0}, {"n": 4609}, {"src": isa.ACTIVATION_WORDS}, {"src": 24570}, {"dst": 24570},
         {"weights": 8}, {"parameters": 4}, {"destination": 5}, {"table": 3}, {"trace": 24},
         {"destination": isa.TO_RESIDUAL, "residual_s": 0}, {"destination": isa.TO_RESIDUAL, "n": 1025, "residual_s": 1},
+        {"branch": True}, {"destination": isa.TO_RESIDUAL, "residual_s": 1, "branch": True, "dst": 24570},
         {"destination": isa.TO_VALUES, "head_width": 48}, {"destination": isa.TO_VALUES, "head_width": 32, "n": 33},
     ],
     ids=str,

@@ -82,6 +82,11 @@ class TestEncoding:
         words = [flags, 0x110, 0x220, 99, 200, 5, 101, 1, 7, 202, 200, 9, 1, 0x330, 64, 0x77]
         assert gemm.encode() == struct.pack("<16I", *words)
 
+    def test_branch_word_by_word(self):
+        gemm = replace(GEMM, branch=True)
+        words = [5 | 3 << 8 | 1 << 16 | 1 << 17 | 1 << 18 | 1 << 24, *struct.unpack("<16I", GEMM.encode())[1:]]
+        assert gemm.encode() == struct.pack("<16I", *words)
+
     def test_keep_word_by_word(self):
         assert EXAMPLES[8].encode() == struct.pack("<16I", 8, 0x500, 0, 0, 200, 0, 0, 13, *[0] * 7, 77)
 
@@ -187,6 +192,8 @@ class TestChecks:
         (isa.Keep(weights=8, n=1), "Keep.weights"),
         (isa.Keep(n=0), "Keep.n"),
         (isa.Keep(n=4609), "Keep.n"),
+        (replace(GEMM, branch=True, destination=isa.TO_ACTIVATION), "Gemm.branch"),
+        (replace(GEMM, branch=True, dst=24576 - 200 - 3 * 202 + 1), "Gemm.dst"),
         (replace(GEMM, compressed=True), "Gemm.compressed"),
         (replace(GEMM, grouped=True), "Gemm.grouped"),
         (replace(GEMM, w8=False, resident=True), "Gemm.resident"),

@@ -115,6 +115,41 @@ def test_residual(units, n):
         np.testing.assert_array_equal(teed, expected)
 
 
+@pytest.mark.parametrize("n", [1, 33])
+def test_branch(units, n):
+    """The product goes to the residual, and by itself as int8 to the activation memory (Q25)."""
+    rng = np.random.default_rng(10)
+    acc, (b, m, s) = accumulators(rng, n), factors(rng, n)
+    s = np.maximum(s, 7)
+    branch = rng.integers(128, 256, n), rng.choice([1, 8, 12, 16, 31], n)
+    branch[0][rng.random(n) < 0.2] = 0
+    y = rng.integers(-32767, 32768, (LANES, n))
+    units.put_residual(y, rb=2)
+    units.put_parameters(linear_words(b, m, s, branch=branch))
+    command = {"words": n, "destination": RESIDUAL, "row_block": 2, "m": 200, "s": 9, "first_tile": 1, "address": 77}
+    teed = units.vector("linear", acc, branch=1, **command)
+    h = golden.branch_operand_ref(golden.branch_ref(acc, b, m, s), *branch)
+    expected = golden.residual_ref(acc, b, m, s, y, 200, 9)
+    np.testing.assert_array_equal(signed(units.get_activation(77, n)), h)
+    np.testing.assert_array_equal(units.get_residual(n, rb=2), expected)
+    np.testing.assert_array_equal(teed, expected)
+    assert len(np.unique(h)) > 10 or n == 1
+    units.put_residual(y, rb=2)
+    units.vector("linear", -acc, **command)  # without the flag the activation memory stays
+    np.testing.assert_array_equal(signed(units.get_activation(77, n)), h)
+
+
+def test_branch_ties_and_saturation(units):
+    """rs(5, 1) = 3, rs(−5, 1) = −2; the range ends at ±127, and is reached from what the product's ended at."""
+    acc = np.zeros((LANES, 1), dtype=np.int64)
+    acc[:9, 0] = [5, -5, 3, -3, 255, -255, 256, 40000, -40000]
+    units.put_residual(np.zeros((LANES, 1)), rb=0)
+    units.put_parameters(linear_words([0], [128], [7], branch=([128], [8])))
+    units.vector("linear", acc, words=1, destination=RESIDUAL, first_tile=1, s=1, branch=1)
+    found = signed(units.get_activation(0, 1))[:9, 0].tolist()
+    assert found == [3, -2, 2, -1, 127, -127, 127, 127, -127]
+
+
 def test_logits(units):
     rng = np.random.default_rng(9)
     acc, (b, m, s) = accumulators(rng, 5), factors(rng, 5)

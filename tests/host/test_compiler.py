@@ -16,7 +16,7 @@ from zynqbert.fpga.boards import BOARDS
 from zynqbert.host import memory_image as images
 from zynqbert.host.compiler import CompileError, plan
 from zynqbert.host.memory_image import PackError, linear_layers, memory_image
-from zynqbert.host.model_shape import ARCHITECTURES, LayerShape, ModelShape
+from zynqbert.host.model_shape import ARCHITECTURES, Adapters, LayerShape, ModelShape
 from zynqbert.host.nibbles import unpack_nibbles
 from zynqbert.quant.compressed import decompress
 
@@ -277,6 +277,108 @@ class TestRefusals:
     def test_unknown_architecture(self):
         with pytest.raises(ValueError, match="'bert-huge' is none of bert-base"):
             ModelShape.named("bert-huge")
+
+
+class TestAdapters:
+    """A task's adapters, and the area of the image that is the task's (docs/program.md)."""
+
+    @pytest.fixture(scope="class")
+    def task(self, tmp_path_factory):
+        """Two layers that share matrices, norms and adapters, and a third one of its own."""
+        folder, adapters = tmp_path_factory.mktemp("task"), {"width": 40, "activation": "relu", "shared": True}
+        sizes = dict(layers=3, family="albert", embedding=40, weights=[0, 0, 2], labels=3, adapters=adapters)
+        return read_artifact(make_random_artifact(folder, **sizes))
+
+    def test_a_layer_instruction_by_instruction(self):
+        shape = replace(ModelShape.named("albert-base"), adapters=Adapters(32, (0,) * 12))
+        compiled = plan(shape, BOARDS["zcu102"])
+        kinds = (isa.Attention, isa.Gemm, isa.Norm, isa.Table)
+        program = [i for i in compiled.instructions if isinstance(i, kinds)]
+        at = next(n for n, i in enumerate(program) if isinstance(i, isa.Attention))
+        o, table, down, up, norm, gelu, _, ffn2, table2, down2, up2, norm2 = program[at + 1 : at + 13]
+        for branch, own, narrow, wide, after in ((o, table, down, up, norm), (ffn2, table2, down2, up2, norm2)):
+            assert (branch.branch, branch.signal, branch.destination) == (True, True, isa.TO_RESIDUAL)
+            assert own.table == narrow.table == isa.TABLE_ACTIVATION
+            assert (narrow.src, narrow.src_stride) == (branch.dst, branch.dst_stride)
+            assert (narrow.k, narrow.n, narrow.w8, narrow.wait, narrow.signal) == (768, 32, True, 1, True)
+            assert (wide.src, wide.src_stride, wide.k, wide.n) == (narrow.dst, narrow.dst_stride, 32, 768)
+            assert (wide.w8, wide.wait, wide.destination) == (True, 1, isa.TO_RESIDUAL)
+            assert (wide.residual_m, wide.residual_s) == (128, 7) and isinstance(after, isa.Norm)
+        assert gelu.table == isa.TABLE_ACTIVATION and gelu.image not in (table.image, table2.image)
+
+    def test_layers_share_what_they_share(self, task):
+        compiled = plan(ModelShape.of_manifest(task.manifest), BOARDS["zcu102"], artifact=task)
+        linears = [(name, gemm.weights, gemm.parameters) for gemm, name, _ in linear_layers(compiled)]
+        for place in ("attention_adapter", "ffn_adapter"):
+            for part in ("down", "up"):
+                found = [of for of in linears if of[0].endswith(f"{place}.{part}")]
+                assert [name for name, *_ in found] == [f"layers.{i}.{place}.{part}" for i in (0, 0, 2)]
+                assert found[0] == found[1] != found[2]
+        norms = [i.image for i in compiled.instructions if isinstance(i, isa.Norm) and not i.plain]
+        assert norms[1:3] == norms[3:5] != norms[5:7]
+
+    @BOTH
+    def test_another_task_changes_its_area_alone(self, task, board):
+        """All that is not the task's lies in front, and every byte that a task may fill is in a piece."""
+        compiled = plan(ModelShape.of_manifest(task.manifest), board, artifact=task)
+        own = (
+            "adapter.",
+            "classifier",
+            "attention_norm.gamma",
+            "attention_norm.beta",
+            "ffn_norm.gamma",
+            "ffn_norm.beta",
+        )
+        rng, tensors = np.random.default_rng(0), dict(task.tensors)
+        for name, value in task.tensors.items():
+            if any(part in name for part in own) and value.dtype == np.int8:
+                tensors[name] = rng.integers(-20, 20, value.shape).astype(np.int8)
+        before, after = (memory_image(compiled, SimpleNamespace(tensors=t)) for t in (task.tensors, tensors))
+        changed = np.flatnonzero(before != after)
+        area = compiled.task
+        assert len(changed) and changed.min() >= area.offset and area.offset + area.bytes == compiled.image_bytes
+        covered = np.zeros(compiled.image_bytes, bool)
+        for piece in area.pieces:
+            assert not covered[piece.offset : piece.offset + piece.bytes].any()
+            covered[piece.offset : piece.offset + piece.bytes] = True
+        assert covered[changed].all() and not after[area.offset :][~covered[area.offset :]].any()
+        assert area.moved == covered.sum() < area.bytes  # columns that there are none of stay
+
+    def test_more_labels_do_not_move_the_backbone(self):
+        shape = replace(ModelShape.named("albert-base"), adapters=Adapters(32, (0,) * 12))
+        two, hundred = (plan(replace(shape, labels=labels), BOARDS["zcu102"]) for labels in (2, 100))
+        assert two.task.offset == hundred.task.offset and two.task.bytes < hundred.task.bytes
+        front = [name for name, region in two.regions.items() if region.offset < two.task.offset]
+        assert {name: two.regions[name] for name in front} == {name: hundred.regions[name] for name in front}
+
+    def test_a_task_is_less_than_two_percent_of_albert_base(self):
+        for board in BOARDS.values():
+            compiled = plan(replace(ModelShape.named("albert-base"), adapters=Adapters(32, (0,) * 12)), board)
+            assert compiled.task.moved < 0.02 * compiled.image_bytes
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"adapters": Adapters(513, (0,) * 6)}, r"adapters\.width is 513, the engine takes 1 to 512"),
+            ({"adapters": Adapters(8, (0,) * 5)}, r"adapters\.owners is \[0, 0, 0, 0, 0\]"),
+            ({"adapters": Adapters(8, (0, 0, 1, 0, 0, 0))}, r"adapters\.owners is"),
+            ({"adapters": Adapters(8, (0,) * 6), "kind": "token"}, r"adapters: kind token"),
+        ],
+    )  # fmt: skip
+    def test_named_by_field(self, changes, message):
+        with pytest.raises(CompileError, match=message):
+            plan(shape_of(**changes), BOARDS["zcu102"])
+
+    def test_the_factor_of_a_branch(self, task):
+        compiled = plan(ModelShape.of_manifest(task.manifest), BOARDS["zcu102"], artifact=task)
+        image = memory_image(compiled, task)
+        for i in range(3):
+            for branch in ("o", "ffn2"):
+                name = f"layers.{i}.{branch}"
+                words = image[compiled.regions[f"{name}.parameters"].offset :][: 8 * 96].view(np.uint64)
+                for part, shift, bits in (("m", 46, 255), ("s", 54, 31)):
+                    found = words >> np.uint64(shift) & np.uint64(bits)
+                    np.testing.assert_array_equal(found, task.tensors[f"{name}.adapter_{part}"])
 
 
 class TestImage:

@@ -16,7 +16,7 @@ from zynqbert.fpga.program import encode
 from zynqbert.fpga.simulator import Simulator
 from zynqbert.fpga.tile_commands import Load, Source, Vector
 from zynqbert.host.compiler import plan
-from zynqbert.host.model_shape import ModelShape
+from zynqbert.host.model_shape import Adapters, ModelShape
 
 FIELDS = 20
 PROGRAM = 0x1000
@@ -61,6 +61,7 @@ COMPARED = (
         "span",
         "key_block",
         "last_tile",
+        "branch",
     ),
     ("words", "wide", "end"),
 )
@@ -129,6 +130,16 @@ def test_commands_of_fetch_are_the_expansion(model, kind, board, row_blocks, tra
 def test_adaptive_words_too(board, unit):
     compiled = plan(replace(ModelShape.named("minilm-l6"), word_format="adaptivfloat"), BOARDS[board], trace=True)
     np.testing.assert_array_equal(fetched(compiled, 2, unit), expected(compiled, 2, unit))
+
+
+@pytest.mark.parametrize("unit", range(len(UNITS)), ids=UNITS)
+@pytest.mark.parametrize("trace", [False, True])
+@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("width", [32, 100])
+def test_adapters_too(width, board, trace, unit):
+    shape = replace(ModelShape.named("albert-base"), adapters=Adapters(width, (0,) * 12))
+    compiled = plan(shape, BOARDS[board], trace=trace)
+    np.testing.assert_array_equal(fetched(compiled, 3, unit), expected(compiled, 3, unit))
 
 
 def test_there_is_something_to_compare():

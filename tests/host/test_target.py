@@ -221,13 +221,13 @@ class TestManifestAgainstEngine:
             ({"program_version": 1}, "program_version is 1, the engine's register ID says 4"),
             (
                 {"capabilities": ["clock_select"]},
-                "capabilities is clock_select, the engine's register ID says adaptive_rows, clock_select, exit, "
-                "four_bit_rows, normalized_softmax, plain_norm, spans, token_results",
+                "capabilities is clock_select, the engine's register ID says adaptive_rows, branches, "
+                "clock_select, exit, four_bit_rows, normalized_softmax, plain_norm, spans, token_results",
             ),
             (
                 {"capabilities": []},
-                "capabilities is none, the engine's register ID says adaptive_rows, clock_select, exit, "
-                "four_bit_rows, normalized_softmax, plain_norm, spans, token_results",
+                "capabilities is none, the engine's register ID says adaptive_rows, branches, "
+                "clock_select, exit, four_bit_rows, normalized_softmax, plain_norm, spans, token_results",
             ),
         ],
     )

@@ -29,6 +29,14 @@ SHAPES = {
     "albert-adaptive-words": dict(
         layers=1, hidden=64, heads=2, ffn=70, family="albert", embedding=130, word_density=1.0,
     ),
+    "adapters": dict(
+        layers=2, hidden=96, heads=3, ffn=64, adapters={"width": 5, "activation": "relu", "shared": False},
+    ),
+    # Matrices that two layers share and one has alone; a bottleneck of two column tiles on either board.
+    "albert-adapters": dict(
+        layers=3, hidden=64, heads=2, ffn=70, family="albert", embedding=40, weights=[0, 0, 2],
+        adapters={"width": 100, "activation": "gelu", "shared": True},
+    ),
 }  # fmt: skip
 
 

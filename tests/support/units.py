@@ -48,6 +48,7 @@ VECTOR_FIELDS = [
     "threshold",
     "entropy_m",
     "adaptive",
+    "branch",
 ]
 
 
@@ -55,11 +56,13 @@ def pointer(x: np.ndarray) -> ctypes.c_void_p:
     return x.ctypes.data_as(ctypes.c_void_p)
 
 
-def linear_words(b, m, s, table=None) -> np.ndarray:
-    """Parameter words of a linear layer, uint64 [N] (docs/program.md)."""
+def linear_words(b, m, s, table=None, branch=(0, 0)) -> np.ndarray:
+    """Parameter words of a linear layer, uint64 [N] (docs/program.md); `branch` is the factor (m, s) of Q25."""
     b, m, s = (np.asarray(x, dtype=np.int64) for x in (b, m, s))
     flag = np.zeros_like(b) if table is None else np.asarray(table, dtype=np.int64)
-    return ((b & 0xFFFFFFFF) | (m << 32) | (s << 40) | (flag << 45)).astype(np.uint64)
+    branch_m, branch_s = (np.asarray(x, dtype=np.int64) for x in branch)
+    factor = (branch_m << 46) | (branch_s << 54)
+    return ((b & 0xFFFFFFFF) | (m << 32) | (s << 40) | (flag << 45) | factor).astype(np.uint64)
 
 
 def norm_words(gamma, gamma_shift, beta, beta_shift, entries) -> np.ndarray:
