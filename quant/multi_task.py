@@ -55,10 +55,18 @@ def follow_tasks(recipe: TasksRecipe, out: Path, *, resume: bool = False, consol
         settings = dict(precision=recipe.precision, **how)
         logs["backbone"] = make_backbone(sentences, out / "backbone", recipe.backbone, **settings)
         backbone = str(out / "backbone")
+    tokenizer_json = base_tokenizer(base_model(backbone)).backend_tokenizer.to_str()
+    adapted = {}
+    for name, of in sets.items():  # first: the rest is what they are compared with
+        console.print(f"task {name}")
+        read = {split: data[name][split] for split in ("train", "dev")}
+        sentences = Sentences(read, of.labels, tokenizer_json, recipe.max_length, device)
+        settings = dict(precision=recipe.precision, **how)
+        adapted[name] = train_task(backbone, sentences, out / name / "adapters", recipe.adapters, **settings)
     tasks = {}
     for name, of in sets.items():
-        console.print(f"task {name}")
-        tasks[name] = _task(recipe, of, data[name], backbone, out / name, device, how)
+        logs_of = {"adapters": adapted[name]}
+        tasks[name] = _task(recipe, of, data[name], backbone, tokenizer_json, logs_of, out / name, device, how)
     report = {
         "recipe": asdict(recipe),
         "backbone": logs.get("backbone"),
@@ -81,21 +89,24 @@ def _texts(sets: dict[str, DataSet], data: dict[str, dict[str, list[Example]]]) 
 
 
 def _task(
-    recipe: TasksRecipe, of: DataSet, data: dict[str, list[Example]], backbone: str, out: Path, device: str, how: dict
+    recipe: TasksRecipe,
+    of: DataSet,
+    data: dict[str, list[Example]],
+    backbone: str,
+    tokenizer_json: str,
+    logs: dict[str, dict],
+    out: Path,
+    device: str,
+    how: dict,
 ) -> dict:
-    """Train a task in all WAYS; accuracies on the test split, and of adapters against the others in points."""
+    """Train a task in the WAYS that `logs` does not have yet; accuracies on the test split, and of adapters against the
+    others in points."""
     trained = dict(max_length=recipe.max_length, device=device, **how)
-    logs = {}
     if recipe.checkpoint is None:
         logs["base"] = fine_tune(
             data, of.labels, out / "base", replace(recipe.finetune, base=recipe.backbone.base), **trained
         )
     logs["full"] = fine_tune(data, of.labels, out / "full", replace(recipe.finetune, base=backbone), **trained)
-    read = {split: data[split] for split in ("train", "dev")}
-    tokenizer_json = (out / "full" / "tokenizer.json").read_text(encoding="utf-8")
-    sentences = Sentences(read, of.labels, tokenizer_json, recipe.max_length, device)
-    settings = dict(precision=recipe.precision, **how)
-    logs["adapters"] = train_task(backbone, sentences, out / "adapters", recipe.adapters, **settings)
     texts = encode(tokenizer_json, [e.texts for e in data["test"]], recipe.max_length)
     truth = np.array([e.label for e in data["test"]])
     right = {way: _answers(out / way, texts, backbone if way == "adapters" else None) == truth for way in logs}

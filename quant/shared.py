@@ -5,13 +5,13 @@ The operands are those of the float model, rounded as each layer will round its 
 belongs to one layer alone is left to the walk (walk.py), which meets the operands as they really are.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from . import fake_quant, float_model
-from .batch import Batch
 from .calibrate import context_scale, split_channels, split_gelu
 from .checkpoint import Layer, ModelWeights
 from .linears import Matrix, Operand, Pruning, fit_shared, make_operand
@@ -46,8 +46,11 @@ def groups(weights: ModelWeights) -> dict[int, list[int]]:
     return {owner: layers for owner, layers in every.items() if len(layers) > 1}
 
 
-def share(weights: ModelWeights, batch: Batch, options: Options) -> dict[int, Shared]:
-    """For each owner of matrices with several uses: what is common to them, fitted to the calibration batch."""
+def share(
+    weights: ModelWeights, rows: int, options: Options, forward: Callable[[float_model.Tap], object]
+) -> dict[int, Shared]:
+    """For each owner of matrices with several uses: what is common to them, fitted to the calibration's rows, which
+    `forward` runs through the float model."""
     found = groups(weights)
     if not found:
         return {}
@@ -57,19 +60,19 @@ def share(weights: ModelWeights, batch: Batch, options: Options) -> dict[int, Sh
     for layers in found.values():
         for i in layers:
             names[i] += [f"layers.{i}.{tap}" for tap in ("context", "attention_norm.y", "ffn1.z")]
-            stride |= dict.fromkeys(names[i], max(1, len(batch.ids) * len(layers) // _ROWS))
-    taps: dict[str, torch.Tensor] = {}
+            stride |= dict.fromkeys(names[i], max(1, rows * len(layers) // _ROWS))
+    taps: dict[str, list[torch.Tensor]] = {}
 
     def keep(name: str, value: torch.Tensor) -> None:
         if name in stride:
-            taps[name] = value[:: stride[name]].clone()
+            taps.setdefault(name, []).append(value[:: stride[name]].clone())
 
-    float_model.forward(weights, batch, keep)
+    forward(keep)
     a = weights.architecture
     return {
         owner: _fit(
             weights.layers[owner],
-            [[taps.pop(name) for name in names[i]] for i in layers],
+            [[torch.cat(taps.pop(name)) for name in names[i]] for i in layers],
             a.activation,
             options,
             {n: matrix_density(options.density, a.heads, a.layer_heads[owner], n) for n in _MATRICES},

@@ -40,9 +40,21 @@ class Readers(NamedTuple):
     entries: np.ndarray | None = None
 
 
+def int16_grid(peak: float) -> float:
+    """The step of an int16 grid for values that reach `peak`."""
+    return _MARGIN * peak / _INT16
+
+
 def kept(x: np.ndarray, kind: type) -> np.ndarray:
     """Integers as the artifact holds them, real numbers (units.py) as they are."""
     return x.astype(kind) if x.dtype.kind == "i" else x
+
+
+def encode_norm(units: type[fake_quant.Units], gamma: np.ndarray, beta: np.ndarray, grid: float) -> dict:
+    """(Q7) gamma, gamma_shift, beta, beta_shift [channels] for an output in steps of `grid`."""
+    parts = dict(zip(("gamma", "gamma_shift"), units.encode_gamma(gamma, grid), strict=True))
+    parts |= dict(zip(("beta", "beta_shift"), units.encode_beta(beta, grid), strict=True))
+    return {part: kept(value, np.uint8 if part.endswith("shift") else np.int8) for part, value in parts.items()}
 
 
 class Walk:
@@ -69,7 +81,7 @@ class Walk:
         w = self.weights
         if groups(w):
             self.on_step("shared matrices")
-            self.shared = share(w, self.batch, self.options)
+            self.shared = share(w, len(self.batch.ids), self.options, self.float_forward)
         self.on_step("embeddings")
         self.t["softmax.exp"] = exp_table()
         x, y_float = self.embedding()
@@ -91,6 +103,14 @@ class Walk:
             self.on_step("off-ramps")
             for i, ramp in enumerate(w.ramps):
                 self.ramp(i, ramp)
+
+    def float_forward(self, tap: float_model.Tap) -> None:
+        """The calibration's rows through the float model."""
+        float_model.forward(self.weights, self.batch, tap)
+
+    def float_layer(self, i: int, y: torch.Tensor, tap: float_model.Tap) -> torch.Tensor:
+        """The same through its layer i."""
+        return float_model.encoder_layer(self.weights, i, y, self.batch, tap)
 
     def readers(self, i: int) -> Readers:
         """What reads the residual stream before layer i, or before the head."""
@@ -137,19 +157,19 @@ class Walk:
         self, name: str, group: str, norm: Norm, x: torch.Tensor, y_float: torch.Tensor, readers: Readers
     ) -> tuple[torch.Tensor, Operand]:
         """(Q7, Q9) y [rows, channels] for the integer input x, and the operand it becomes for its readers."""
-        grid = _MARGIN * self.calibration.peak(f"{name}.y") / _INT16
-        z = self.units.normalised(x)
+        self.grid[name] = grid = int16_grid(self.calibration.peak(f"{name}.y"))
+        self.codes[f"{name}.y"] = Code(np.float64(grid))
+        y = self.scaled(name, norm, self.units.normalised(x), y_float)
+        return y, self.split(name, group, y, readers)
+
+    def scaled(self, name: str, norm: Norm, z: torch.Tensor, y_float: torch.Tensor) -> torch.Tensor:
+        """(Q7) γ and β, fitted to y_float, and y of the integer model's z [rows, channels]."""
         gamma, beta = norm.gamma.numpy().astype(np.float64), norm.beta.numpy().astype(np.float64)
         if self.options.follow:
             gamma, beta = self.affine(z, y_float, gamma)
-        parts = dict(zip(("gamma", "gamma_shift"), self.units.encode_gamma(gamma, grid), strict=True))
-        parts |= dict(zip(("beta", "beta_shift"), self.units.encode_beta(beta, grid), strict=True))
-        y = self.units.scale_shift(z, *parts.values())
-        for part, value in parts.items():
-            self.t[f"{name}.{part}"] = kept(value, np.uint8 if part.endswith("shift") else np.int8)
-        self.codes[f"{name}.y"] = Code(np.float64(grid))
-        self.grid[name] = grid
-        return y, self.split(name, group, y, readers)
+        parts = encode_norm(self.units, gamma, beta, self.grid[name])
+        self.t |= {f"{name}.{part}": value for part, value in parts.items()}
+        return self.units.scale_shift(z, *parts.values())
 
     def split(self, name: str, group: str, y: torch.Tensor, readers: Readers) -> Operand:
         """(Q9) The residual stream y as the operand of its readers."""
@@ -174,7 +194,7 @@ class Walk:
     ) -> tuple[torch.Tensor, torch.Tensor, Operand]:
         """(Q20) y_float and y [rows, hidden], and the operand of layer 0."""
         y_float = float_model.apply(linear, y_float)
-        self.grid["mapping"] = grid = _MARGIN * self.calibration.peak("mapping.x") / _INT16
+        self.grid["mapping"] = grid = int16_grid(self.calibration.peak("mapping.x"))
         self.codes["mapping.x"] = Code(np.float64(grid))
         acc, parts = self.linear("mapping", linear, operand, y_float, np.full(len(linear.bias), grid), bits=8)
         y = self.units.onto_int16(acc, *parts)
@@ -187,7 +207,7 @@ class Walk:
         shared = self.shared_by(i)
         at = f"layers.{i}"
         taps: dict[str, torch.Tensor] = {}
-        y_float = float_model.encoder_layer(self.weights, i, y_float, self.batch, taps.__setitem__)
+        y_float = self.float_layer(i, y_float, taps.__setitem__)
         self.on_step(f"{at}.attention")
         context, step = self.attention(at, layer, operand, taps)
         operand = make_operand(context, step, np.arange(len(step)), 127, self.share)
@@ -241,13 +261,17 @@ class Walk:
     ) -> torch.Tensor:
         """(Q12) x [rows, hidden], the product and the residual y of `norm`; x_float is what it should be."""
         y_grid = self.grid[norm]
-        m, s = self.units.encode_factor(y_grid * _INT16 / _MARGIN / self.calibration.peak(f"{name}.x"))
+        m, s = self.units.encode_factor(y_grid / int16_grid(self.calibration.peak(f"{name}.x")))
         grid = y_grid / (float(m) * 2.0 ** -float(s))
         self.t[f"{name}.residual"] = kept(np.array([m, s]), np.int32)
         self.codes[f"{name}.x"] = Code(np.float64(grid))
         target = x_float - (y * y_grid).float()
         acc, parts = self.linear(name, linear, operand, target, np.full(len(linear.bias), grid))
-        return self.units.residual(acc, *parts, y, m, s)
+        return self.add(name, (acc, *parts), y, m, s)
+
+    def add(self, name: str, product: tuple, y: torch.Tensor, m, s) -> torch.Tensor:
+        """(Q12) x of a branch's product (acc, b, m, s) and the residual y with its factor."""
+        return self.units.residual(*product, y, m, s)
 
     def ffn1(self, at: str, layer: Layer, operand: Operand, z_float: torch.Tensor, given: np.ndarray | None) -> Operand:
         """(Q11) The GELU codes as the operand of ffn2; channels that leave the table have direct entries beside it."""
@@ -271,7 +295,7 @@ class Walk:
         """(Q19) Classifier, in int8: on every row, or after the pooler on those of [CLS]. All ramps have its grid."""
         w, first = self.weights, self.batch.first
         peaks = [self.calibration.peak(name) for name in self.calibration.peaks if name.endswith("logits")]
-        self.grid["logits"] = 2 * _MARGIN * max(peaks) / _INT16
+        self.grid["logits"] = 2 * int16_grid(max(peaks))
         each_token = w.pooler is None
         if each_token:
             logits = float_model.head(w, y_float)

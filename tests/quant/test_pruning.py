@@ -10,7 +10,7 @@ import pytest
 import torch
 from random_artifact import make_random_artifact
 from tiny_bert import random_classifier
-from zynqbert.quant import gptq, shared
+from zynqbert.quant import float_model, gptq, shared
 from zynqbert.quant.artifact import load_artifact, save_artifact
 from zynqbert.quant.batch import make_batch
 from zynqbert.quant.calibrate import calibrate
@@ -186,9 +186,9 @@ def test_shared_rows_count_as_often_as_they_are_stored(tmp_path, monkeypatch):
         return fit_shared(linear, uses, prune=prune, **how)
 
     monkeypatch.setattr(shared, "fit_shared", record)
-    [common] = shared.share(
-        weights, make_batch(sentences(32)), Options(density=0.3, gelu_entries=6).checked(64)
-    ).values()
+    batch, options = make_batch(sentences(32)), Options(density=0.3, gelu_entries=6).checked(64)
+    run = lambda tap: float_model.forward(weights, batch, tap)  # noqa: E731
+    [common] = shared.share(weights, len(batch.ids), options, run).values()
     assert common.ffn.max() > 1 and (asked.pop("ffn1").times == common.ffn).all()
     assert len(asked) == 5 and all(p == Pruning(0.3) for p in asked.values())
 

@@ -8,7 +8,6 @@ import pytest
 import torch
 from tiny_bert import random_classifier
 from zynqbert.quant.artifact import load_artifact, save_artifact
-from zynqbert.quant.batch import make_batch
 from zynqbert.quant.calibrate import calibrate
 from zynqbert.quant.checkpoint import Linear, load_checkpoint
 from zynqbert.quant.golden_model import GoldenModel
@@ -77,7 +76,7 @@ def test_a_matrix_is_stored_once_and_fitted_in_each_place(in_pairs):
 def test_layers_with_matrices_of_their_own_share_nothing(tmp_path):
     checkpoint = checkpoint_of(tmp_path, num_hidden_layers=2, num_hidden_groups=2)
     assert groups(checkpoint.weights) == {}
-    assert share(checkpoint.weights, make_batch(sentences(2)), Options().checked(64)) == {}
+    assert share(checkpoint.weights, 2, Options().checked(64), lambda tap: pytest.fail("nothing is to be run")) == {}
     calibration = calibrate(checkpoint.weights, sentences(16))
     quantized = quantize(checkpoint.weights, calibration, task=checkpoint.task, max_length=64)
     assert all(f"layers.{i}.q.weight" in quantized.tensors for i in range(2))
