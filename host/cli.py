@@ -20,7 +20,7 @@ from typing import Annotated
 
 import typer
 
-from . import log, workstation
+from . import log, study_commands, workstation
 from .bench import commands as bench_commands
 from .build import build
 from .inputs import InputError, texts_of
@@ -83,6 +83,7 @@ app.command()(workstation.quantize)
 app.command()(workstation.train)
 app.command()(workstation.ablation)
 app.command()(workstation.sparsity)
+app.command()(study_commands.robustness)
 app.command()(build)
 bench.command()(bench_commands.emulator)
 bench.command()(bench_commands.board)

@@ -38,6 +38,8 @@ PREDICTOR = "tests/quant/test_exit_predictor.py"
 GOLDEN_EARLY = "tests/quant/test_golden_model.py"
 LEARNT = "tests/quant/test_spans.py"
 MASKS = "tests/quant/test_masks.py"
+ERRORS = "tests/quant/test_bit_errors.py"
+ROBUSTNESS = "tests/quant/test_robustness.py"
 ARRAY_RTL = "tests/fpga/test_mac_array_rtl.py -k small or every_stream or late or nobody or four_tiles or reset"
 KERNELS = "fpga/kernels/"
 RTL = "fpga/rtl/"
@@ -416,4 +418,11 @@ DEFECTS = (
     Defect("span: numerators from the first key needed", KERNELS + "fetch_attention.hpp", "slot * kRows + keys.first % kKeyGroups * kLanes", "slot * kRows", SPANS),
     Defect("span: another head's", KERNELS + "fetch_attention.hpp", "spans.span[16 * b + j]", "spans.span[16 * b + 15 - j]", SPANS),
     # Thresholds and the predictor.
+    # Errors of the dense memory, and the study of them.
+    Defect("errors: levels wrap around", "quant/bit_errors.py", "step = np.where(level == 0, 1, np.where(level == top, -1, way[of]))", "step = (level + way[of] & top) - level", ERRORS + " -k one_way or one_level"),
+    Defect("errors: the lowest bits are protected", "quant/bit_errors.py", "[*range(bits - protected, 0, -cell_bits), 0]", "[*range(bits, protected, -cell_bits), protected]", ERRORS + " -k not_protected or one_level"),
+    Defect("errors: padding errs", "quant/bit_errors.py", "math.prod(tensor.shape[:-1]) * words.width, None", "math.prod(tensor.shape[:-1]) * (words.width + words.width % 2), None", ERRORS + " -k format_has_not or not_protected"),
+    Defect("errors: off-ramps err", "quant/bit_errors.py", "if _MATRIX.fullmatch(place.matrix):", "if _MATRIX.search(place.matrix):", ERRORS + " -k stored or adapters"),
+    Defect("robustness: errors pile up", "quant/robustness.py", "entry = _answer(task, *made[1], point, show)", "entry = _answer(task, *made[1], point, show)\n            if point.errors:\n                made[1][1].update(model_with_errors(made[1][1], stored(*made[1], point.where), point.errors)[0])", ROBUSTNESS),
+    Defect("robustness: every seed is the first", "quant/robustness.py", "errors=Errors(rate, cell_bits, protected, seed)", "errors=Errors(rate, cell_bits, protected, 0)", ROBUSTNESS + " -k models_answer"),
 )  # fmt: skip

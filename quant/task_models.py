@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the robustness study is of: the tasks of a folder and their quantized models."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from .artifact import load_artifact
+from .datasets import DATA_SETS
+from .robustness import Studied, StudiedTask
+from .tokens import encode
+
+
+def studied_tasks(folder: str | Path, data: str | None = None) -> Studied:
+    """The one task of an artifact folder, on the test split of data set `data`, or of that which its metrics name.
+
+    An artifact has no float model to be pruned or given other bits, so that density 1 at 4 bits is all it can be made
+    at. Raises ArtifactError, DataUnavailable, and ValueError naming what does not fit.
+    """
+    artifact = load_artifact(folder)
+    task, metrics = artifact.manifest["task"], artifact.manifest["metrics"]
+    data = data or metrics.get("data")
+    if data is None:
+        raise ValueError(f"{folder}: metrics.data is missing; remedy: --data, one of {', '.join(DATA_SETS)}")
+    if not isinstance(data, str) or data not in DATA_SETS:
+        raise ValueError(f"data {data!r} is none of {', '.join(DATA_SETS)}")
+    of = DATA_SETS[data]
+    if (task["kind"], task["scores"]) != ("sequence", "softmax"):
+        fault = f"{folder}: task {task['kind']}, {task['scores']}: an accuracy needs one label a text"
+        raise ValueError(f"{fault}; remedy: the artifact of a classifier of a single label")
+    if task["labels"] != list(of.labels):
+        fault = f"{folder}: its labels are {task['labels']}, the data's {list(of.labels)}"
+        raise ValueError(f"{fault}; remedy: --data, the set it was made for")
+    examples = of.load("test")
+    text = artifact.tokenizer_path.read_text(encoding="utf-8")
+    sentences = encode(text, [example.texts for example in examples], task["max_length"])
+    digest = artifact.manifest["files"]["model.safetensors"]["sha256"][:16]
+    studied = StudiedTask(data, sentences, np.array([example.label for example in examples]), digest)
+
+    def model(name: str, density: float, bits: int) -> tuple[Mapping, Mapping[str, np.ndarray]]:
+        if (density, bits) != (1.0, 4):
+            raise ValueError(f"{folder}: no float model to make one of density {density:g} and {bits} bits from")
+        return artifact.manifest, artifact.tensors
+
+    return Studied(Path(folder).resolve().name, (studied,), model)
