@@ -15,7 +15,8 @@ _ARRAY = "Verilator confirms it: the array's RTL, to the cycle (tests/fpga/test_
 
 @dataclass(frozen=True)
 class Assumption:
-    """One assumption: `name` is how a model asks for `value` (in `unit`); `effect` says what changes if it is wrong."""
+    """One assumption: `name` is how a model asks for `value` (in `unit`); `effect` says what changes if it is wrong.
+    `low` .. `high`: where `value` is believed to lie, if a figure's range takes that in."""
 
     id: str
     name: str
@@ -24,6 +25,8 @@ class Assumption:
     text: str
     effect: str
     confirm: str
+    low: float | None = None
+    high: float | None = None
 
 
 _GENERAL: tuple[tuple[str, float, str, str, str, str], ...] = (
@@ -224,6 +227,33 @@ _CLOCKING: tuple[tuple[str, float, str, str, str, str], ...] = (
     ),
 )  # fmt: skip
 
+# What it costs the processing system to bring bytes to the engine's memory (switching.py); each with its range.
+_SWITCHING: tuple[tuple[str, float, str, str, str, str, float, float], ...] = (
+    (
+        "copy_gb_s", 0.7, "GB/s",
+        "One A53 copies to a cacheable contiguous buffer and flushes it. Copies alone: 0.8 on a Zynq UltraScale+ "
+        "(ikwzm/udmabuf issue 16), 1.0 on an AM62L (TI SPRADO9); low: the first without a cache.",
+        "Time of a reload and of a switch of tasks scales with 1/value, but for what each write takes.",
+        "board: time of writing and flushing a buffer of some MB",
+        0.25, 1.5,
+    ),
+    (
+        "write_us", 30, "µs",
+        "What a write takes however short it is: an assignment of numpy, and a flush from Python with its system call.",
+        "Doubled, a switch of ALBERT-base's adapters of width 32 takes 68 % more.",
+        "board: time of writing and flushing 16 bytes",
+        10, 100,
+    ),
+    (
+        "copy_traffic", 2, "",
+        "Bytes in DDR for each one copied: read once, written once. 1: the source is cached; 3: lines are read before "
+        "they are written.",
+        "1 more takes 0.06 mJ a megabyte, 1.2 % of a large copy on ZCU102.",
+        "board: energy of a copy, by the INA226 of the PS DDR rail",
+        1, 3,
+    ),
+)  # fmt: skip
+
 # Loops that share a label in the kernels.
 LABELS = {"load_weights": "weights_tile", "load_parameters": "load_words", "load_table": "load_words",
           "load_rows": "load_words",
@@ -231,7 +261,7 @@ LABELS = {"load_weights": "weights_tile", "load_parameters": "load_words", "load
 
 
 def _table() -> tuple[Assumption, ...]:
-    rows = list(_GENERAL)
+    rows: list[tuple] = list(_GENERAL)
     rows += [
         (
             f"depth.{loop}", depth, "cycles",
@@ -241,17 +271,26 @@ def _table() -> tuple[Assumption, ...]:
         )
         for loop, (depth, chain) in DEPTHS.items()
     ]  # fmt: skip
-    rows += _CLOCKING
+    rows += [*_CLOCKING, *_SWITCHING]
     return tuple(Assumption(f"A{number:02}", *row) for number, row in enumerate(rows, 1))
 
 
 ASSUMPTIONS: tuple[Assumption, ...] = _table()
-_VALUES = {a.name: a.value for a in ASSUMPTIONS}
+_BY_NAME = {a.name: a for a in ASSUMPTIONS}
 
 
 def assumed(name: str) -> float:
     """The value of the assumption called `name`; KeyError if there is none."""
-    return _VALUES[name]
+    return _BY_NAME[name].value
+
+
+def assumed_range(name: str) -> tuple[float, float]:
+    """Least and greatest value of the assumption called `name`; KeyError if there is none, ValueError without a
+    range."""
+    found = _BY_NAME[name]
+    if found.low is None or found.high is None:
+        raise ValueError(f"assumption {name} has no range")
+    return found.low, found.high
 
 
 def render() -> str:
@@ -268,6 +307,7 @@ def render() -> str:
     ]
     for a in ASSUMPTIONS:
         value = f"{a.value:g} {a.unit}".rstrip()
+        value += "" if a.low is None else f" ({a.low:g} to {a.high:g})"
         lines.append(f"| {a.id} | `{a.name}` | {value} | {a.text} | {a.effect} | {a.confirm} |")
     return "\n".join(lines) + "\n"
 
