@@ -179,7 +179,7 @@ def load_checkpoint(source: str | Path) -> Checkpoint:
     settings = settings_of(source)
     architecture = check_config(settings)
     task = check_task(settings)
-    tokenizer_json = _tokenizer(source, local, architecture.vocab)
+    tokenizer_json = read_tokenizer(source, architecture.vocab)
     model = _load(_MODELS[architecture.family, task.kind], str(source), local)
     weights = weights_of(model, architecture)
     if settings.get(SPANS) is not None:
@@ -307,7 +307,10 @@ def weights_of(model: PreTrainedModel, architecture: Architecture) -> ModelWeigh
     )
 
 
-def _tokenizer(source: str | Path, local: bool, vocab: int) -> str:
+def read_tokenizer(source: str | Path, vocab: int) -> str:
+    """The fast tokenizer of a folder or hub name as JSON text that neither cuts nor pads. Raises UnsupportedModel where
+    there is none, or one of more words than `vocab`."""
+    local = Path(source).is_dir()
     remedy = "save the fast tokenizer too (AutoTokenizer.from_pretrained(…).save_pretrained(folder))"
     path = cached_file(
         str(source), "tokenizer.json", local_files_only=local, _raise_exceptions_for_missing_entries=False

@@ -190,12 +190,13 @@ def fine_tune(
 
 
 def new_model(base: str, names: Sequence[str]) -> PreTrainedModel:
-    """A pretrained encoder, float32, with a new head for these labels (or the one it has)."""
+    """A pretrained encoder, float32, with a new head for these labels (or the one it has, if of so many)."""
     verbosity = transformers_logging.get_verbosity()
     transformers_logging.set_verbosity_error()  # that the head is new is the point
+    labels = dict(id2label=dict(enumerate(names)), label2id={n: i for i, n in enumerate(names)})
     try:
         return AutoModelForSequenceClassification.from_pretrained(
-            base, num_labels=len(names), id2label=dict(enumerate(names)), label2id={n: i for i, n in enumerate(names)}
+            base, num_labels=len(names), ignore_mismatched_sizes=True, **labels
         )
     finally:
         transformers_logging.set_verbosity(verbosity)

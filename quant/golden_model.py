@@ -109,10 +109,8 @@ class GoldenModel:
         one that this reader knows, or the task is of another backbone."""
         folder = Path(folder)
         self.manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        self.tensors = t = load_file(folder / "model.safetensors")
         if task is not None:
             self.manifest = _with_task(folder, self.manifest, json.loads((Path(task) / "task.json").read_text("utf-8")))
-            t |= load_file(Path(task) / "task.safetensors")
         if self.manifest["format"] != "zynqbert-artifact" or self.manifest["version"] not in ("2.0", "2.1", "2.2"):
             raise ValueError(f"{folder}: not a zynqbert artifact of version 2.0 to 2.2")
         architecture, kind = self.manifest["architecture"], self.manifest["task"]["kind"]
@@ -126,6 +124,9 @@ class GoldenModel:
         self.exits = self.manifest.get("exits")
         self.weights, self.adapters = architecture["weights"], self.manifest.get("adapters")
         self.normalized = {"numerator": False, "normalized": True}[self.manifest["softmax"]]
+        self.tensors = t = load_file(folder / "model.safetensors")
+        if task is not None:
+            t |= load_file(Path(task) / "task.safetensors")
         if architecture.get("word_format") == "adaptivfloat":
             t["embeddings.word.q"] = golden.adaptiv_ref(t["embeddings.word.q"])
             m, s = t["embeddings.word.factor"]

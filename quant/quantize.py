@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from .calibrate import Calibration
-from .checkpoint import ModelWeights, Task
+from .checkpoint import Architecture, ModelWeights, Task
 from .codes import Quantized
 from .options import Options
 from .scales import encode_entropy, entropy_shift
@@ -38,24 +38,9 @@ def quantize(
     with torch.inference_mode():
         walk = Walk(weights, calibration, options, on_step)
         walk.run()
+    pooler = bool(weights.ramps) and weights.ramps[0].pooler is not None
     manifest = {
-        "architecture": {
-            "family": a.family,
-            "layers": a.layers,
-            "hidden": a.hidden,
-            "embedding": a.embedding,
-            "heads": a.heads,
-            "head_width": a.head_width,
-            "ffn": a.ffn,
-            "vocab": a.vocab,
-            "positions": a.positions,
-            "types": a.types,
-            "activation": a.activation,
-            "word_bits": options.word_bits,
-            "word_format": options.word_format,
-            "weights": list(a.weights),
-            "layer_heads": list(a.layer_heads),
-        },
+        "architecture": architecture_fields(a, options),
         "task": {
             "kind": task.kind,
             "scores": task.scores,
@@ -69,16 +54,39 @@ def quantize(
         },
         "softmax": options.softmax,
         "spans": a.spans and [list(of_layer) for of_layer in a.spans],
-        "exits": _exits(weights, walk) if weights.ramps else None,
+        "exits": exit_fields(walk.grid["logits"], len(weights.classifier.bias), pooler=pooler)
+        if weights.ramps
+        else None,
     }
     return Quantized(manifest, walk.t, walk.codes)
 
 
-def _exits(weights: ModelWeights, walk: Walk) -> dict:
+def architecture_fields(a: Architecture, options: Options) -> dict:
+    """The manifest's `architecture`."""
+    return {
+        "family": a.family,
+        "layers": a.layers,
+        "hidden": a.hidden,
+        "embedding": a.embedding,
+        "heads": a.heads,
+        "head_width": a.head_width,
+        "ffn": a.ffn,
+        "vocab": a.vocab,
+        "positions": a.positions,
+        "types": a.types,
+        "activation": a.activation,
+        "word_bits": options.word_bits,
+        "word_format": options.word_format,
+        "weights": list(a.weights),
+        "layer_heads": list(a.layer_heads),
+    }
+
+
+def exit_fields(logit_step: float, labels: int, *, pooler: bool) -> dict:
     """(Q21, Q22) What the engine takes a ramp's entropy by. There is no operating point yet."""
     return {
-        "entropy": list(encode_entropy(walk.grid["logits"])),
-        "row_shift": entropy_shift(len(weights.classifier.bias)),
-        "pooler": weights.ramps[0].pooler is not None,
+        "entropy": list(encode_entropy(logit_step)),
+        "row_shift": entropy_shift(labels),
+        "pooler": pooler,
         "points": {},
     }

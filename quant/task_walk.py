@@ -6,7 +6,7 @@ keeps is rounded from its float tensors (task_tensors.py) when the walk first co
 matrix have in common, so that one set of tensors serves them all.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +16,7 @@ from . import fake_quant, float_model
 from .adapters import NORMS, PLACES, Adapting, owners
 from .batch import Batch, make_batch
 from .calibrate import Calibration, calibrate, clip_scale
-from .checkpoint import ModelWeights, Norm, Task
+from .checkpoint import Linear, ModelWeights, Norm, Task
 from .codes import Code
 from .options import Options
 from .scales import FACTOR_MAX, FACTOR_MIN, decode_factor, encode_factor
@@ -75,7 +75,7 @@ class TaskWalk(Walk):
         row = sentence = 0
         for task, calibration in zip(tasks, calibrations, strict=True):
             batch = make_batch(task.sentences)
-            taps = self._samples(task, batch)
+            taps = samples(task, batch, self.owners)
             narrow_inputs: dict[str, torch.Tensor] = {}
             for at in {f"layers.{owner}.{place}" for owner in self.owners for place in PLACES}:
                 narrow_inputs[at] = torch.cat(taps[f"{at}.z"])
@@ -84,20 +84,6 @@ class TaskWalk(Walk):
             self.parts.append(Part(task, batch, rows, first, calibration, narrow_inputs))
             row, sentence = rows.stop, first.stop
         self.branch_steps = {at: _steps(torch.cat(some)) for at, some in branches.items()}
-
-    def _samples(self, task: FloatTask, batch: Batch) -> dict[str, list[torch.Tensor]]:
-        """Some rows of what every adapter takes in, by the place that owns it: h [rows, hidden], z [rows, width]."""
-        stride = max(1, len(batch.ids) // _SAMPLES)
-        found: dict[str, list[torch.Tensor]] = {}
-
-        def keep(name: str, value: torch.Tensor) -> None:
-            part = name.split(".")
-            if part[0] == "layers" and part[2] in PLACES and part[3] in ("h", "z"):
-                part[1] = str(self.owners[int(part[1])])
-                found.setdefault(".".join(part), []).append(value[::stride].clone())
-
-        float_model.forward(task.weights, batch, keep)
-        return found
 
     # the float model, task by task ----------------------------------------------------------------------------------
 
@@ -126,7 +112,7 @@ class TaskWalk(Walk):
             return super().scaled(name, norm, z, y_float)
         _, i, kind = name.split(".")
         owner = f"layers.{self.weights.architecture.weights[int(i)]}.{kind}"
-        self._same(owner, name, self.grid)
+        self._same(owner, name)
         y = []
         for part in self.parts:
             if f"{owner}.gamma" not in part.made.tensors:
@@ -141,8 +127,9 @@ class TaskWalk(Walk):
         _, i, branch = name.split(".")
         place = BRANCHES[branch]
         owner = self.owners[int(i)]
-        at, grid = f"layers.{owner}.{place}", float(self.codes[f"{name}.x"].scale)
-        self._same(f"layers.{owner}.{branch}.x", f"{name}.x", {k: float(code.scale) for k, code in self.codes.items()})
+        at = f"layers.{owner}.{place}"
+        self.grid[f"{name}.x"] = grid = float(self.codes[f"{name}.x"].scale)
+        self._same(f"layers.{owner}.{branch}.x", f"{name}.x")
         m, s, step = operand_factor(self.branch_steps[at], grid)
         self.put_factor(f"{name}.adapter_", m, s)
         h = fake_quant.branch_operand(self.units.onto_int16(*product), m, s)
@@ -163,9 +150,11 @@ class TaskWalk(Walk):
         weight, b, m, s = (part.made.tensors[f"{name}.{of}"] for of in ("weight", "bias", "m", "s"))
         return fake_quant.linear(torch.from_numpy(weight).float(), a, 127), b, m, s
 
-    def _same(self, owner: str, name: str, grids: dict[str, float]) -> None:
-        if grids[owner] != grids[name]:
-            raise ValueError(f"{name}: a grid of {grids[name]:g}, {owner} with the same tensors has {grids[owner]:g}")
+    def _same(self, owner: str, name: str) -> None:
+        """One set of a task's tensors is for one grid."""
+        if self.grid[owner] != self.grid[name]:
+            grids = f"{self.grid[name]:g}, {owner} with the same tensors has {self.grid[owner]:g}"
+            raise ValueError(f"{name}: a grid of {grids}")
 
     def head(self, before: str, y_float: torch.Tensor, y: torch.Tensor, operand) -> None:
         """(Q19) The backbone's pooler, and each task's classifier and off-ramps."""
@@ -173,8 +162,9 @@ class TaskWalk(Walk):
         self.tanh(y_float[first])
         self.grid["logits"] = 1.0  # of the backbone's own classifier, whose answer nobody reads
         self.pooler("", before, y_float[first], y[first])
+        grids = {name: float(code.scale) for name, code in self.codes.items() if name.endswith("ffn_norm.y")}
         for part in self.parts:
-            classifier_tensors(part, self.t, self.grid)
+            put_classifiers(part.made, part.task.weights, part.calibration, self.t, grids)
 
 
 def norm_tensors(owner: str, weights: ModelWeights, grid: float) -> dict[str, np.ndarray]:
@@ -191,22 +181,60 @@ def operand_factor(step: np.ndarray, grid: float) -> tuple[np.ndarray, np.ndarra
     return m, s, grid / decode_factor(m, s)
 
 
-def classifier_tensors(part: Part, t: dict[str, np.ndarray], grid: dict[str, float]) -> None:
-    """(Q13, Q19) A task's classifier and off-ramps, all on one grid of logits; t and grid are the backbone's."""
-    weights, made = part.task.weights, part.made
-    peaks = [part.calibration.peak(name) for name in part.calibration.peaks if name.endswith("logits")]
-    logits = 2 * int16_grid(max(peaks))
+def put_classifiers(
+    made: TaskTensors, weights: ModelWeights, calibration: Calibration, t: Mapping, grids: Mapping[str, float]
+) -> None:
+    """(Q13, Q19) A task's classifier and off-ramps, all on one grid of logits; t are the backbone's tensors, grids
+    those of its "layers.i.ffn_norm.y"."""
+    logits = 2 * int16_grid(max(calibration.peak(name) for name in calibration.peaks if name.endswith("logits")))
     hidden = weights.architecture.hidden
     made.put_linear("classifier", weights.classifier, np.full(hidden, TANH_STEP), logits)
     made.codes["logits"] = Code(np.float64(logits))
     for i, ramp in enumerate(weights.ramps):
         norm = f"layers.{i}.ffn_norm"
         source = np.repeat(np.arange(hidden), t[f"{norm}.entries"])
-        m, s = t[f"{norm}.operand"].tolist()
-        step = np.full(len(source), grid[norm] / (m * 2.0**-s))
-        spread = type(ramp.classifier)(ramp.classifier.weight[:, source], ramp.classifier.bias)
+        m, s = (int(x) for x in t[f"{norm}.operand"])
+        step = np.full(len(source), grids[f"{norm}.y"] / (m * 2.0**-s))
+        spread = Linear(ramp.classifier.weight[:, torch.from_numpy(source)], ramp.classifier.bias)
         made.put_linear(f"exits.{i}", spread, step, logits)
         made.codes[f"exits.{i}.logits"] = Code(np.float64(logits))
+
+
+def rounded_task(task: FloatTask, manifest: Mapping, t: Mapping[str, np.ndarray]) -> TaskTensors:
+    """A task's tensors over a backbone that is quantized already, whose manifest and tensors these are: the very ones
+    that the walk makes of it among the backbone's first tasks."""
+    made, grids = TaskTensors(), manifest["scales"]["activations"]
+    adapter_owners, weights = manifest["adapters"]["owners"], task.weights
+    batch = make_batch(task.sentences)
+    taps = samples(task, batch, adapter_owners)
+    for owner in sorted(set(adapter_owners)):
+        for branch, place in BRANCHES.items():
+            at, name = f"layers.{owner}.{place}", f"layers.{owner}.{branch}"
+            grid = grids[f"{name}.x"]
+            step = grid / decode_factor(t[f"{name}.adapter_m"], t[f"{name}.adapter_s"])
+            narrow = made.put_adapter(at, getattr(weights.layers[owner], place), step, torch.cat(taps[f"{at}.z"]), grid)
+            for i in (i for i, of in enumerate(adapter_owners) if of == owner):
+                made.codes[f"layers.{i}.{place}.down"] = Code(np.float64(narrow.scale))
+    for owner in sorted(set(weights.architecture.weights)):
+        for norm in NORMS:
+            made.tensors |= norm_tensors(f"layers.{owner}.{norm}", weights, grids[f"layers.{owner}.{norm}.y"])
+    put_classifiers(made, weights, calibrate(weights, task.sentences), t, grids)
+    return made
+
+
+def samples(task: FloatTask, batch: Batch, adapter_owners: Sequence[int]) -> dict[str, list[torch.Tensor]]:
+    """Some rows of what every adapter takes in, by the place that owns it: h [rows, hidden], z [rows, width]."""
+    stride = max(1, len(batch.ids) // _SAMPLES)
+    found: dict[str, list[torch.Tensor]] = {}
+
+    def keep(name: str, value: torch.Tensor) -> None:
+        part = name.split(".")
+        if part[0] == "layers" and part[2] in PLACES and part[3] in ("h", "z"):
+            part[1] = str(adapter_owners[int(part[1])])
+            found.setdefault(".".join(part), []).append(value[::stride].clone())
+
+    float_model.forward(task.weights, batch, keep)
+    return found
 
 
 def joint_calibration(backbone: ModelWeights, calibrations: Sequence[Calibration]) -> Calibration:
@@ -217,8 +245,8 @@ def joint_calibration(backbone: ModelWeights, calibrations: Sequence[Calibration
     peaks = {name: torch.stack([c.peaks[name] for c in calibrations]).amax(dim=0) for name in names}
     for i in range(backbone.architecture.layers):
         for branch, place in BRANCHES.items():
-            both = (f"layers.{i}.{branch}.x", f"layers.{i}.{place}.x")
-            peaks |= dict.fromkeys(both, torch.maximum(*(peaks[name] for name in both)))
+            before = f"layers.{i}.{branch}.x"
+            peaks[before] = torch.maximum(peaks[before], peaks[f"layers.{i}.{place}.x"])
     for layers in groups(backbone).values():
         streams = [[f"layers.{i}.{branch}.x" for i in layers] for branch in BRANCHES]
         streams += [[f"layers.{i}.{norm}.y" for i in layers] for norm in NORMS]

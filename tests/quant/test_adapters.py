@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from float_tasks import loud
 from gems import NAMES, cut_after, examples, quiet, sentences
 from safetensors.torch import load_file
 from tiny_bert import random_model, save_tokenizer
@@ -22,15 +23,6 @@ BRANCHES = {
     "bert": ("attention.output.dense", "output.dense", "attention.output.LayerNorm", "output.LayerNorm"),
     "albert": ("attention.dense", "ffn_output", "attention.LayerNorm", "full_layer_layer_norm"),
 }
-
-
-def loud(task: dict, seed: int = 3) -> None:
-    """Tensors that matter, in place of the small first ones."""
-    random = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, tensor in task.items():
-            scale = 0.3 if name.endswith(("bias", "beta")) else 1.5 / tensor.shape[-1] ** 0.5
-            tensor += scale * torch.randn(tensor.shape, generator=random)
 
 
 def with_hooks(model, task: dict, activation: str) -> None:
