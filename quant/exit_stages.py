@@ -33,7 +33,7 @@ from .vocabulary import drop_unused_words
 
 RAMPS = "offramps"  # the stage that becomes the artifact
 FOLDERS = {"dense": "dense-calibrated", "slim": "slim-calibrated", RAMPS: "calibrated"}  # of the stages' artifacts
-_FILLED_IN = ("format", "version", "tensors", "files")  # by save_artifact
+FILLED_IN = ("format", "version", "tensors", "files")  # by save_artifact
 
 
 def edgebert(
@@ -80,7 +80,7 @@ def edgebert(
     steps = {split: step_rows(split, sources, artifacts, chosen["points"], answers) for split in ("dev", "test")}
     test = answers.ramps(RAMPS, last, "test")
     points = _tested(chosen["points"], test, last.manifest["exits"]["row_shift"])
-    manifest = {k: v for k, v in last.manifest.items() if k not in _FILLED_IN}
+    manifest = {k: v for k, v in last.manifest.items() if k not in FILLED_IN}
     manifest["exits"] = {**manifest["exits"], "points": points}
     manifest["metrics"] = {**manifest["metrics"], "steps": steps, "seed": recipe.seed}
     text = last.tokenizer_path.read_text(encoding="utf-8")
@@ -125,7 +125,7 @@ def _trained(
             device=device,
             console=console,
         )
-        given = {k: v for k, v in made.manifest.items() if k not in _FILLED_IN}
+        given = {k: v for k, v in made.manifest.items() if k not in FILLED_IN}
         save_artifact(out / "trained", {**given, "metrics": {**given["metrics"], "training": log}}, tensors, text)
     return load_artifact(out / "trained")
 
@@ -134,7 +134,7 @@ def _tempered(made: Artifact, answers: Answers, out: Path) -> Artifact:
     """The model whose off-ramps are as sure on dev as they are right there (`tempered/`)."""
     logits = answers.logits("untempered", made, "dev") * made.manifest["scales"]["logits"]
     found = temperatures(logits, answers.labels("dev"))
-    given = {k: v for k, v in made.manifest.items() if k not in _FILLED_IN}
+    given = {k: v for k, v in made.manifest.items() if k not in FILLED_IN}
     metrics = {**given["metrics"], "temperatures": [round(float(t), 4) for t in found]}
     text = made.tokenizer_path.read_text(encoding="utf-8")
     return load_artifact(

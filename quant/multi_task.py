@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many tasks over one backbone, in float (docs/tasks.md): what adapters cost in accuracy beside training all of it.
+"""Many tasks over one backbone (docs/tasks.md): adapters, their integers, and what they cost in accuracy beside
+training all of it.
 
 Every choice is made on dev; the test split is measured at the end.
 """
@@ -21,6 +22,7 @@ from .evaluate import paired_bootstrap
 from .finetune import base_model, base_tokenizer, fine_tune, predict
 from .sentences import Sentences
 from .task_recipe import TasksRecipe
+from .task_stages import quantized_stages, shown_point, summary
 from .task_training import load_task, train_task
 from .tokens import encode
 from .train import begin
@@ -37,7 +39,8 @@ WAYS = {
 def follow_tasks(recipe: TasksRecipe, out: Path, *, resume: bool = False, console: Console | None = None) -> dict:
     """Follow a recipe of tasks; the report, which is also `out/tasks.json`.
 
-    `out` gets `backbone/`, and for each task a folder with `base/`, `full/` (Hugging Face folders) and `adapters/`.
+    `out` gets `backbone/`, for each task a folder with `base/`, `full/` (Hugging Face folders), `adapters/` and
+    `ramps/`, and the quantized `quantized/`, `sparse/` and `artifact/` (task_stages.py).
     With `resume` what is there is kept and an unfinished training goes on. Raises ValueError, UnsupportedModel,
     DataUnavailable, OSError.
     """
@@ -56,17 +59,22 @@ def follow_tasks(recipe: TasksRecipe, out: Path, *, resume: bool = False, consol
         logs["backbone"] = make_backbone(sentences, out / "backbone", recipe.backbone, **settings)
         backbone = str(out / "backbone")
     tokenizer_json = base_tokenizer(base_model(backbone)).backend_tokenizer.to_str()
-    adapted = {}
+    logs_of: dict[str, dict] = {}
+    sentences: dict[str, Sentences] = {}
     for name, of in sets.items():  # first: the rest is what they are compared with
         console.print(f"task {name}")
         read = {split: data[name][split] for split in ("train", "dev")}
-        sentences = Sentences(read, of.labels, tokenizer_json, recipe.max_length, device)
+        sentences[name] = Sentences(read, of.labels, tokenizer_json, recipe.max_length, device)
         settings = dict(precision=recipe.precision, **how)
-        adapted[name] = train_task(backbone, sentences, out / name / "adapters", recipe.adapters, **settings)
+        log = train_task(backbone, sentences[name], out / name / "adapters", recipe.adapters, **settings)
+        logs_of[name] = {"adapters": log}
+    integers = quantized_stages(recipe, backbone, data, sentences, out, console)
     tasks = {}
     for name, of in sets.items():
-        logs_of = {"adapters": adapted[name]}
-        tasks[name] = _task(recipe, of, data[name], backbone, tokenizer_json, logs_of, out / name, device, how)
+        _compared_with(recipe, of, data[name], backbone, logs_of[name], out / name, device, how)
+        tasks[name] = _task(
+            of, data[name]["test"], backbone, sentences[name], logs_of[name], integers[name], out / name
+        )
     report = {
         "recipe": asdict(recipe),
         "backbone": logs.get("backbone"),
@@ -88,27 +96,35 @@ def _texts(sets: dict[str, DataSet], data: dict[str, dict[str, list[Example]]]) 
     return {"train": train, "dev": [example for of in data.values() for example in of["dev"][:DEV]]}
 
 
-def _task(
+def _compared_with(
     recipe: TasksRecipe,
     of: DataSet,
     data: dict[str, list[Example]],
     backbone: str,
-    tokenizer_json: str,
     logs: dict[str, dict],
     out: Path,
     device: str,
     how: dict,
-) -> dict:
-    """Train a task in the WAYS that `logs` does not have yet; accuracies on the test split, and of adapters against the
-    others in points."""
+) -> None:
+    """Train a task in the other WAYS; their logs join `logs`."""
     trained = dict(max_length=recipe.max_length, device=device, **how)
-    if recipe.checkpoint is None:
-        logs["base"] = fine_tune(
-            data, of.labels, out / "base", replace(recipe.finetune, base=recipe.backbone.base), **trained
-        )
-    logs["full"] = fine_tune(data, of.labels, out / "full", replace(recipe.finetune, base=backbone), **trained)
-    texts = encode(tokenizer_json, [e.texts for e in data["test"]], recipe.max_length)
-    truth = np.array([e.label for e in data["test"]])
+    bases = {"full": backbone} if recipe.checkpoint is not None else {"base": recipe.backbone.base, "full": backbone}
+    for way, base in bases.items():
+        logs[way] = fine_tune(data, of.labels, out / way, replace(recipe.finetune, base=base), **trained)
+
+
+def _task(
+    of: DataSet,
+    test: list[Example],
+    backbone: str,
+    sentences: Sentences,
+    logs: dict[str, dict],
+    integers: dict,
+    out: Path,
+) -> dict:
+    """Accuracies of a task on the test split, of adapters against the other ways in points, and of its integers."""
+    texts = encode(sentences.tokenizer_json, [e.texts for e in test], sentences.max_length)
+    truth = np.array([e.label for e in test])
     right = {way: _answers(out / way, texts, backbone if way == "adapters" else None) == truth for way in logs}
     found = {}
     for way, log in logs.items():
@@ -125,6 +141,7 @@ def _task(
         "test_sentences": len(truth),
         "parameters": logs["adapters"]["parameters"],
         **found,
+        **summary(right["adapters"], integers),
     }
 
 
@@ -138,14 +155,25 @@ def _answers(folder: Path, texts: Sequence, backbone: str | None) -> np.ndarray:
 
 def table(report: dict) -> Table:
     """The report's accuracies on the test split."""
-    shown = Table(box=box.SIMPLE_HEAD, title="test split, float, measured")
+    shown = Table(box=box.SIMPLE_HEAD, title="accuracy on the test split, measured")
     shown.add_column("task")
     ways = [way for way in WAYS if any(way in of for of in report["tasks"].values())]
-    for way in ways:
-        shown.add_column(WAYS[way], justify="right")
-    shown.add_column("adapters lose to all of it trained, points (95 %)", justify="right")
+    point = shown_point(report["recipe"]["sparse"]["losses"])
+    density = report["recipe"]["sparse"]["density"]
+    for title in (
+        *(WAYS[way] for way in ways),
+        "adapters lose to all of it trained, points (95 %)",
+        "adapters, fully quantized",
+        f"and pruned to {density:.0%}",
+        f"and leaving early (point {point})",
+        "mean layer",
+    ):
+        shown.add_column(title, justify="right")
     for name, of in report["tasks"].items():
         low, high = of["full"]["interval_points"]
         lost = f"{of['full']['adapters_lose_points']:+.1f} ({low:+.1f} to {high:+.1f})"
-        shown.add_row(name, *(f"{of[way]['test_accuracy']:.1%}" for way in ways), lost)
+        early = of["points"][point]["test"]
+        integers = (of["quantized"]["test_accuracy"], of["sparse"]["test_accuracy"], early["accuracy"])
+        cells = (f"{accuracy:.1%}" for accuracy in (*(of[way]["test_accuracy"] for way in ways),))
+        shown.add_row(name, *cells, lost, *(f"{x:.1%}" for x in integers), f"{early['mean_layer']:.2f}")
     return shown

@@ -17,6 +17,7 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file
 
+from .checkpoint import ModelWeights
 from .distillation import Teacher, distillation_loss
 from .float_stage import Rank, Run, Stage, run_epochs
 from .ramps import SCALING_SENTENCES, Ramps, on_dev
@@ -81,14 +82,14 @@ class _Ramping(Stage):
         return entry["dev_accuracy"], entry["mean_accuracy"], -entry["dev_loss"]
 
 
-class _Frozen(_Ramping):
+class FrozenRamps(_Ramping):
     """The ramps alone, on [CLS] rows that are computed once."""
 
-    def __init__(self, student: Student, attend: Attend, ramps: Ramps, sentences: Sentences, settings: OffRamps):
+    def __init__(self, weights: ModelWeights, attend: Attend, ramps: Ramps, sentences: Sentences, settings: OffRamps):
         super().__init__(ramps.trained, dict.fromkeys(ramps.trained, settings.learning_rate))
         self.ramps, self.sentences, self.settings = ramps, sentences, settings
         self.known = {
-            split: [x.to(sentences.device) for x in read(student.weights, sentences.tokens[split], attend)]
+            split: [x.to(sentences.device) for x in read(weights, sentences.tokens[split], attend)]
             for split in ("train", "dev")
         }  # logits [sentences, labels], [CLS] rows [sentences, layers, hidden]
 
@@ -162,7 +163,7 @@ def train_offramps(
     _, first = read(student.weights, sentences.tokens["train"][:SCALING_SENTENCES], spans.attend)
     ramps = Ramps.new(first.to(device), len(sentences.names), **kind)
     if settings.train == "frozen":
-        stage: _Ramping = _Frozen(student, spans.attend, ramps, sentences, settings)
+        stage: _Ramping = FrozenRamps(student.weights, spans.attend, ramps, sentences, settings)
     else:
         teacher = Teacher(load_student(dense, device).weights, device)
         stage = _Jointly(student, spans.attend, ramps, sentences, settings, teacher)

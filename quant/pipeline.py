@@ -63,7 +63,7 @@ def quantize_checkpoint(
     weights = checkpoint.weights
     max_length = min(max_length, weights.architecture.positions)
     sentences = encode(checkpoint.tokenizer_json, calibration_texts[: SENTENCES + _COMPARED], max_length)
-    with _bar(progress) as advance:
+    with bar(progress) as advance:
         total, done = steps(weights) + 2, 0
 
         def on_step(name: str) -> None:
@@ -108,7 +108,8 @@ def encoder_sizes(architecture: Architecture, tensors: dict) -> dict:
 
 
 @contextmanager
-def _bar(progress: Advance | None) -> Iterator[Advance]:
+def bar(progress: Advance | None) -> Iterator[Advance]:
+    """`progress` itself, or a bar on stderr."""
     if progress is not None:
         yield progress
         return

@@ -142,7 +142,7 @@ _NAMES: Check = (
     lambda x: isinstance(x, list) and len(x) == len(set(map(str, x))) >= 2 and all(isinstance(v, str) and v for v in x),
     "a list of two or more different names",
 )
-_LOSSES: Check = (
+LOSSES: Check = (
     lambda x: isinstance(x, list) and all(real(0, 100, closed=True)[0](v) for v in x) and len(x) == len(set(x)) >= 1,
     "a list of different numbers from 0 to 100",
 )
@@ -207,7 +207,7 @@ CHECKS: dict[type, dict[str, Check]] = {
         **_DISTILLED,
     },
     Exits: {
-        "losses": _LOSSES,
+        "losses": LOSSES,
         "sentences": whole(1, 10**6),
         "epochs": whole(1, 10**5),
         "learning_rate": _RATE,
@@ -263,7 +263,7 @@ def load_recipe(path: str | Path, seed: int | None = None) -> Recipe:
     if recipe.data.unlabelled and recipe.slim is None and recipe.offramps is None:
         fault = "neither [slim] nor [offramps] is there to read them"
         raise RecipeError(path, "data.unlabelled", fault, "leave it out, or add one of these stages")
-    _check_words(path, recipe.quantize)
+    check_words(path, recipe.quantize)
     _check_exits(path, recipe)
     if recipe.checkpoint is not None and "finetune" in parts:
         raise RecipeError(path, "checkpoint", "stands beside [finetune]", "drop one: a checkpoint is fine-tuned")
@@ -302,7 +302,7 @@ def _check_exits(path: Path, recipe: Recipe) -> None:
         raise RecipeError(path, "exits.firmware", wanted, "give one of them, or leave it out")
 
 
-def _check_words(path: Path, quantize: Quantizing) -> None:
+def check_words(path: Path, quantize: Quantizing) -> None:
     if quantize.word_format == "adaptivfloat" and quantize.word_bits != 8:
         fault = f"{quantize.word_bits}, where AdaptivFloat codes have 8"
         raise RecipeError(path, "quantize.word_bits", fault, "add word_bits = 8 to [quantize]")

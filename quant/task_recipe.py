@@ -8,15 +8,46 @@ from .backbone import Backbone
 from .datasets import DATA_SETS
 from .finetune import FineTuning
 from .float_model import ACTIVATIONS
-from .recipe import RUN, STEPS, TEXT, VARIED, Check, RecipeError, choice, read_toml, take, whole
+from .recipe import (
+    CHECKS,
+    LOSSES,
+    RUN,
+    STEPS,
+    TEXT,
+    VARIED,
+    Check,
+    Quantizing,
+    RecipeError,
+    check_words,
+    choice,
+    read_toml,
+    real,
+    take,
+    whole,
+)
 from .task_training import TaskTraining
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """The artifact that is pruned and leaves early: `density` of the backbone's matrices, the off-ramps' training (as
+    OffRamps, the rest frozen), and the `losses` in points that its operating points are for."""
+
+    density: float = 0.5
+    epochs: int = 6
+    batch: int = 32
+    learning_rate: float = 1e-3
+    distillation: float = 0.5
+    temperature: float = 2.0
+    losses: tuple[float, ...] = (0.5, 1.0, 2.0)
 
 
 @dataclass(frozen=True)
 class TasksRecipe:
     """`sets` names the tasks' data sets. `backbone` is trained first, or with a `checkpoint` (an ALBERT or BERT folder,
     or a hub name) is that; `adapters` train each task on it. `finetune` is what they are compared with: base and
-    backbone, all of each trained on the task; its `base` is not used."""
+    backbone, all of each trained on the task; its `base` is not used. `quantize` is of both artifacts, `sparse` of the
+    second one."""
 
     name: str
     sets: tuple[str, ...]
@@ -29,6 +60,8 @@ class TasksRecipe:
     backbone: Backbone = field(default_factory=Backbone)
     adapters: TaskTraining = field(default_factory=TaskTraining)
     finetune: FineTuning = field(default_factory=FineTuning)
+    quantize: Quantizing = field(default_factory=lambda: Quantizing(word_bits=8, word_format="adaptivfloat"))
+    sparse: Sparse = field(default_factory=Sparse)
 
 
 _SETS: Check = (
@@ -51,6 +84,17 @@ _TABLES: dict[str, tuple[type, dict[str, Check]]] = {
         },
     ),
     "finetune": (FineTuning, STEPS),
+    "quantize": (Quantizing, CHECKS[Quantizing]),
+    "sparse": (
+        Sparse,
+        {
+            "density": real(0, 1),
+            **STEPS,
+            "distillation": real(0, 1, closed=True),
+            "temperature": real(0, 100),
+            "losses": LOSSES,
+        },
+    ),
 }
 _OWN = {**RUN, "sets": _SETS, "max_length": whole(3, 128), "checkpoint": TEXT}
 
@@ -73,4 +117,6 @@ def load_tasks_recipe(path: str | Path, seed: int | None = None) -> TasksRecipe 
         for name, (kind, checks) in _TABLES.items()
         if name in tables
     }
+    if "quantize" in parts:
+        check_words(path, parts["quantize"])
     return take(path, "", TasksRecipe, content if seed is None else content | {"seed": seed}, parts, _OWN)

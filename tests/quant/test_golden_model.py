@@ -525,7 +525,7 @@ def test_padding_nibble_and_width_are_refused(artifact, tmp_path):
         GoldenModel(tmp_path)
 
 
-@pytest.mark.parametrize("change", [{"format": "other"}, {"version": "1.0"}, {"version": "2.2"}])
+@pytest.mark.parametrize("change", [{"format": "other"}, {"version": "1.0"}, {"version": "2.3"}])
 def test_unknown_format_is_refused(artifact, tmp_path, change):
     manifest = json.loads((artifact / "manifest.json").read_text()) | change
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))

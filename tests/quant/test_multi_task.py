@@ -13,11 +13,15 @@ from tiny_bert import random_model, save_tokenizer
 from zynqbert.quant import datasets, multi_task
 from zynqbert.quant.backbone import Backbone
 from zynqbert.quant.datasets import DATA_SETS, DataSet
+from zynqbert.quant.evaluate import quantized_logits, ramp_entropies, ramp_logits
 from zynqbert.quant.finetune import FineTuning
 from zynqbert.quant.multi_task import follow_tasks, table
-from zynqbert.quant.recipe import RecipeError
-from zynqbert.quant.task_recipe import TasksRecipe, load_tasks_recipe
+from zynqbert.quant.recipe import Quantizing, RecipeError
+from zynqbert.quant.task_artifact import load_backbone, task_names
+from zynqbert.quant.task_artifact import load_task as load_quantized
+from zynqbert.quant.task_recipe import Sparse, TasksRecipe, load_tasks_recipe
 from zynqbert.quant.task_training import TaskTraining, load_task
+from zynqbert.quant.thresholds import exit_layers
 from zynqbert.quant.tokens import encode
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -53,6 +57,8 @@ def test_defaults_and_fields(recipe):
         'learning_rate = 0.1\nnoise = 0\n[adapters]\nwidth = 8\nactivation = "silu"\nshared = false\nepochs = 2\n'
         "batch = 6\nlearning_rate = 0.2\ndropout = 0\nnoise = 0.2\n"
         "[finetune]\nepochs = 5\nbatch = 7\nlearning_rate = 1\n"
+        '[quantize]\nword_bits = 8\nword_format = "adaptivfloat"\nword_density = 0.7\n[sparse]\ndensity = 0.3\n'
+        "epochs = 2\nbatch = 5\nlearning_rate = 0.1\ndistillation = 0.2\ntemperature = 3\nlosses = [1.0]\n"
     )
     assert found == TasksRecipe(
         name="n",
@@ -65,6 +71,8 @@ def test_defaults_and_fields(recipe):
         backbone=Backbone("b", 64, 2, 3, 4, 0.1, 0),
         adapters=TaskTraining(8, "silu", False, 2, 6, 0.2, 0, 0.2),
         finetune=FineTuning(epochs=5, batch=7, learning_rate=1),
+        quantize=Quantizing(word_bits=8, word_format="adaptivfloat", word_density=0.7),
+        sparse=Sparse(0.3, 2, 5, 0.1, 0.2, 3.0, (1.0,)),
     )
     assert recipe('checkpoint = "there"\n' + LEAST).checkpoint == "there"
 
@@ -78,6 +86,9 @@ def test_defaults_and_fields(recipe):
         ('name = "x"\nsets = "tweets"\n', "sets"),
         ('sets = ["tweets"]\n', "name"),
         (LEAST + "[adapters]\nwidth = 0\n", "adapters.width"),
+        (LEAST + "[sparse]\ndensity = 0\n", "sparse.density"),
+        (LEAST + "[sparse]\nlosses = []\n", "sparse.losses"),
+        (LEAST + '[quantize]\nword_format = "adaptivfloat"\n', "quantize.word_bits"),
         (LEAST + '[adapters]\nactivation = "mish"\n', "adapters.activation"),
         (LEAST + "[adapters]\nshared = 1\n", "adapters.shared"),
         (LEAST + "[adapters]\ndropout = 1\n", "adapters.dropout"),
@@ -124,6 +135,7 @@ def test_one_command_that_resumes(two_sets, tmp_path, monkeypatch):
         backbone=Backbone(str(base), 48, 1, 1, 8),
         adapters=TaskTraining(width=8, epochs=1, batch=8),
         finetune=FineTuning(epochs=1, batch=8, learning_rate=1e-3),
+        sparse=Sparse(density=0.4, epochs=1, batch=8),
     )
     out = tmp_path / "out"
     real = multi_task.train_task
@@ -155,6 +167,23 @@ def test_one_command_that_resumes(two_sets, tmp_path, monkeypatch):
     assert found["adapters"]["adapters_lose_points"] == 0
     low, high = found["full"]["interval_points"]
     assert low <= lost <= high
+    backbone = load_backbone(out / "artifact")
+    assert task_names(backbone) == ["gems", "stones"] and backbone.manifest["metrics"]["density"] == 0.4
+    whole = load_quantized(backbone, out / "artifact" / "tasks" / "stones")
+    encoder = [t for n, t in whole.tensors.items() if n.startswith("layers.") and n.endswith("ffn2.weight")]
+    assert 0.3 < np.mean([np.count_nonzero(np.stack([t & 15, t >> 4])) / (2 * t.size) for t in encoder]) < 0.45
+    texts = encode(whole.tokenizer_path.read_text(), [e.texts for e in test], 16)  # numbered without unused words
+    logits = ramp_logits(whole.manifest, whole.tensors, texts)
+    truth = np.array([e.label for e in test])
+    assert found["sparse"]["test_accuracy"] == (logits[:, -1].argmax(axis=1) == truth).mean()
+    point = whole.manifest["exits"]["points"]["1"]
+    left = exit_layers(ramp_entropies(whole.manifest, logits), point["threshold"])
+    early = logits[np.arange(len(left)), left - 1].argmax(axis=1) == truth
+    assert point["test"]["accuracy"] == early.mean() and point["test"]["mean_layer"] == left.mean()
+    assert found["points"]["1"] == json.loads(json.dumps(point))
+    dense = load_quantized(load_backbone(out / "quantized"), out / "quantized" / "tasks" / "stones")
+    answers = quantized_logits(dense.manifest, dense.tensors, texts).argmax(dim=1).numpy()
+    assert found["quantized"]["test_accuracy"] == (answers == truth).mean() and dense.manifest["exits"] is None
     assert table(report).columns[0].header == "task" and table(report).row_count == 2
 
 
