@@ -16,6 +16,7 @@ from ..fpga import program as programs
 from ..fpga.boards import Board
 from ..fpga.cycles import Model, Timing, simulate
 from ..fpga.directory import Directory
+from ..quant.pruning import allowed, check_density
 from .exit_plan import ExitPlan
 from .layouts import RECORD_BYTES, ActivationMap, IoLayout, Region, TaskArea, Trace, is_task_region, longest_row
 from .model_shape import LayerShape, ModelShape
@@ -125,6 +126,7 @@ def plan(
     artifact: Artifact | None = None,
     trace: bool = False,
     density: float = 1.0,
+    word_density: float = 1.0,
     resident: bool = True,
     exits: ExitPlan | None = None,
 ) -> Plan:
@@ -133,14 +135,16 @@ def plan(
     With `exits` sentences leave at the model's off-ramps; without, all run through every layer.
 
     The factors of norms and residuals come from `artifact`; without one (estimates) they are 1/2, which costs the same,
-    and of the int4 weights a share of `density` is taken not to be 0. `resident` false keeps no weights on chip.
+    and of the int4 weights a share of `density` is taken not to be 0, of each AdaptivFloat row of words one of
+    `word_density` (0 excluded; ValueError). `resident` false keeps no weights on chip.
     With `trace` every instruction leaves its result in the io buffer, named as in quant/golden_model.py.
     """
     check_limits(shape)
     stored = matrices(shape, board, artifact=artifact, density=density, resident=resident)
     if exits is not None and shape.exits is None:
         raise CompileError("exits: the artifact has no off-ramps; remedy: train one with them, or run all layers")
-    given = shape, board, artifact, trace, stored, exits
+    check_density(word_density, "word_density")
+    given = shape, board, artifact, trace, stored, exits, word_density
     compiler = _Compiler(*given)
     compiler.model()
     if shape.adapters is not None:  # the task's area lies behind the backbone, whose size is known now
@@ -269,10 +273,12 @@ class _Compiler:
         trace: bool,
         stored: Mapping[str, Matrix],
         exits: ExitPlan | None,
+        word_density: float,
         task_base: int = 0,
     ):
         self.shape, self.board, self.artifact, self.tracing = shape, board, artifact, trace
         self.map, self.stored, self.exits = activation_map(shape), stored, exits
+        self.word_density = word_density
         self.names: dict[int, str] = {}
         self.instructions: list[isa.Instruction] = []
         self.regions: dict[str, Region] = {}
@@ -390,9 +396,12 @@ class _Compiler:
             )
 
     def adaptive_row(self) -> int:
-        """Bytes of a row of the word table (Q24), the longest row's; without an artifact no code is 0."""
+        """Bytes of a row of the word table (Q24), the longest row's; without an artifact of `word_density` codes."""
         width = self.shape.embedding
-        codes = width if self.artifact is None else longest_row(self.artifact.tensors["embeddings.word.q"])
+        if self.artifact is None:
+            codes = allowed(self.word_density, width)
+        else:
+            codes = longest_row(self.artifact.tensors["embeddings.word.q"])
         size = isa.adaptive_row_bytes(width, codes)
         if size > isa.EMBEDDING_BEATS * isa.BEAT_BYTES:
             most = (isa.EMBEDDING_BEATS - isa.adaptive_row_bytes(width, 0) // isa.BEAT_BYTES) * isa.BEAT_BYTES

@@ -109,11 +109,12 @@ class ModelShape:
 
     @staticmethod
     def named(name: str) -> "ModelShape":
-        """A well-known architecture, two labels, no channel split; ValueError names those there are."""
+        """A well-known architecture or a backbone's, two labels, no channel split; ValueError names those there are."""
+        known = ARCHITECTURES | BACKBONES
         try:
-            layers, hidden, heads, ffn, embedding, vocab = ARCHITECTURES[name]
+            layers, hidden, heads, ffn, embedding, vocab = known[name]
         except KeyError:
-            raise ValueError(f"model {name!r} is none of {', '.join(ARCHITECTURES)}") from None
+            raise ValueError(f"model {name!r} is none of {', '.join(known)}") from None
         albert = embedding is not None
         return ModelShape(
             name=name,
@@ -154,3 +155,6 @@ ARCHITECTURES = {
     "minilm-l6": (6, 384, 12, 1536, None, 30522),
     "albert-base": (12, 768, 12, 3072, 128, 30000),
 }
+
+# Likewise, of backbones that no checkpoint is published of; `zynqbert train recipes/tasks.toml` makes them.
+BACKBONES = {"albert-minilm": (6, 384, 12, 1536, 128, 30522)}
