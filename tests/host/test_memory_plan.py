@@ -155,8 +155,10 @@ class TestPlaces:
 
     def test_regions_over_begin_where_they_say(self, board):
         memory = memory_plan(shaped("albert-base", board))[ACTIVATION]
+        used = memory.bytes - sum(row.bytes for row in memory.rows if row.kind == FREE)
         for row in memory.rows:
             if row.over:
+                assert row.start + row.bytes <= used
                 first, last = map(int, row.where.removeprefix("words ").split(" to "))
                 assert (row.start, row.bytes) == (32 * first, 32 * (last - first + 1))
 

@@ -40,6 +40,8 @@ LEARNT = "tests/quant/test_spans.py"
 MASKS = "tests/quant/test_masks.py"
 ERRORS = "tests/quant/test_bit_errors.py"
 ROBUSTNESS = "tests/quant/test_robustness.py"
+SWITCHING = "tests/fpga/test_switching.py"
+MEMORY_PLAN = "tests/host/test_memory_plan.py"
 ARRAY_RTL = "tests/fpga/test_mac_array_rtl.py -k small or every_stream or late or nobody or four_tiles or reset"
 KERNELS = "fpga/kernels/"
 RTL = "fpga/rtl/"
@@ -425,4 +427,13 @@ DEFECTS = (
     Defect("errors: off-ramps err", "quant/bit_errors.py", "if _MATRIX.fullmatch(place.matrix):", "if _MATRIX.search(place.matrix):", ERRORS + " -k stored or adapters"),
     Defect("robustness: errors pile up", "quant/robustness.py", "entry = _answer(task, *made[1], point, show)", "entry = _answer(task, *made[1], point, show)\n            if point.errors:\n                made[1][1].update(model_with_errors(made[1][1], stored(*made[1], point.where), point.errors)[0])", ROBUSTNESS),
     Defect("robustness: every seed is the first", "quant/robustness.py", "errors=Errors(rate, cell_bits, protected, seed)", "errors=Errors(rate, cell_bits, protected, 0)", ROBUSTNESS + " -k models_answer"),
+    # What a switch costs, and the memory plan.
+    Defect("switching: each write is free", "fpga/switching.py", "seconds = moved_bytes / (assumed(\"copy_gb_s\") * 1e9) + writes * assumed(\"write_us\") * 1e-6", "seconds = moved_bytes / (assumed(\"copy_gb_s\") * 1e9) + assumed(\"write_us\") * 1e-6", SWITCHING),
+    Defect("switching: bytes cross the DDR once", "fpga/switching.py", "_joules(board, seconds, moved_bytes * assumed(\"copy_traffic\"), VALUES)", "_joules(board, seconds, moved_bytes, VALUES)", SWITCHING + " -k by_hand"),
+    Defect("switching: a reload without KEEP", "fpga/switching.py", "return found + keeping(plan.board, plan.simulate_keeping(clock_mhz)) if resident else found", "return found", SWITCHING),
+    Defect("memory plan: the buffer of the first task", "host/memory_plan.py", "largest = max((ways[0] for ways in named.values()), key=lambda plan: plan.task.bytes)", "largest = next(iter(named.values()))[0]", MEMORY_PLAN + " -k Sums"),
+    Defect("memory plan: the task's first region is the backbone's too", "host/memory_plan.py", "        if offset < end:\n", "        if offset <= end:\n", MEMORY_PLAN + " -k Sums"),
+    Defect("memory plan: the FFN's operand ends with attention's", "host/memory_plan.py", "end = max(start + words for start, words in regions.values())", "end = min(at.context + blocks * hidden, at.ffn + blocks * at.ffn_stride)", MEMORY_PLAN + " -k over_begin"),
+    Defect("memory plan: any plans are of one backbone", "host/memory_plan.py", "if any(_front(plan) != _front(first) for plan in ways):", "if any(plan.board != first.board for plan in ways):", MEMORY_PLAN + " -k Refused"),
+    Defect("memory plan: the picture's blocks of one height", "host/memory_plot.py", "parts.append(_block(x, at, BLOCK, row.bytes * per_byte, row))\n                if", "parts.append(_block(x, at, BLOCK, height / len(memory.rows), row))\n                if", MEMORY_PLAN + " -k Picture"),
 )  # fmt: skip
