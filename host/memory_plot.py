@@ -40,7 +40,8 @@ COLOURS = {
 
 
 def draw(plan: MemoryPlan, path: Path, modelled: bool, lines: Sequence[str] = ()) -> None:
-    """Write the drawing to `path`; as `drawing`."""
+    """Write the drawing to `path`, whose folder is made; as `drawing`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     partial.write_text(drawing(plan, modelled, lines), encoding="utf-8")
     partial.replace(path)

@@ -294,7 +294,7 @@ def call():
 
 class TestCommand:
     def test_of_a_shape(self, call, tmp_path):
-        out = tmp_path / "plan.svg"
+        out = tmp_path / "new" / "plan.svg"
         words = ("--model", "albert-base", "--board", "zcu111", "--density", "0.5", "--word-density", "0.4")
         said = call(*words, "--plot", out).stdout
         assert "albert-base on ZCU111" in said and "sizes modelled: densities are assumed" in said
