@@ -20,10 +20,10 @@ from typing import Annotated
 
 import typer
 
-from . import log, study_commands, workstation
+from . import log, study_commands, task_commands, workstation
 from .bench import commands as bench_commands
 from .build import build
-from .inputs import InputError, texts_of
+from .inputs import InputError, mixed_of, texts_of
 from .options import (
     DEFAULT_ARTIFACT,
     ArtifactOption,
@@ -35,11 +35,14 @@ from .options import (
     FileOption,
     OfflineOption,
     PairsOption,
+    TaskOption,
 )
+from .task_choice import by_itself, chosen, mixed_tasks
 
 app = typer.Typer(name="zynqbert", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 bench = typer.Typer(help="Measure speed and energy: of a board, of early exit, of the emulator.", rich_markup_mode=None)
 app.add_typer(bench, name="bench")
+app.add_typer(task_commands.app, name="tasks")
 
 
 class FormatName(str, Enum):
@@ -76,7 +79,9 @@ def demo(
     """
     from .demo import demo as run_demo
 
-    run_demo(artifact, board=board.value, device=device.value, sentences=sentences, seed=seed, offline=offline)
+    run_demo(
+        by_itself(artifact), board=board.value, device=device.value, sentences=sentences, seed=seed, offline=offline
+    )
 
 
 app.command()(workstation.quantize)
@@ -110,6 +115,14 @@ def run(
     latency_target: Annotated[
         float | None, typer.Option("--latency-target", help="Milliseconds a sentence may take, with --early-exit.")
     ] = None,
+    task: TaskOption = None,
+    mixed: Annotated[
+        bool,
+        typer.Option("--mixed", help="Each argument or line names its task: TASK, tab, text; a pair is two texts."),
+    ] = False,
+    window: Annotated[
+        int, typer.Option("--window", min=1, help="With --mixed: lines that run task by task, so that few switch.")
+    ] = 64,
 ) -> None:
     """Classify sentences, pairs or tokens, given as arguments or in a file.
 
@@ -123,11 +136,20 @@ def run(
 
     Early exit, each sentence within 10 ms by slowing the clock: zynqbert run --artifact ./my-early-exit-artifact
     --early-exit 1 --latency-target 10 "A gem."
+
+    One of a backbone's tasks: zynqbert run --artifact artifacts/tasks --task movie-reviews "A gem."
+
+    Any of them, each line naming its own: zynqbert run --artifact artifacts/tasks --mixed --file lines.tsv
     """
     from . import engine as engines
     from .output import progress, write_results
 
-    given = texts_of(texts, file, pairs)
+    if mixed:
+        tasks = mixed_tasks(artifact, task, pairs)
+        given = mixed_of(texts, file, tasks)
+    else:
+        given = texts_of(texts, file, pairs)
+        tasks = [chosen(artifact, task)]
     if latency_target is not None:
         if early_exit is None:
             raise InputError("--latency-target goes with --early-exit; remedy: add --early-exit 1, an operating point")
@@ -135,14 +157,32 @@ def run(
             fault = f"--latency-target {latency_target:g}: a number of milliseconds above 0 is needed"
             raise InputError(f"{fault}; remedy: --latency-target 10")
     targets: Counter = Counter()
+    answered = 0
+
+    def one_more() -> None:
+        nonlocal answered
+        answered += 1
+        step()
+
     with (
         engines.open(
-            board=board.value, artifact=artifact, device=device.value, clock_mhz=clock_mhz, early_exit=early_exit
+            board=board.value,
+            artifact=artifact,
+            device=device.value,
+            clock_mhz=clock_mhz,
+            early_exit=early_exit,
+            task=tasks[0],
         ) as engine,
         progress("sentences", beside_output=True) as step,
     ):
-        results = counted(engine.stream(given, strict=strict, latency_target_ms=latency_target), targets)
-        failed = write_results(noted(results, step), form.value, engine.task, early_exit=early_exit is not None)
+        how = {"strict": strict, "latency_target_ms": latency_target}
+        results = engine.mixed(given, window=window, **how) if mixed else engine.stream(given, **how)
+        of = {name: engine.task_of(name) for name in tasks}
+        shown = noted(counted(results, targets), one_more)
+        failed = write_results(shown, form.value, of, early_exit=early_exit is not None)
+    if mixed:
+        moved = f"{engine.switches} switches of task, {engine.switched_bytes} bytes moved"
+        print(f"zynqbert: {answered} sentences, {moved}", file=sys.stderr)
     missed = {source: count for (met, source), count in targets.items() if not met}
     for source, count in missed.items():
         said = f"missed by {count} of {targets.total()} sentences, latency {source}"
@@ -157,6 +197,7 @@ def run(
 def estimate(
     model: Annotated[str | None, typer.Option(help="bert-base, bert-large, minilm-l6 or albert-base.")] = None,
     artifact: Annotated[Path | None, typer.Option("--artifact", help="A quantized model instead.")] = None,
+    task: TaskOption = None,
     board: BoardOption = BoardName.zcu102,
     seq: Annotated[int, typer.Option(help="Tokens of the sentence.")] = 128,
     clock_mhz: ClockOption = None,
@@ -179,13 +220,15 @@ def estimate(
 
     if (model is None) == (artifact is None):
         raise InputError("give either --model or --artifact")
+    if task is not None and artifact is None:
+        raise InputError("--task is of a backbone; remedy: name its folder with --artifact")
     if density is not None and (artifact is not None or not 0 < density <= 1):
         raise InputError("--density is above 0, at most 1, and goes with --model: an artifact has a density of its own")
     quantized = None
     if artifact is not None:
-        from ..quant.artifact import load_artifact
+        from .task_set import load_model
 
-        quantized = load_artifact(artifact)
+        quantized = load_model(artifact, chosen(artifact, task))
         shape = ModelShape.of_manifest(quantized.manifest, str(artifact))
     else:
         shape = ModelShape.named(model)
@@ -204,6 +247,7 @@ def verify(
     artifact: ArtifactOption = DEFAULT_ARTIFACT,
     board: BoardOption = BoardName.zcu102,
     pairs: PairsOption = False,
+    task: TaskOption = None,
     csim: Annotated[bool, typer.Option("--csim/--no-csim", help="Also under ap_int, some seconds a sentence.")] = True,
 ) -> None:
     """Compare every buffer of a pass, under ap_int and native, with the golden model; exit 1 at a difference.
@@ -223,7 +267,7 @@ def verify(
     builds = ("csim", "native") if csim else ("native",)
     equal = True
     with progress("sentences", len(given) * len(builds), beside_output=True) as step:
-        for verdict in compare(artifact, board_named(board.value), given, builds):
+        for verdict in compare(artifact, board_named(board.value), given, builds, chosen(artifact, task)):
             equal &= summary([verdict], print)
             step()
     if not equal:

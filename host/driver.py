@@ -38,6 +38,14 @@ class Identity:
     capabilities: frozenset[str]
 
 
+def block_of(overlay, kind: type[DefaultIP]) -> DefaultIP:
+    """The overlay's one block that driver class `kind` is bound to. Raises EngineMismatch if there is not just one."""
+    names = [name for name, ip in overlay.ip_dict.items() if ip["type"] in kind.bindto]
+    if len(names) != 1:
+        raise EngineMismatch(f"the overlay has {len(names)} blocks of type {kind.bindto[0]}, one is needed")
+    return getattr(overlay, names[0])
+
+
 class EngineDriver(DefaultIP):
     """Starts programs and waits for their end; chooses, stops and starts the engine's clock; resets it."""
 

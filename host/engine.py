@@ -5,7 +5,6 @@ import logging
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +15,22 @@ from ..fpga import instructions as isa
 from ..fpga.boards import Board, board_named
 from ..fpga.energy import energy, standing
 from ..fpga.registers import WEIGHTS_FAULTS
-from ..quant.artifact import Artifact, load_artifact
 from . import driver as drivers
-from .answers import sentence_answer, token_answers
 from .buffers import Buffers
 from .checks import check_identity, check_plan
 from .clocks import ClockChange, ClockTree
-from .compiler import ModelShape, Plan, plan
-from .early_exit import NATS, Load, Ways, operating_point, target_seconds, verdicts_of
-from .errors import CorruptWeights, EngineError, EngineMismatch, EngineTimeout, ResetTimeout
+from .compiler import Plan
+from .early_exit import Load, target_seconds, verdicts_of
+from .errors import CorruptWeights, EngineError, EngineTimeout, ResetTimeout
 from .layouts import Record
-from .memory_image import memory_image
 from .meter import Reading
 from .packing import Pass, Sentence, SentenceEncoder, pack_pass, text_and_pair
 from .pynq_quietly import Overlay
 from .recovery import recover, settle
 from .result import Result
 from .target import Target, choose
+from .task_queue import WINDOW, answered
+from .task_set import LoadedTask, Switch, TaskSet, Way, exit_table, load_tasks
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +48,12 @@ def open(  # the counterpart of the builtin, as the package's users see it
     timeout_s: float = TIMEOUT_S,
     early_exit: str | None = None,
     retune: bool = True,
+    task: str | None = None,
 ) -> "Engine":
     """Load the overlay and the model of folder `artifact` on `board` ("zcu102", "zcu111"); close it after use.
 
+    artifact: a model by itself, or a backbone, whose tasks are all loaded; `task` is the one to begin with, the first
+    if not given. `Engine.use` changes it.
     device: "auto", "board", "emulated", or a Target. clock_mhz: the engine's clock, else the board's plan, or the
     bitstream's limit where that is lower; with early exit the bitstream's limit, since a target is met by slowing down.
     trace: keep every buffer of a pass for `Engine.traces`. timeout_s: when a pass counts as hung. early_exit: the
@@ -60,72 +61,38 @@ def open(  # the counterpart of the builtin, as the package's users see it
     not given.
 
     Raises ArtifactError, CompileError, PackError, TargetError, ManifestError, ClockError, EngineMismatch; ValueError
-    for an operating point that there is none of.
+    for a task, or an operating point (of one of the tasks), that there is none of.
     """
     board = board_named(board) if isinstance(board, str) else board
-    model = load_artifact(artifact)
-    shape = ModelShape.of_manifest(model.manifest)
-    timed = None
-    if early_exit is None:
-        compiled = plan(shape, board, artifact=model, trace=trace)
-    else:
-        ways = Ways.of_point(operating_point(model.manifest, early_exit))
-        compiled = plan(shape, board, artifact=model, trace=trace, exits=ways.free)
-        timed = plan(shape, board, artifact=model, trace=trace, exits=ways.timed)
+    tasks = load_tasks(artifact, board, task, trace=trace, early_exit=early_exit)
     target = device if isinstance(device, Target) else choose(board, device, bitstream=bitstream)
     if clock_mhz is None:
         clock_mhz = min(board.clock_mhz, target.max_clock_mhz) if early_exit is None else target.max_clock_mhz
-    return Engine(target, compiled, model, clock_mhz, timeout_s, timed, retune=retune)
-
-
-@dataclass
-class _Way:
-    """A program of the model: its plan, its buffer, and the modelled passes through it."""
-
-    plan: Plan
-    passes: dvfs.Passes
-    program: Any = None
+    return Engine(target, tasks, clock_mhz, timeout_s, retune=retune)
 
 
 class Engine:
     """A loaded model on a loaded overlay. Not thread-safe: one pass at a time, as on the board."""
 
-    def __init__(
-        self,
-        target: Target,
-        compiled: Plan,
-        model: Artifact,
-        clock_mhz: float,
-        timeout_s: float,
-        timed: Plan | None = None,
-        retune: bool = True,
-    ):
-        """`timed`: with early exit, the program that runs where there is a latency target (early_exit.Ways)."""
+    def __init__(self, target: Target, tasks: TaskSet, clock_mhz: float, timeout_s: float, retune: bool = True):
         self.timeout_s, self.target, self.retune = timeout_s, target, retune
-        self._free = self._way = _Way(compiled, dvfs.Passes(compiled))
-        self._timed = None if timed is None else _Way(timed, dvfs.Passes(timed))
+        self._tasks, self._task = tasks.tasks, tasks.first
+        self._written: LoadedTask | None = None  # whose area lies in the image
+        self.switches = self.switched_bytes = 0
         self._load = Load()
         self._steps: tuple[tuple[int, float], ...] | None = None  # of the clock, as dvfs.ladder gives them
-        self._tables: dict[tuple, bytes] = {}
-        manifest = model.manifest
-        self.task: dict = manifest["task"]
-        self.labels: list[str] = list(self.task["labels"])
-        self._logit_scale = float(manifest["scales"]["logits"])
-        shape = compiled.shape
-        max_tokens = min(isa.MAX_ROWS, shape.positions, self.task["max_length"])
-        self.encoder = SentenceEncoder(model.tokenizer_path, max_tokens, shape.vocab, shape.types)
-        self.meter = target.meter(compiled)
+        self.meter = target.meter(self.plan)
         self._buffers = Buffers(target.device)
         self._keeping = self._image = self._io = None
         self._kept_after = -1  # resets before the resident weights came on chip
         self.driver: drivers.EngineDriver | None = None  # once it is known to be our engine
         try:
-            self._bring_up(target, model, clock_mhz)
+            self._bring_up(target, tasks.image, clock_mhz)
         except BaseException:
             self.close()
             raise
 
-    def _bring_up(self, target: Target, model: Artifact, clock_mhz: float) -> None:
+    def _bring_up(self, target: Target, image: np.ndarray, clock_mhz: float) -> None:
         start = time.perf_counter()
         manifest, path = target.manifest, target.manifest_path
         logger.info("%s, bitstream %s", target.name, target.bitstream)
@@ -135,7 +102,7 @@ class Engine:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pynq's search for plug-ins warns of its own imports
             self.overlay = Overlay(target.bitstream, device=target.device)
-        driver = self._block(drivers.EngineDriver)
+        driver = drivers.block_of(self.overlay, drivers.EngineDriver)
         identity = driver.identify()
         logger.info(
             "engine: program version %d, %d columns, %d lanes, capabilities %s",
@@ -147,48 +114,120 @@ class Engine:
         for way in self._ways():
             check_plan(way.plan, identity, "this bitstream's engine")
         self.driver = driver
-        self.clocks = ClockTree(driver, self._block(drivers.ClockWizardDriver), target.max_clock_mhz)
+        self.clocks = ClockTree(driver, drivers.block_of(self.overlay, drivers.ClockWizardDriver), target.max_clock_mhz)
         self.set_clock(clock_mhz)
         for way in self._ways():
             way.program = self._buffers.filled(np.frombuffer(way.plan.program, np.uint8))
-        self._image = self._buffers.filled(memory_image(self.plan, model))
+        self._image = self._buffers.filled(image)
+        self._written = self._task
         self._io = self._buffers.allocate(max(way.plan.io.bytes for way in self._ways()))
         if len(self.plan.keeping) > 1:
             self._keeping = self._buffers.filled(np.frombuffer(self.plan.keeping_program, np.uint8))
+        if self.tasks:
+            logger.info("tasks: %s", ", ".join(self.tasks))
         sizes = (buffer.nbytes for buffer in (self._program, self._image, self._io))
         logger.info("bytes of program %d, image %d, io %d; loaded in %.2f s", *sizes, time.perf_counter() - start)
 
-    def _ways(self) -> Iterator[_Way]:
-        yield self._free
-        if self._timed is not None:
-            yield self._timed
+    def _ways(self) -> Iterator[Way]:
+        """Of all tasks: their programs lie in the device's memory from the start."""
+        for task in self._tasks.values():
+            yield from task.ways()
+
+    # The task in use
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The names of a backbone's tasks; none for a model by itself."""
+        return tuple(name for name in self._tasks if name is not None)
+
+    @property
+    def task_name(self) -> str | None:
+        """Of the task in use."""
+        return self._task.name
+
+    def task_of(self, name: str | None) -> dict:
+        """The manifest's `task` of the task `name`. Raises ValueError for one that there is none of."""
+        return self._loaded(name).task
+
+    @property
+    def task(self) -> dict:
+        """The manifest's `task` of the task in use."""
+        return self._task.task
+
+    @property
+    def labels(self) -> list[str]:
+        """Of the task in use."""
+        return self._task.labels
+
+    @property
+    def encoder(self) -> SentenceEncoder:
+        """Of the task in use."""
+        return self._task.encoder
 
     @property
     def plan(self) -> Plan:
-        """The compiled model; with early exit that of the last pass, without a latency target or with one."""
-        return self._way.plan
+        """The compiled model of the task in use; with early exit that of its last pass, without a latency target or
+        with one."""
+        return self._task.plan
+
+    @property
+    def _timed(self) -> Way | None:
+        return self._task.timed
 
     @property
     def _program(self):
         """The buffer of the program that runs now."""
-        return self._way.program
+        return self._task.way.program
 
-    def _use(self, way: _Way) -> None:
-        """Run the passes to come as `way`; the memory images differ by the exit table alone."""
-        if way is not self._way:
-            table = np.array(way.plan.exits.table, np.uint8)
-            at = way.plan.regions["exits.table"].offset
-            region = self._image[at : at + table.size]
-            region[:] = table
-            region.flush()
-            self._way = way
+    def use(self, name: str) -> Switch | None:
+        """Answer as the task `name` from now on; what that moved to the device, None if it is in use already.
 
-    def _block(self, kind):
-        """The overlay's one block that driver class `kind` is bound to."""
-        names = [name for name, ip in self.overlay.ip_dict.items() if ip["type"] in kind.bindto]
-        if len(names) != 1:
-            raise EngineMismatch(f"the overlay has {len(names)} blocks of type {kind.bindto[0]}, one is needed")
-        return getattr(self.overlay, names[0])
+        Only what is the task's own is written: programs and backbone lie in memory, resident weights stay on chip.
+        `switches` and `switched_bytes` count on. The engine must be idle. Raises ValueError for a task that there is
+        none of.
+        """
+        task = self._loaded(name)
+        if self._image is None:
+            raise ValueError("the engine is closed")
+        if task is self._task:
+            return None
+        start = time.perf_counter()
+        self._task = task
+        self.meter.use(task.plan)
+        moved = self._write_task()
+        self.switches += 1
+        switch = Switch(name, moved, len(task.plan.task.pieces), time.perf_counter() - start)
+        logger.debug("task %s: %d bytes moved", name, moved)
+        return switch
+
+    def _loaded(self, name: str | None) -> LoadedTask:
+        if name not in self._tasks:
+            there = ", ".join(self.tasks) or "none, it is a model by itself"
+            raise ValueError(f"task {name!r} is none of those there are: {there}")
+        return self._tasks[name]
+
+    def _write_task(self) -> int:
+        """Bring the area of the task in use to the device; the bytes moved. An interrupted one is made up for before
+        the next pass."""
+        moved, self._written = 0, None
+        for at, data in self._task.pieces():
+            self._write(at, data)
+            moved += data.size
+        self._written = self._task
+        self.switched_bytes += moved
+        return moved
+
+    def _write(self, at: int, data: np.ndarray) -> None:
+        """Write uint8 `data` to the image at `at`, for the device to read."""
+        region = self._image[at : at + data.size]
+        region[:] = data
+        region.flush()
+
+    def _use(self, way: Way) -> None:
+        """Run the passes of the task to come as `way`; the memory images differ by the exit table alone."""
+        if way is not self._task.way:
+            self._write(*exit_table(way.plan))
+            self._task.choose(way)
 
     def __enter__(self) -> "Engine":
         return self
@@ -254,12 +293,6 @@ class Engine:
             self._steps = dvfs.ladder(self.clocks.available(), self.clock.output)
         return self._steps
 
-    def _clock_table(self, row_blocks: int, target_s: float) -> bytes:
-        key = row_blocks, target_s, self._clocks()
-        if key not in self._tables:
-            self._tables[key] = dvfs.clock_table(self._timed.passes, row_blocks, self._clocks(), target_s)
-        return self._tables[key]
-
     # Use
 
     def stream(
@@ -268,8 +301,9 @@ class Engine:
         *,
         strict: bool = False,
         latency_target_ms: float | None = None,
+        task: str | None = None,
     ) -> Iterator[Result]:
-        """Answer texts, or pairs of texts, one by one, in order, as they come.
+        """Answer texts, or pairs of texts, one by one, in order, as they come, as `task` or else the one in use.
 
         What is over the model's length is truncated and marked, or raises TooLong if `strict`. A text whose pass hangs
         has a result with `error`, and the engine is reset for the next; raises EngineStuck or ResetTimeout where that
@@ -278,10 +312,12 @@ class Engine:
         latency_target_ms: with early exit, each sentence runs at the clocks that meet it with the least energy, and the
         engine's clock stands from its answer to the next pass. After every early_exit.BATCH passes the wizard is
         retuned, where their load or target is another and this pays. Raises ValueError for a target that is no number
-        above 0, or without early exit; ClockError as `set_clock`.
+        above 0, or without early exit; as `use`; ClockError as `set_clock`.
         """
         target_s = None if latency_target_ms is None else self._target(latency_target_ms)
         for given in texts:
+            if task is not None:
+                self.use(task)
             sentence = self.encoder.encode(given, strict=strict)
             yield self._answers([given], [sentence], target_s)[0]
 
@@ -302,6 +338,31 @@ class Engine:
         target_s = None if latency_target_ms is None else self._target(latency_target_ms)
         return self._answers(list(texts), [self.encoder.encode(text, strict=strict) for text in texts], target_s)
 
+    def mixed(
+        self,
+        items: Iterable[tuple[str, str | tuple[str, str]]],
+        *,
+        window: int = WINDOW,
+        strict: bool = False,
+        latency_target_ms: float | None = None,
+    ) -> Iterator[Result]:
+        """Answer items (task, text) or (task, pair); the results come in the items' order.
+
+        The items of a `window` run task by task, the one in use first: at most as many switches as it has other tasks.
+        A window begins when all its items are there; each is checked before the first runs. Raises ValueError for an
+        item that is none, or whose task there is none of, by its number from 1; otherwise as `stream`.
+        """
+        target_s = None if latency_target_ms is None else self._target(latency_target_ms)
+
+        def prepare(task: str, given: str | tuple[str, str]) -> Sentence:
+            return self._loaded(task).encoder.encode(given, strict=strict)
+
+        def answer(task: str, given: str | tuple[str, str], sentence: Sentence) -> Result:
+            self.use(task)
+            return self._answers([given], [sentence], target_s)[0]
+
+        return answered(items, window, self.tasks, lambda: self.task_name, prepare, answer)
+
     def _target(self, latency_target_ms: float) -> float:
         target_s = target_seconds(latency_target_ms)
         if self._timed is None:
@@ -319,13 +380,14 @@ class Engine:
         early: dict[str, Any] = {}
         table = course = None
         if self._timed is not None:
-            self._use(self._free if target_s is None else self._timed)
-            table = None if target_s is None else self._clock_table(rows.row_blocks, target_s)
+            self._use(self._task.free if target_s is None else self._timed)
+            table = None if target_s is None else self._task.clock_table(rows.row_blocks, target_s, self._clocks())
             early = {"layers": len(self.plan.shape.layers), "first_clock_mhz": self.clock_mhz}
             early |= {} if target_s is None else {"target_ms": target_s * 1e3}
             course = lambda: self._course(rows)  # noqa: E731
+        early |= {"task": self.task_name, "clock_mhz": self.clock_mhz}
         known = [
-            {"text": text, "pair": pair, "clock_mhz": self.clock_mhz, "truncated": sentence.truncated} | early
+            {"text": text, "pair": pair, "truncated": sentence.truncated} | early
             for (text, pair), sentence in zip(pairs, sentences, strict=True)
         ]
         try:
@@ -347,7 +409,8 @@ class Engine:
             if target_s is not None:
                 self._load.saw(self._record(), rows, len(self.plan.shape.layers), target_s)
         else:
-            said = [self._fields(pairs[0], sentences[0], rows.row_blocks)]
+            io, each = np.asarray(self._io), enumerate(zip(sentences, pairs, strict=True))
+            said = [self._task.answer(io, lane, *of, rows.row_blocks) for lane, of in each]
         return [Result(**(one | cost | fields)) for one, fields in zip(known, said, strict=True)]
 
     def _course(self, rows: Pass) -> dvfs.Course:
@@ -355,7 +418,7 @@ class Engine:
         record = self._record()
         verdicts = verdicts_of(record, rows, len(self.plan.shape.layers))
         rest_mhz = self._rest_mhz(record)
-        return self._way.passes.course(rows.row_blocks, verdicts, self.clock_mhz, rest_mhz)
+        return self._task.way.passes.course(rows.row_blocks, verdicts, self.clock_mhz, rest_mhz)
 
     def _record(self) -> Record:
         return self.plan.io.record(np.asarray(self._io))
@@ -374,27 +437,8 @@ class Engine:
             cost["energy_parts_mj"] = {kind: joules * share for kind, joules in reading.energy.summed().items()}
             left = max(target_s - reading.latency_ms * 1e-3, 0.0) if target_s is not None else 0.0
             cost["waiting_mj"] = energy(self.plan.board, standing(left)).joules * share
-        found = []
-        for lane in range(len(rows.results)):
-            layer, foretold = int(record.layer[lane]), int(record.foretold[lane])
-            logits = self.plan.io.ramp_logits(io, layer, lane)
-            where = {
-                "exit_layer": layer,
-                "exit_entropy": float(record.entropy[lane] * NATS),
-                "first_entropy": float(record.first_entropy[lane] * NATS),
-                "foretold_layer": foretold or None,
-            }
-            answer = sentence_answer(logits, self._logit_scale, self.labels, self.task["scores"])
-            found.append(where | cost | answer)
-        return found
-
-    def _fields(self, texts: tuple[str, str | None], sentence: Sentence, row_blocks: int) -> dict:
-        """What the last pass says."""
-        io, form = np.asarray(self._io), self.task["scores"]
-        if self.task["kind"] == "token":
-            logits = self.plan.io.token_logits(io, row_blocks)
-            return token_answers(logits, self._logit_scale, self.labels, form, sentence.spans, texts)
-        return sentence_answer(self.plan.io.logits(io, lane=0), self._logit_scale, self.labels, form)
+        lanes = range(len(rows.results))
+        return [self._task.left(io, record, lane) | cost for lane in lanes]
 
     def run_pass(self, rows: Pass, clock_table: bytes | None = None) -> None:
         """Run one pass; its results (and traces) are in the io buffer then. Raises EngineError, EngineTimeout.
@@ -414,6 +458,8 @@ class Engine:
             region = self._io[self.plan.io.clock_table :][: len(table)]
             region[:] = np.frombuffer(table, np.uint8)
             region.flush()
+        if self._written is not self._task:
+            self._write_task()
         self.keep_weights()
         self._run(self._program, self.plan.instructions, rows.row_blocks)
         self._io[self.plan.io.results :].invalidate()

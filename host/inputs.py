@@ -2,9 +2,13 @@
 """Texts that the command line is given: arguments, or the lines of a file."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class InputError(ValueError):
@@ -13,19 +17,49 @@ class InputError(ValueError):
 
 def texts_of(arguments: list[str] | None, file: str | None, pairs: bool) -> Iterable[str | tuple[str, str]]:
     """The texts, or pairs, of the arguments, or of the file's lines as they come."""
+    return _given(arguments, file, pair_of if pairs else _as_it_is)
+
+
+def mixed_of(
+    arguments: list[str] | None, file: str | None, tasks: Sequence[str]
+) -> Iterable[tuple[str, str | tuple[str, str]]]:
+    """Task, and text or pair, of each of the arguments, or of the file's lines as they come."""
+    return _given(arguments, file, partial(item_of, tasks=tasks))
+
+
+def _given(arguments: list[str] | None, file: str | None, parse: Callable[[str, str], T]) -> Iterable[T]:
+    """What `parse(text, where)` makes of each argument or line."""
     if bool(arguments) == (file is not None):
         raise InputError("give sentences as arguments, or --file F (- reads stdin)")
     if file is not None:
-        return read_texts(file, pairs)
-    return [pair_of(text, f"argument {n}") for n, text in enumerate(arguments, 1)] if pairs else arguments
+        return _parsed(file, parse)
+    return [parse(text, f"argument {n}") for n, text in enumerate(arguments, 1)]
 
 
 def read_texts(file: str, pairs: bool) -> Iterator[str | tuple[str, str]]:
     """Lines of a UTF-8 file, or of stdin for "-", without their ends. Raises InputError at once if there is no file."""
+    return _parsed(file, pair_of if pairs else _as_it_is)
+
+
+def _parsed(file: str, parse: Callable[[str, str], T]) -> Iterator[T]:
     if file != "-" and not Path(file).is_file():
         raise InputError(f"{file}: no such file")
-    lines = _lines(file)
-    return (pair_of(line, f"{file}, line {n}") for n, line in enumerate(lines, 1)) if pairs else lines
+    return (parse(line, f"{file}, line {n}") for n, line in enumerate(_lines(file), 1))
+
+
+def _as_it_is(text: str, where: str) -> str:
+    return text
+
+
+def item_of(text: str, where: str, tasks: Sequence[str]) -> tuple[str, str | tuple[str, str]]:
+    """Task, and text or pair, of TASK tab TEXT, or TASK tab TEXT tab SECOND; InputError if it is not so, or if `tasks`
+    has none of that name."""
+    task, *texts = text.split("\t")
+    if task not in tasks:
+        raise InputError(f"{where}: task {task[:40]!r} is none of those there are: {', '.join(tasks)}")
+    if len(texts) not in (1, 2):
+        raise InputError(f"{where}: {len(texts)} tabs, --mixed takes a task and one or two texts, parted by tabs")
+    return task, texts[0] if len(texts) == 1 else (texts[0], texts[1])
 
 
 def pair_of(text: str, where: str) -> tuple[str, str]:

@@ -45,6 +45,9 @@ class Meter(Protocol):
         """Call `run`, one pass of `row_blocks` at `clock_mhz`; `course` says after it which way the pass went, where it
         may end early or change its clock."""
 
+    def use(self, plan: Plan) -> None:
+        """The passes to come are of another task's plan."""
+
     def close(self) -> None:
         """No pass follows."""
 
@@ -54,7 +57,7 @@ class ModelledMeter:
 
     def __init__(self, plan: Plan):
         self.plan = plan
-        self._readings: dict[tuple[int, float], Reading] = {}
+        self._readings: dict[tuple[int, int, float], Reading] = {}  # plan, row blocks, clock
 
     def measure(
         self,
@@ -67,7 +70,7 @@ class ModelledMeter:
         run()
         if course is not None:
             return self._of_course(course())
-        key = row_blocks, clock_mhz
+        key = id(self.plan), row_blocks, clock_mhz
         if key not in self._readings:
             timing = self.plan.simulate(row_blocks, clock_mhz)
             watts = power(resources(self.plan.board), timing).power_w
@@ -77,6 +80,10 @@ class ModelledMeter:
     def _of_course(self, course: Course) -> Reading:
         spent = energy(self.plan.board, course.work)
         return Reading(course.seconds * 1e3, spent.joules / course.seconds, "modelled", spent)
+
+    def use(self, plan: Plan) -> None:
+        """The figures to come are those of `plan`, which lives as long as this."""
+        self.plan = plan
 
     def close(self) -> None:
         """Nothing runs beside a pass."""
@@ -119,6 +126,9 @@ class BoardMeter:
         reckoned = begin if seconds >= SETTLE_S else self._stream
         end = self._sampler.after(reckoned, SETTLE_S)
         return Reading(seconds * 1e3, self._sampler.mean(reckoned, end).total_w, "measured")
+
+    def use(self, plan: Plan) -> None:
+        """What is measured does not ask whose pass it is; a stream goes on."""
 
     def _begin(self, clock_mhz: float) -> Mapping[str, Mark]:
         """The moment before a pass; a stream begins with it where none goes on."""

@@ -10,6 +10,7 @@ import typer
 # A checkout's own models, which the package holds too; the second leaves early.
 DEFAULT_ARTIFACT = Path(__file__).resolve().parents[1] / "artifacts" / "movie-reviews"
 EARLY_EXIT_ARTIFACT = DEFAULT_ARTIFACT.with_name("edgebert")
+DEFAULT_TASKS = DEFAULT_ARTIFACT.with_name("tasks")  # a backbone and its tasks
 EARLY_EXIT_BENCH = DEFAULT_ARTIFACT.with_name("edgebert.bench.json")  # what `zynqbert bench edgebert` says of it
 
 
@@ -37,6 +38,7 @@ ClockOption = Annotated[
 ]
 FileOption = Annotated[str | None, typer.Option("--file", help="File of sentences, one a line; - reads stdin.")]
 PairsOption = Annotated[bool, typer.Option("--pairs", help="Each argument or line holds two texts, parted by a tab.")]
+TaskOption = Annotated[str | None, typer.Option("--task", help="Which of a backbone's tasks; its one if not given.")]
 OfflineOption = Annotated[
     bool, typer.Option("--offline", help="Download nothing: what is cached, or our own sentences.")
 ]

@@ -16,10 +16,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from ..fpga.energy import PARTS
-from .result import EXIT_FIELDS, Result
+from .result import EXIT_FIELDS, TASK_FIELDS, Result
 
 # What one row of CSV holds: a sentence, then each label's score; or a token, of the sentence with this number from 1.
-SENTENCE_COLUMNS = tuple(f.name for f in fields(Result) if f.name not in ("scores", "tokens", *EXIT_FIELDS))
+# Where a backbone has tasks, that comes first.
+SENTENCE_COLUMNS = tuple(
+    f.name for f in fields(Result) if f.name not in ("scores", "tokens", *EXIT_FIELDS, *TASK_FIELDS)
+)
 # With early exit these follow, and each part of the energy: where it is modelled what the heading says.
 EXIT_COLUMNS = tuple(name for name in EXIT_FIELDS if name != "energy_parts_mj")
 TOKEN_COLUMNS = ("sentence", "token", "start", "end", "label", "confidence", "in_pair", "error")
@@ -29,14 +32,15 @@ SHOWN_SCORE = 0.5
 
 
 def write_results(
-    results: Iterable[Result], form: str, task: Mapping[str, Any], out=None, *, early_exit: bool = False
+    results: Iterable[Result], form: str, tasks: Mapping[str | None, Mapping], out=None, *, early_exit: bool = False
 ) -> int:
-    """Write the results of a model of `task` (the manifest's) to `out` (stdout) as they come; how many have an error.
+    """Write results to `out` (stdout) as they come; how many have an error.
 
-    form: "text", "jsonl" or "csv". early_exit: whether it is on, for the columns of CSV.
+    tasks: the manifest's `task` of each that results may name, {None: …} for a model by itself. form: "text", "jsonl"
+    or "csv". early_exit: whether it is on, for the columns of CSV.
     """
     out = out or sys.stdout
-    write = _csv_writer(task, out, early_exit) if form == "csv" else _line_writer(form, task, out)
+    write = _csv_writer(tasks, out, early_exit) if form == "csv" else _line_writer(form, tasks, out)
     failed = 0
     for number, result in enumerate(results, 1):
         write(number, result)
@@ -44,21 +48,22 @@ def write_results(
     return failed
 
 
-def _line_writer(form: str, task: Mapping[str, Any], out) -> Callable[[int, Result], None]:
+def _line_writer(form: str, tasks: Mapping[str | None, Mapping], out) -> Callable[[int, Result], None]:
     def write(number: int, result: Result) -> None:
         if form == "jsonl":
             print(json.dumps(result.as_dict(), ensure_ascii=False), file=out, flush=True)
         else:
-            print("\n".join(text_lines(result, task["scores"])), file=out, flush=True)
+            print("\n".join(text_lines(result, tasks[result.task]["scores"])), file=out, flush=True)
 
     return write
 
 
-def _csv_writer(task: Mapping[str, Any], out, early_exit: bool) -> Callable[[int, Result], None]:
-    """A failed text has one row, with its error alone beside what is known of it."""
+def _csv_writer(tasks: Mapping[str | None, Mapping], out, early_exit: bool) -> Callable[[int, Result], None]:
+    """A failed text has one row, with its error alone beside what is known of it. Tasks share the columns of labels
+    that are called alike."""
     writer = csv.writer(out, lineterminator="\n")
-    labels = task["labels"]
-    columns = SENTENCE_COLUMNS + (EXIT_COLUMNS if early_exit else ())
+    labels = list(dict.fromkeys(label for task in tasks.values() for label in task["labels"]))
+    columns = (() if None in tasks else TASK_FIELDS) + SENTENCE_COLUMNS + (EXIT_COLUMNS if early_exit else ())
     parts = PARTS if early_exit else ()
 
     def write_sentence(number: int, result: Result) -> None:
@@ -72,7 +77,7 @@ def _csv_writer(task: Mapping[str, Any], out, early_exit: bool) -> Callable[[int
         if result.error is not None:
             writer.writerow((number, *[None] * (len(TOKEN_COLUMNS) - 2), result.error))
 
-    if task["kind"] == "token":
+    if any(task["kind"] == "token" for task in tasks.values()):  # a model by itself
         writer.writerow(TOKEN_COLUMNS)
         return write_tokens
     heads = (*(f"energy_mj:{part}:modelled" for part in parts), *(f"score:{label}" for label in labels))
@@ -83,21 +88,23 @@ def _csv_writer(task: Mapping[str, Any], out, early_exit: bool) -> Callable[[int
 def text_lines(result: Result, form: str) -> Iterator[str]:
     """One result in a line, what is modelled marked so, and below it a line for each token that has a label.
 
-    Where there is no answer the line says why.
+    Where there is no answer the line says why; where a backbone has tasks, it begins with the task.
 
     form: how the scores came about, "softmax", "sigmoid" or "none".
     """
     given = ("(truncated)  " if result.truncated else "") + result.text
     given += "" if result.pair is None else f"  |  {result.pair}"
+    whose = "" if result.task is None else f"{result.task}  "
     if result.error is not None:
-        yield f"error: {result.error}  {given}"
+        yield f"{whose}error: {result.error}  {given}"
         return
     answer = f"{text_answer(result, form)}  " if result.scores else ""
     power = "power not measured"
     if result.power_w is not None:
         power = f"{result.power_w:.2f} W  {result.fps_per_w:.1f} fps/W"
     left = "" if result.layers is None else f"{exit_text(result)}  "
-    yield f"{answer}{result.latency_ms:.3f} ms  {power}  [{result.source}, {result.clock_mhz:g} MHz]  {left}{given}"
+    figures = f"{result.latency_ms:.3f} ms  {power}  [{result.source}, {result.clock_mhz:g} MHz]"
+    yield f"{whose}{answer}{figures}  {left}{given}"
     width = max((len(token.label) for token in result.tokens), default=0)
     for token in result.tokens:
         place = f"{token.start}..{token.end}" + (" of the second" if token.in_pair else "")

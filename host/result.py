@@ -26,6 +26,9 @@ EXIT_FIELDS = (
     *("target_ms", "target_met", "waiting_mj", "energy_parts_mj"),
 )
 
+# What it says only where a backbone has tasks.
+TASK_FIELDS = ("task",)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
@@ -43,6 +46,8 @@ class Result:
     target_met: whether latency_ms, measured or modelled, is within it. energy_parts_mj: what energy_mj is made of, and
     waiting_mj: what static power and the processing system take until the target's time is over, the engine's clock
     stopped; both modelled, None where energy is measured.
+
+    task: whose answer it is, of a backbone's tasks; None for a model by itself.
     """
 
     text: str
@@ -70,6 +75,7 @@ class Result:
     target_met: bool | None = None
     waiting_mj: float | None = None
     energy_parts_mj: Mapping[str, float] | None = None
+    task: str | None = None
 
     @property
     def fps_per_w(self) -> float | None:
@@ -79,9 +85,9 @@ class Result:
         return 1e3 / self.energy_mj if self.energy_mj else inf
 
     def as_dict(self) -> dict:
-        """The fields by name, for JSON; those of early exit only where it is on."""
-        named = asdict(self)
-        return named if self.layers is not None else {k: v for k, v in named.items() if k not in EXIT_FIELDS}
+        """The fields by name, for JSON; those of early exit only where it is on, the task where there are several."""
+        left_out = (EXIT_FIELDS if self.layers is None else ()) + (TASK_FIELDS if self.task is None else ())
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
 
 def scores_of(x: np.ndarray, form: str) -> np.ndarray:

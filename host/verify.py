@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..fpga.boards import Board
+from ..quant.task_manifest import TASKS
 from . import engine as engines
 from .packing import Pass, pack_pass
 from .target import emulated
@@ -46,15 +47,19 @@ class Verdict:
 
 
 def verify(
-    artifact: Path, board: Board, texts: Sequence[str | tuple[str, str]], builds: Sequence[str] = ("native",)
+    artifact: Path,
+    board: Board,
+    texts: Sequence[str | tuple[str, str]],
+    builds: Sequence[str] = ("native",),
+    task: str | None = None,
 ) -> Iterator[Verdict]:
-    """Compare every traced buffer of each text or pair in each build with the golden model's."""
+    """Compare every traced buffer of each text or pair in each build with the golden model's; task: of a backbone."""
     from ..quant.golden_model import GoldenModel
 
-    golden = GoldenModel(artifact)
+    golden = GoldenModel(artifact, None if task is None else artifact / TASKS / task)
     for build in builds:
         with engines.open(
-            board=board, artifact=artifact, device=emulated(board, build=build), trace=True, timeout_s=3600
+            board=board, artifact=artifact, device=emulated(board, build=build), trace=True, timeout_s=3600, task=task
         ) as engine:
             for given in texts:
                 rows = pack_pass([engine.encoder.encode(given)])

@@ -26,6 +26,7 @@ from ..options import (
     OfflineOption,
     PairsOption,
 )
+from ..task_choice import by_itself
 
 
 class ReportForm(str, Enum):
@@ -59,7 +60,7 @@ def emulator(
 
     if model is not None and artifact is not None:
         raise InputError("give either --model or --artifact")
-    timed = ModelShape.named(model) if model is not None else artifact or DEFAULT_ARTIFACT
+    timed = ModelShape.named(model) if model is not None else by_itself(artifact or DEFAULT_ARTIFACT)
     figures = bench_emulator(timed, board_named(board.value), tokens=tokens, repeats=repeats, threads=threads)
     if as_json:
         print(json.dumps(figures.as_dict(), indent=2))
@@ -105,7 +106,7 @@ def board(
     total = len(texts) if device is DeviceName.emulated else None
     with progress("sentences", total) as step:
         report = bench_board(
-            artifact,
+            by_itself(artifact),
             texts,
             board=board.value,
             device=device.value,

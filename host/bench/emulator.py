@@ -12,11 +12,11 @@ import numpy as np
 from ...fpga.boards import Board
 from ...fpga.program import expand
 from ...quant.artifact import load_artifact
-from ..compiler import plan
 from ..engine import Engine
 from ..model_shape import ModelShape
 from ..packing import Sentence, pack_pass
 from ..target import emulated
+from ..task_set import task_set
 from .random_model import random_model
 
 TIMEOUT_S = 3600.0
@@ -66,8 +66,7 @@ def bench_emulator(
     target = emulated(board, build=build, threads=threads)
     with tempfile.TemporaryDirectory(prefix="zynqbert-") as folder:
         artifact = random_model(model, Path(folder)) if isinstance(model, ModelShape) else load_artifact(model)
-        compiled = plan(ModelShape.of_manifest(artifact.manifest), board, artifact=artifact)
-        engine = Engine(target, compiled, artifact, board.clock_mhz, TIMEOUT_S)
+        engine = Engine(target, task_set({None: artifact}, None, board), board.clock_mhz, TIMEOUT_S)
     with engine:
         load = time.perf_counter() - start
         shape = engine.plan.shape

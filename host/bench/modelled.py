@@ -37,6 +37,10 @@ class _Timed:
         self.seconds = time.perf_counter() - start
         return reading
 
+    def use(self, plan: Plan) -> None:
+        """As the meter does."""
+        self.meter.use(plan)
+
     def close(self) -> None:
         """As the meter does."""
         self.meter.close()

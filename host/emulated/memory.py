@@ -43,6 +43,7 @@ class EmulatedMemory:
     def __init__(self) -> None:
         self.blocks: dict[int, Block] = {}
         self._next = FIRST_ADDRESS
+        self.flushed_bytes = 0  # what moved from the CPU to the device
 
     def allocate(self, device, shape, dtype, cacheable: bool) -> EmulatedBuffer:
         """A buffer of `shape` and `dtype` for pynq device `device`."""
@@ -74,6 +75,7 @@ class EmulatedMemory:
         """CPU copy to device copy."""
         self._live(block)
         block.device[offset : offset + nbytes] = block.cpu[offset : offset + nbytes]
+        self.flushed_bytes += nbytes
 
     def invalidate(self, block: Block, offset: int, nbytes: int) -> None:
         """Device copy to CPU copy."""

@@ -101,7 +101,7 @@ class TestAnswers:
             assert sum(r.energy_mj for r in found) == pytest.approx(energy(BOARDS["zcu102"], course.work).joules * 1e3)
 
     def test_the_images_differ_by_the_exit_table_alone(self, engine):
-        free, timed = engine._free.plan, engine._timed.plan
+        free, timed = engine._task.free.plan, engine._timed.plan
         assert free.regions == timed.regions and free.io.clock_table is None is not timed.io.clock_table
 
 
@@ -197,7 +197,7 @@ class TestTraffic:
         layout = engine._timed.plan.io
         table = engine.target.device.device_bytes(engine._io)[layout.clock_table :][:256]
         blocks = -(-len(engine.encoder.encode(TEXTS[0]).ids) // 32)
-        assert table.tobytes() == engine._clock_table(blocks, 0.3e-3)
+        assert table.tobytes() == engine._task.clock_table(blocks, 0.3e-3, engine._clocks())
 
 
 class TestStanding:
@@ -359,7 +359,7 @@ class TestRetune:
             assert spent[1] < spent[0] * 0.99
 
     def test_the_table_follows_the_outputs(self, engine, asked):
-        before = engine._clock_table(1, 0.4e-3)
+        before = engine._task.clock_table(1, 0.4e-3, engine._clocks())
         change = engine.tune(0.4, {(1, 3): 10})
         assert change.kind == "retune" and change.output == 0
         assert engine.clock_mhz == 300 and engine.clocks.available()[0] == 300

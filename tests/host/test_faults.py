@@ -349,7 +349,7 @@ TASK = {"kind": "sequence", "scores": "softmax", "labels": ["a", "b"]}
 class TestOutput:
     def written(self, form, results, **task):
         out = io.StringIO()
-        failed = write_results(results, form, TASK | task, out)
+        failed = write_results(results, form, {None: TASK | task}, out)
         return failed, out.getvalue()
 
     def test_text(self):

@@ -11,7 +11,7 @@ from zynqbert.fpga.boards import BOARDS
 from zynqbert.fpga.directory import SEGMENT_STEPS
 from zynqbert.fpga.expansion import gathers_of
 from zynqbert.fpga.simulator import ROOT
-from zynqbert.host import engine as engines
+from zynqbert.host import task_set
 from zynqbert.host.compiler import plan
 from zynqbert.host.errors import CorruptWeights
 from zynqbert.host.model_shape import ModelShape
@@ -171,8 +171,8 @@ class TestEngine:
 
     @pytest.mark.parametrize("resident", [False, True], ids=["streamed", "resident"])
     def test_corrupt_weights_are_named_by_their_tensor(self, artifact, monkeypatch, resident):
-        whole = engines.plan
-        monkeypatch.setattr(engines, "plan", lambda *a, **k: whole(*a, **k, resident=resident))
+        whole = task_set.plan
+        monkeypatch.setattr(task_set, "plan", lambda *a, **k: whole(*a, **k, resident=resident))
         target = emulated(BOARDS["zcu102"])
         with host.open(board="zcu102", artifact=artifact, device=target) as engine:
             matrix = engine.plan.matrices["layers.1.ffn1"]
