@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`zynqbert tasks`: which tasks a backbone has and what a switch to each moves; add one to it."""
+"""`zynqbert tasks`: which tasks a backbone has and what a switch to each moves; add one to it; plan its memory."""
 
 import json
 from collections.abc import Iterator
@@ -10,8 +10,10 @@ import typer
 
 from .inputs import InputError
 from .options import DEFAULT_TASKS, BoardName, BoardOption
+from .plan_command import plan_command
 
-app = typer.Typer(help="The tasks of a backbone: list, add.", rich_markup_mode=None)
+app = typer.Typer(help="The tasks of a backbone: list them, add one, plan the memory.", rich_markup_mode=None)
+app.command("plan")(plan_command)
 BackboneArgument = Annotated[Path, typer.Argument(metavar="[BACKBONE]", help="Folder of the backbone.")]
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from random_artifact import make_random_artifact
 from safetensors.numpy import load_file, save
+from split_tasks import make_tasks
 from zynqbert.host import cli, demo, engine, output, verify
 from zynqbert.host.bench import emulator
 from zynqbert.host.emulated.device import EmulatedDevice
@@ -53,6 +54,12 @@ def tagger(tmp_path_factory):
 def regression(tmp_path_factory):
     """A model that gives one value."""
     return str(make_random_artifact(tmp_path_factory.mktemp("regression"), seed=5, scores="none", labels=1))
+
+
+@pytest.fixture(scope="module")
+def backbone(tmp_path_factory):
+    """Three tasks of two, three and four labels."""
+    return str(make_tasks(tmp_path_factory.mktemp("tasks") / "backbone", ("first", "second", "third"), seed=3))
 
 
 @pytest.fixture
@@ -94,6 +101,7 @@ class TestHelp:
     COMMANDS = (
         *(["demo"], ["quantize"], ["train"], ["ablation"], ["sparsity"], ["run"], ["estimate"], ["verify"]),
         *(["build"], ["info"], ["bench", "emulator"], ["bench", "board"], ["bench", "edgebert"]),
+        *(["tasks", "list"], ["tasks", "add"], ["tasks", "plan"]),
     )
 
     @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -232,6 +240,144 @@ class TestBadInput:
         monkeypatch.setattr(emulator, "bench_emulator", lambda *_, **__: [][0])
         code, _, err = call("bench", "emulator", "--artifact", artifact)
         assert code == 3 and "IndexError" in err
+
+
+class TestTasks:
+    LINES = "first\tw4 w5\nthird\tw6\tw7\nfirst\tw8\nsecond\tw9\n"
+
+    def test_one_of_them(self, call, backbone):
+        arguments = ("run", "w4 w5", "--device", "emulated", "--artifact", backbone, "--task", "second")
+        code, out, err = call(*arguments)
+        assert (code, err) == (0, "") and out.startswith("second  ")
+        answer = json.loads(call(*arguments, "--format", "jsonl")[1])
+        row = next(csv.DictReader(io.StringIO(call(*arguments, "--format", "csv")[1])))
+        assert answer["task"] == row["task"] == "second" and next(iter(row)) == "task"
+        assert [name for name in row if name.startswith("score:")] == [f"score:{n}" for n in answer["scores"]]
+
+    @pytest.mark.parametrize("given", ["file", "arguments"])
+    def test_mixed(self, call, backbone, tmp_path, given):
+        (tmp_path / "lines.tsv").write_text(self.LINES)
+        where = ("--file", str(tmp_path / "lines.tsv")) if given == "file" else tuple(self.LINES.splitlines())
+        code, out, err = call(
+            "run", *where, "--mixed", "--device", "emulated", "--artifact", backbone, "--format", "jsonl"
+        )
+        answers = [json.loads(line) for line in out.splitlines()]
+        assert code == 0
+        assert [(a["task"], a["text"], a["pair"]) for a in answers] == [
+            *(("first", "w4 w5", None), ("third", "w6", "w7"), ("first", "w8", None), ("second", "w9", None)),
+        ]
+        moved = {row["name"]: row["switch_bytes"] for row in self.listed(call, backbone)}
+        summary = f"zynqbert: 4 sentences, 2 switches of task, {moved['third'] + moved['second']} bytes moved\n"
+        assert err == summary
+
+    def test_a_window_of_one_switches_for_each(self, call, backbone):
+        lines = [f"{task}\tw4" for task in ("first", "second") * 2]
+        code, out, err = call("run", *lines, "--mixed", "--window", "1", "--device", "emulated", "--artifact", backbone)
+        assert code == 0 and "4 sentences, 3 switches of task" in err
+        assert [line.partition("  ")[0] for line in out.splitlines()] == ["first", "second"] * 2
+
+    def test_what_does_not_go_together(self, call, backbone, artifact):
+        emulated = ("--device", "emulated", "--artifact")
+        refused(
+            call("run", "a", *emulated, backbone), "a backbone of 3 tasks; remedy: name one", "first, second, third"
+        )
+        refused(call("run", "a", "--task", "fourth", *emulated, backbone), "it has: first, second, third")
+        refused(
+            call("run", "a", "--task", "first", *emulated, artifact), "--task first: ", "is no backbone", "remedy: "
+        )
+        refused(call("run", "a\tb", "--mixed", *emulated, artifact), "--mixed: ", "is no backbone", "remedy: ")
+        refused(call("run", "a", "--mixed", "--task", "first", *emulated, backbone), "--task with --mixed", "remedy: ")
+        refused(call("run", "a", "--mixed", "--pairs", *emulated, backbone), "--pairs with --mixed", "remedy: ")
+        refused(call("run", "--mixed", *emulated, backbone), "give sentences as arguments, or --file")
+        refused(call("estimate", "--model", "minilm-l6", "--task", "first"), "--task is of a backbone", "remedy: ")
+
+    @pytest.mark.parametrize(
+        ("line", "fault"),
+        [
+            ("fourth\tw4", "task 'fourth' is none of those there are: first, second, third"),
+            ("", "task '' is none"),
+            ("first", "0 tabs, --mixed takes a task and one or two texts"),
+            ("first\ta\tb\tc", "3 tabs, --mixed takes"),
+        ],
+    )
+    def test_a_line_that_is_none(self, call, backbone, tmp_path, line, fault):
+        """Told before anything of its window runs."""
+        (tmp_path / "lines.tsv").write_text(f"{self.LINES}{line}\n")
+        arguments = ("--mixed", "--device", "emulated", "--artifact", backbone)
+        refused(call("run", "--file", str(tmp_path / "lines.tsv"), *arguments), f"lines.tsv, line 5: {fault}")
+        refused(call("run", "first\tw4", line, *arguments), f"argument 2: {fault}")
+
+    def test_the_only_one_needs_no_name(self, call, tmp_path):
+        folder = str(make_tasks(tmp_path / "backbone", ("only",), seed=3))
+        code, out, _ = call("run", "w4 w5", "--device", "emulated", "--artifact", folder)
+        assert code == 0 and out.startswith("only  ")
+
+    def test_no_task_yet(self, call, tmp_path):
+        folder = str(make_tasks(tmp_path / "backbone", (), seed=3))
+        for options in ((), ("--mixed",), ("--task", "first")):
+            refused(
+                call("run", "a", *options, "--device", "emulated", "--artifact", folder), "has no task yet; remedy: "
+            )
+        assert "no tasks yet; zynqbert tasks add" in call("tasks", "list", folder)[1]
+
+    def test_commands_that_take_a_model_by_itself(self, call, backbone):
+        for command in (("demo",), ("bench", "board"), ("bench", "emulator")):
+            outcome = call(*command, "--artifact", backbone)
+            refused(outcome, "a backbone with tasks, this command takes a model by itself; remedy: zynqbert run")
+
+    def test_estimate_and_verify(self, call, backbone):
+        code, out, _ = call("estimate", "--artifact", backbone, "--task", "second", "--json")
+        assert code == 0 and json.loads(out)["latency_ms"] > 0
+        refused(call("estimate", "--artifact", backbone), "a backbone of 3 tasks; remedy: name one of them with --task")
+        code, out, _ = call("verify", "w4", "--no-csim", "--artifact", backbone, "--task", "third")
+        assert code == 0 and "golden = native" in out
+        refused(call("verify", "w4", "--artifact", backbone), "a backbone of 3 tasks")
+
+    @staticmethod
+    def listed(call, folder, board="zcu102"):
+        code, out, err = call("tasks", "list", folder, "--board", board, "--json")
+        assert (code, err) == (0, "")
+        return json.loads(out)["tasks"]
+
+    @pytest.mark.parametrize("board", ["zcu102", "zcu111"])
+    def test_list(self, call, backbone, board):
+        rows = self.listed(call, backbone, board)
+        assert [(row["name"], len(row["labels"])) for row in rows] == [("first", 2), ("second", 3), ("third", 4)]
+        for row in rows:
+            assert row["share"] == row["switch_bytes"] / row["image_bytes"] and row["max_length"] == 64
+            assert (row["points"], row["switch_bytes_early_exit"], row["test_accuracy"]) == ([], None, None)
+        code, out, _ = call("tasks", "list", backbone, "--board", board)
+        assert code == 0 and f"{rows[1]['switch_bytes']:,}" in out and f"{rows[1]['share']:.2%}" in out
+
+    def test_list_of_tasks_that_leave_early(self, call, tmp_path):
+        points = {"1": {"threshold": 9, "foretold": None}, "2": {"threshold": 99, "foretold": None}}
+        options = {"layers": 2, "exits": True, "points": points, "seed": 3}
+        folder = make_tasks(tmp_path / "backbone", ("first",), **options)
+        file = folder / "tasks" / "first" / "task.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"metrics": {"test_accuracy": 0.875}}))
+        (row,) = self.listed(call, str(folder))
+        assert row["points"] == ["1", "2"] and row["test_accuracy"] == 0.875
+        assert row["switch_bytes_early_exit"] >= row["switch_bytes"] + 256  # off-ramp and exit table
+        assert "87.5%" in call("tasks", "list", str(folder))[1]
+
+    def test_add(self, call, backbone, tmp_path):
+        folder = str(make_tasks(tmp_path / "backbone", (), seed=3))
+        task = Path(backbone) / "tasks" / "second"
+        code, out, err = call("tasks", "add", folder, str(task))
+        assert (code, err) == (0, "")
+        added = Path(folder) / "tasks" / "second"
+        assert out == f"{added}: task second of trunk; zynqbert run --artifact {folder} --task second\n"
+        assert (added / "task.json").read_bytes() == (task / "task.json").read_bytes()
+        assert call("run", "w4", "--device", "emulated", "--artifact", folder)[1].startswith("second  ")
+
+    def test_add_what_is_none(self, call, backbone, artifact, tmp_path):
+        refused(call("tasks", "add", backbone, str(tmp_path / "none")), "none: folder: there is none", "remedy: ")
+        refused(call("tasks", "add", artifact, str(tmp_path)), "manifest.json", "remedy: ")
+        refused(call("tasks", "list", artifact), "manifest.json", "remedy: ")
+        (tmp_path / "task.json").write_text(json.dumps({"settings": {}, "epochs": []}))
+        refused(
+            call("tasks", "add", backbone, str(tmp_path)), "a task in float, as it was trained; remedy: quantize it"
+        )
 
 
 class TestRun:
