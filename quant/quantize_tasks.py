@@ -53,7 +53,6 @@ def quantize_tasks(
     *,
     name: str,
     options: Options | None = None,
-    metrics: Mapping[str, dict] | None = None,
     on_step: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> dict:
     """Quantize the encoder `backbone` (folder or hub name) and its tasks to the folder `out`; the report by task.
@@ -63,15 +62,59 @@ def quantize_tasks(
     """
     begun = time.monotonic()
     _check_free(out)
-    checkpoint = float_backbone(backbone)
-    weights = checkpoint.weights
+    walked = walk_tasks(backbone, tasks, options or Options(), on_step)
+    checkpoint, walk = walked.checkpoint, walked.walk
+    stage = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(stage, ignore_errors=True)
+    try:
+        fields = backbone_fields(name, walked)
+        made = load_backbone(save_backbone(stage, fields, walk.t, checkpoint.tokenizer_json))
+        report = {}
+        for part in walk.parts:
+            task, settings = part.task.name, walked.settings[part.task.name]
+            fields = task_fields(part.task, settings, made.name, made.sha256, part.made.codes)
+            save_task(stage / "tasks" / task, fields, part.made.tensors)
+            codes, texts = walk.codes | part.made.codes, tasks[task].texts[len(part.task.sentences) :][:COMPARED]
+            on_step(f"comparison, {task}", walked.steps, walked.steps)
+            whole = load_task(made, stage / "tasks" / task)
+            report[task] = _compared(part.task, Quantized(whole.manifest, whole.tensors, codes), checkpoint, texts)
+        os.replace(stage, out)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+    return {"seconds": round(time.monotonic() - begun, 1), "tasks": report}
+
+
+@dataclass(frozen=True)
+class Walked:
+    """A backbone and its tasks after the walk: `walk.t` are the backbone's tensors, `walk.parts` have the tasks'."""
+
+    checkpoint: Checkpoint
+    source: str
+    settings: Mapping[str, Mapping]
+    adapting: Adapting
+    options: Options
+    walk: TaskWalk
+    steps: int
+
+    def model(self, task: str) -> tuple[dict, dict[str, np.ndarray]]:
+        """Manifest (as far as FakeQuantModel reads it) and tensors of a task's whole model."""
+        [part] = [part for part in self.walk.parts if part.task.name == task]
+        fields = task_fields(part.task, self.settings[task], "", "", part.made.codes)
+        return {**backbone_fields("", self), **fields}, self.walk.t | part.made.tensors
+
+
+def walk_tasks(
+    backbone: str | Path, tasks: Mapping[str, TaskSource], options: Options, on_step: Callable[[str, int, int], None]
+) -> Walked:
+    """Quantize in memory. Raises UnsupportedModel, ValueError, OSError."""
     settings = {task: task_settings(source.folder) for task, source in tasks.items()}
     adapting = _common(settings, tasks)
-    floats = [
-        float_task(task, source, checkpoint, settings[task], SENTENCES // len(tasks)) for task, source in tasks.items()
-    ]
-    options = (options or Options()).checked(weights.architecture.hidden)
-    total, done = steps(weights) + 1, 0
+    checkpoint = float_backbone(backbone)
+    weights = checkpoint.weights
+    count = SENTENCES // len(tasks)
+    floats = [float_task(task, source, checkpoint, settings[task], count) for task, source in tasks.items()]
+    options = options.checked(weights.architecture.hidden)
+    total, done = steps(weights), 0
 
     def step(what: str) -> None:
         nonlocal done
@@ -81,30 +124,7 @@ def quantize_tasks(
     with torch.inference_mode():
         walk = TaskWalk(weights, floats, adapting, options, step)
         walk.run()
-    part_of = f".{out.name}.partial"
-    stage = out.with_name(part_of)
-    shutil.rmtree(stage, ignore_errors=True)
-    try:
-        fields = backbone_fields(name, weights, walk, adapting, options)
-        fields["metrics"] = {
-            "source": Path(backbone).name,
-            "source_sha256": digest(weights),
-            "density": options.density,
-        }
-        save_backbone(stage, fields, walk.t, checkpoint.tokenizer_json)
-        made = load_backbone(stage)
-        report = {}
-        for part in walk.parts:
-            task = part.task.name
-            fields = task_fields(part.task, settings[task], made, part.made.codes)
-            save_task(stage / "tasks" / task, {**fields, "metrics": (metrics or {}).get(task, {})}, part.made.tensors)
-            step(f"comparison, {task}")
-            report[task] = _compared(made, part.task, stage / "tasks" / task, walk.codes | part.made.codes,
-                                     checkpoint, tasks[task], settings[task])  # fmt: skip
-        os.replace(stage, out)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
-    return {"seconds": round(time.monotonic() - begun, 1), "tasks": report}
+    return Walked(checkpoint, Path(backbone).name, settings, adapting, options, walk, total)
 
 
 def add_float_task(backbone: Path, name: str, source: TaskSource, float_source: str | Path | None = None) -> Path:
@@ -128,7 +148,7 @@ def add_float_task(backbone: Path, name: str, source: TaskSource, float_source: 
         raise ArtifactError(
             target, "folder", f"a task {name} is there already", "another --name, or remove that folder"
         )
-    return save_task(target, task_fields(task, settings, made, tensors.codes), tensors.tensors)
+    return save_task(target, task_fields(task, settings, made.name, made.sha256, tensors.codes), tensors.tensors)
 
 
 def float_backbone(source: str | Path) -> Checkpoint:
@@ -186,9 +206,12 @@ def _length(settings: Mapping, weights: ModelWeights) -> int:
     return min(settings.get("max_length") or 128, weights.architecture.positions)
 
 
-def backbone_fields(name: str, weights: ModelWeights, walk: TaskWalk, adapting: Adapting, options: Options) -> dict:
+def backbone_fields(name: str, walked: Walked) -> dict:
     """A backbone's manifest; its `scales.activations` are the grids that later tasks are rounded to."""
-    a = weights.architecture
+    a, options, walk = walked.checkpoint.weights.architecture, walked.options, walked.walk
+    made = {
+        field: getattr(options, field) for field in ("word_bits", "word_format", "word_density", "softmax", "density")
+    }
     return {
         "name": name,
         "architecture": architecture_fields(a, options),
@@ -196,44 +219,35 @@ def backbone_fields(name: str, weights: ModelWeights, walk: TaskWalk, adapting: 
         "scales": {"activations": {tap: float(np.mean(code.scale)) for tap, code in walk.codes.items()}},
         "softmax": options.softmax,
         "spans": a.spans and [list(of_layer) for of_layer in a.spans],
-        "adapters": {"width": adapting.width, "activation": adapting.activation, "owners": walk.owners},
+        "adapters": {
+            "width": walked.adapting.width,
+            "activation": walked.adapting.activation,
+            "owners": walk.owners,
+        },
+        "metrics": {"source": walked.source, "source_sha256": digest(walked.checkpoint.weights), "quantize": made},
     }
 
 
-def task_fields(task: FloatTask, settings: Mapping, backbone: Backbone, codes: Mapping[str, Code]) -> dict:
-    """A task's manifest."""
+def task_fields(task: FloatTask, settings: Mapping, name: str, sha256: str, codes: Mapping[str, Code]) -> dict:
+    """The manifest of a task on the backbone of this name and hash."""
     logits = float(codes["logits"].scale)
-    labels = task.task.labels
+    labels, length = task.task.labels, _length(settings, task.weights)
     return {
         "name": task.name,
-        "backbone": {"name": backbone.name, "sha256": backbone.sha256},
-        "task": {
-            "kind": "sequence",
-            "scores": "softmax",
-            "labels": labels,
-            "max_length": _length(settings, task.weights),
-        },
+        "backbone": {"name": name, "sha256": sha256},
+        "task": {"kind": "sequence", "scores": "softmax", "labels": labels, "max_length": length},
         "exits": exit_fields(logits, len(labels), pooler=False) if task.weights.ramps else None,
         "scales": {"logits": logits, "activations": {tap: float(np.mean(code.scale)) for tap, code in codes.items()}},
+        "metrics": {},
     }
 
 
-def _compared(
-    backbone: Backbone,
-    task: FloatTask,
-    folder: Path,
-    codes: dict[str, Code],
-    checkpoint: Checkpoint,
-    source: TaskSource,
-    settings: Mapping,
-) -> dict:
+def _compared(task: FloatTask, quantized: Quantized, checkpoint: Checkpoint, texts: Sequence[Texts]) -> dict:
     """Float and integer answers on texts that were not calibrated on."""
-    further = source.texts[len(task.sentences) : len(task.sentences) + COMPARED]
-    if not further:
+    if not texts:
         return {}
-    whole = load_task(backbone, folder)
-    tokens = encode(checkpoint.tokenizer_json, further, _length(settings, task.weights))
-    return compare(task.weights, Quantized(whole.manifest, whole.tensors, codes), tokens)
+    tokens = encode(checkpoint.tokenizer_json, texts, quantized.manifest["task"]["max_length"])
+    return compare(task.weights, quantized, tokens)
 
 
 def _common(settings: Mapping[str, Mapping], tasks: Mapping[str, TaskSource]) -> Adapting:

@@ -48,6 +48,8 @@ class TrainableModel:
         """
         if manifest["task"]["kind"] != "sequence":
             raise ValueError(f"task.kind is {manifest['task']['kind']!r}: only sequence classifiers are trained here")
+        if manifest["adapters"] is not None:
+            raise ValueError("adapters: a task on a backbone is trained in float (docs/tasks.md), not in integers")
         a = manifest["architecture"]
         self.manifest, self.device = manifest, torch.device(device)
         self.layers = a["layers"]

@@ -168,7 +168,7 @@ def test_one_command_that_resumes(two_sets, tmp_path, monkeypatch):
     low, high = found["full"]["interval_points"]
     assert low <= lost <= high
     backbone = load_backbone(out / "artifact")
-    assert task_names(backbone) == ["gems", "stones"] and backbone.manifest["metrics"]["density"] == 0.4
+    assert task_names(backbone) == ["gems", "stones"] and backbone.manifest["metrics"]["quantize"]["density"] == 0.4
     whole = load_quantized(backbone, out / "artifact" / "tasks" / "stones")
     encoder = [t for n, t in whole.tensors.items() if n.startswith("layers.") and n.endswith("ffn2.weight")]
     assert 0.3 < np.mean([np.count_nonzero(np.stack([t & 15, t >> 4])) / (2 * t.size) for t in encoder]) < 0.45
