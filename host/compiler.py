@@ -18,7 +18,17 @@ from ..fpga.cycles import Model, Timing, simulate
 from ..fpga.directory import Directory
 from ..quant.pruning import allowed, check_density
 from .exit_plan import ExitPlan
-from .layouts import RECORD_BYTES, ActivationMap, IoLayout, Region, TaskArea, Trace, is_task_region, longest_row
+from .layouts import (
+    RECORD_BYTES,
+    ActivationMap,
+    IoLayout,
+    Region,
+    TaskArea,
+    Trace,
+    is_task_region,
+    joined,
+    longest_row,
+)
 from .model_shape import LayerShape, ModelShape
 from .storage import Matrix, matrices
 
@@ -316,7 +326,7 @@ class _Compiler:
     def task_area(self) -> TaskArea | None:
         if self.shape.adapters is None:
             return None
-        return TaskArea(self.task_base, self.task_bytes, tuple(self.task_pieces))
+        return TaskArea(self.task_base, self.task_bytes, joined(self.task_pieces))
 
     def shared_region(self, name: str, size: int) -> int:
         """The region `name`, which several layers may use."""

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where a compiled model's data lie: memory image, io buffer, activation memory (docs/program.md)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -33,11 +33,25 @@ def is_task_region(name: str) -> bool:
     return part[0] in ("classifier", "exits")
 
 
+def joined(pieces: Sequence[Region]) -> tuple[Region, ...]:
+    """Pieces in the order of their offsets, those that touch as one.
+
+    >>> joined([Region(0, 16), Region(16, 32), Region(64, 16)])
+    (Region(offset=0, bytes=48), Region(offset=64, bytes=16))
+    """
+    found: list[Region] = []
+    for piece in pieces:
+        if found and found[-1].offset + found[-1].bytes == piece.offset:
+            piece = Region(found[-1].offset, found.pop().bytes + piece.bytes)
+        found.append(piece)
+    return tuple(found)
+
+
 @dataclass(frozen=True)
 class TaskArea:
     """The last `bytes` bytes of an image from `offset`: what a task on a backbone has of its own.
 
-    `pieces`: what of it can be other than 0, which is all that a change of tasks writes.
+    `pieces`: what of it can be other than 0, which is all that a change of tasks writes, each in one go.
     """
 
     offset: int
