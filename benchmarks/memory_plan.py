@@ -162,8 +162,8 @@ def render() -> str:
         f"Modelled, with ranges: density {DENSITY:.0%}, {WORD_DENSITY:.0%} of the words' codes, adapters of width "
         f"{TASK_WIDTH} that all layers share.",
         "A reload is an image that the host has packed already, its programs, and KEEP; reading and packing come on",
-        "top. Beside its bytes a switch takes its writes, one for each piece of the area that touches no other, at 30 µs",
-        "(`write_us`).",
+        "top. Beside its bytes a switch takes its writes, one for each piece of the area that touches no other, at",
+        "30 µs (`write_us`).",
         "",
         *switches(),
         "",
