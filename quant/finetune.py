@@ -109,17 +109,22 @@ def fine_tune(
     seed: int = 0,
     resume: bool = False,
     device: str = "cpu",
+    precision: str = "float32",
     console: Console | None = None,
 ) -> dict:
     """Train on data["train"], keep the epoch best on data["dev"]; returns the log.
 
     Writes the Hugging Face folder `out` with `finetune.json` (the log). While training, `out/checkpoint/` holds the
-    last and the best epoch; `resume` continues there, and keeps a run that is finished. `names` are the labels.
+    last and the best epoch; `resume` continues there, and keeps a run that is finished. `names` are the labels; with the `precision` "bfloat16"
+    products are of that.
     Raises ValueError for a `max_length` the model does not have, and where `out` holds a run already or one begun with
     other settings; OSError where `out` cannot be written.
     """
     console = console or Console()
     kept = {**asdict(settings), "seed": seed, "max_length": max_length, "labels": list(names)}
+    narrow = precision == "bfloat16"
+    if narrow:  # runs before there was a choice do not name theirs
+        kept["precision"] = precision
     last, best = out / "checkpoint" / "last.safetensors", out / "checkpoint" / "best.safetensors"
     finished = out / "finetune.json"
     if not resume and (last.is_file() or finished.is_file()):
@@ -155,8 +160,9 @@ def fine_tune(
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, settings.epochs * per_epoch, settings.learning_rate)
             target = torch.tensor([labels["train"][i] for i in rows], device=device)  # [batch]
-            logits = model(**collate([tokens["train"][i] for i in rows], device)).logits
-            loss = torch.nn.functional.cross_entropy(logits, target)
+            with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=narrow):
+                logits = model(**collate([tokens["train"][i] for i in rows], device)).logits
+            loss = torch.nn.functional.cross_entropy(logits.float(), target)
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)

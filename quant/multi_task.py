@@ -107,7 +107,7 @@ def _compared_with(
     how: dict,
 ) -> None:
     """Train a task in the other WAYS; their logs join `logs`."""
-    trained = dict(max_length=recipe.max_length, device=device, **how)
+    trained = dict(max_length=recipe.max_length, device=device, precision=recipe.precision, **how)
     bases = {"full": backbone} if recipe.checkpoint is not None else {"base": recipe.backbone.base, "full": backbone}
     for way, base in bases.items():
         logs[way] = fine_tune(data, of.labels, out / way, replace(recipe.finetune, base=base), **trained)

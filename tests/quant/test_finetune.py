@@ -50,7 +50,7 @@ def data():
 
 def run(base, data, out, resume=False, **changes):
     keys = {"max_length": 16, "seed": 3, "names": NAMES} | {
-        k: changes.pop(k) for k in ("max_length", "seed", "names") if k in changes
+        k: changes.pop(k) for k in ("max_length", "seed", "names", "precision") if k in changes
     }
     settings = FineTuning(**{"base": str(base), "epochs": 3, "batch": 8, "learning_rate": 1e-3, **changes})
     quiet = Console(file=io.StringIO())
@@ -69,6 +69,15 @@ def stop_in(monkeypatch, epoch: int) -> None:
             yield step
 
     monkeypatch.setattr(finetune, "watched", until)
+
+
+def test_narrow_products_learn_the_same_and_are_another_run(base, data, tmp_path):
+    logs = {p: run(base, data, tmp_path / p, precision=p) for p in ("float32", "bfloat16")}
+    losses = [[epoch["train_loss"] for epoch in log["epochs"]] for log in logs.values()]
+    assert losses[0] != losses[1] and losses[1] == pytest.approx(losses[0], rel=0.2)
+    assert "precision" not in logs["float32"]["settings"] and logs["bfloat16"]["settings"]["precision"] == "bfloat16"
+    with pytest.raises(ValueError, match="precision"):
+        run(base, data, tmp_path / "float32", resume=True, precision="bfloat16")
 
 
 @pytest.mark.parametrize("epoch", [0, 2])
