@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .inputs import InputError
+from .inputs import InputError, read_texts
 from .options import DEFAULT_TASKS, BoardName, BoardOption
 from .plan_command import plan_command
 
@@ -39,22 +39,38 @@ def list_tasks(
 @app.command("add")
 def add(
     backbone: Annotated[Path, typer.Argument(metavar="BACKBONE", help="Folder of the backbone.")],
-    folder: Annotated[Path, typer.Argument(metavar="TASK_FOLDER", help="Folder of a task quantized on it.")],
+    folder: Annotated[Path, typer.Argument(metavar="TASK_FOLDER", help="Folder of a task, in float or quantized.")],
+    name: Annotated[str | None, typer.Option("--name", help="Of a task in float; else its folder's.")] = None,
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Of a task in float: texts of its kind, one a line, a few hundred.")
+    ] = None,
+    pairs: Annotated[
+        bool, typer.Option("--pairs", help="Each line of --calibrate holds two texts, parted by a tab.")
+    ] = False,
+    trained_on: Annotated[
+        str | None, typer.Option("--trained-on", help="The float backbone, where the task names another place.")
+    ] = None,
 ) -> None:
-    """Add a task to a backbone, none of whose files is touched.
+    """Add a task to a backbone, none of whose files is touched: a quantized one, or one in float, as it was trained.
 
     Example: zynqbert tasks add artifacts/tasks ./my-quantized-task
+
+    In float: zynqbert tasks add build/tasks/artifact ./my-task --name mine --calibrate texts.txt
     """
     from ..quant.task_artifact import add_task, load_backbone
 
     loaded = load_backbone(backbone)
-    added = add_task(loaded, quantized_folder(folder))
+    if _is_float(folder):
+        added = _quantized(backbone, folder, name or folder.name, calibrate, pairs, trained_on)
+    elif name or calibrate or pairs or trained_on:
+        raise InputError(f"{folder}: no task in float; remedy: leave --name, --calibrate, --pairs and --trained-on out")
+    else:
+        added = add_task(loaded, folder)
     print(f"{added}: task {added.name} of {loaded.name}; zynqbert run --artifact {backbone} --task {added.name}")
 
 
-def quantized_folder(folder: Path) -> Path:
-    """The folder of a quantized task, `folder` itself. Raises InputError for one that was trained, but not quantized;
-    what else may be wrong with it `add_task` says."""
+def _is_float(folder: Path) -> bool:
+    """Whether `folder` holds a task as it was trained; what is wrong with any other `add_task` says."""
     from ..quant.artifact_fields import ArtifactError
     from ..quant.artifact_files import read_json
     from ..quant.task_manifest import TASK_MANIFEST
@@ -62,11 +78,22 @@ def quantized_folder(folder: Path) -> Path:
     try:
         manifest, _ = read_json(folder / TASK_MANIFEST)
     except (ArtifactError, OSError):
-        return folder
-    if isinstance(manifest, dict) and "settings" in manifest and "format" not in manifest:
-        fault = f"{folder}: a task in float, as it was trained"
-        raise InputError(f"{fault}; remedy: quantize it on this backbone, and add what comes of it")
-    return folder
+        return False
+    return isinstance(manifest, dict) and "settings" in manifest and "format" not in manifest
+
+
+def _quantized(
+    backbone: Path, folder: Path, name: str, calibrate: Path | None, pairs: bool, trained_on: str | None
+) -> Path:
+    """Quantize the float task in `folder` on the backbone; its folder there."""
+    from .workstation import needing_packages
+
+    if calibrate is None:
+        raise InputError(f"{folder}: a task in float needs texts of its kind; remedy: --calibrate F, one a line")
+    texts = list(read_texts(str(calibrate), pairs))
+    with needing_packages("tasks add"):
+        from ..quant.quantize_tasks import TaskSource, add_float_task
+    return add_float_task(backbone, name, TaskSource(folder, texts), trained_on)
 
 
 def rows_of(backbone: Path, board: str) -> Iterator[dict[str, Any]]:

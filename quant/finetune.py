@@ -115,8 +115,8 @@ def fine_tune(
     """Train on data["train"], keep the epoch best on data["dev"]; returns the log.
 
     Writes the Hugging Face folder `out` with `finetune.json` (the log). While training, `out/checkpoint/` holds the
-    last and the best epoch; `resume` continues there, and keeps a run that is finished. `names` are the labels; with the `precision` "bfloat16"
-    products are of that.
+    last and the best epoch; `resume` continues there, and keeps a run that is finished. `names` are the labels; with
+    the `precision` "bfloat16" products are of that.
     Raises ValueError for a `max_length` the model does not have, and where `out` holds a run already or one begun with
     other settings; OSError where `out` cannot be written.
     """

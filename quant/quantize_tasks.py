@@ -24,6 +24,7 @@ from .options import Options
 from .quantize import architecture_fields, exit_fields, steps
 from .student import encoder
 from .task_artifact import Backbone, load_backbone, load_task, save_backbone, save_task
+from .task_manifest import is_name
 from .task_training import FILE
 from .task_walk import FloatTask, TaskWalk, rounded_task
 from .tokens import Texts, encode
@@ -133,6 +134,8 @@ def add_float_task(backbone: Path, name: str, source: TaskSource, float_source: 
     `float_source`: the float encoder that the task was trained on, else what its task.json names. Raises
     UnsupportedModel, ArtifactError, OSError, ValueError, also where that encoder is not the backbone's.
     """
+    if not is_name(name):
+        raise ValueError(f"a task {name!r}: letters, digits, _ . and - are needed; remedy: another --name")
     made = load_backbone(backbone)
     settings = task_settings(source.folder)
     _check_form(name, settings, made)

@@ -11,6 +11,7 @@ from float_tasks import loud
 from gems import examples
 from safetensors.torch import save_file
 from tiny_bert import random_classifier
+from zynqbert.host import cli
 from zynqbert.quant import quantize_tasks as module
 from zynqbert.quant.adapters import Adapting, new_task
 from zynqbert.quant.artifact import ArtifactError
@@ -118,6 +119,29 @@ def test_a_task_comes_out_the_same_alone_and_among_others(quantized, tmp_path):
     with pytest.raises(ArtifactError, match="a task mood is there already"):
         add_float_task(alone, "mood", tasks["mood"])
     assert source.is_dir()
+
+
+def test_the_command_line_quantizes_a_task_in_float(quantized, tmp_path, capsys):
+    _, source, tasks, made, _ = quantized
+    alone, texts = tmp_path / "alone", tmp_path / "texts.txt"
+    shutil.copytree(made, alone, ignore=shutil.ignore_patterns("mood"))
+    texts.write_text("\n".join(TEXTS[:CALIBRATED]))
+    given = ["tasks", "add", str(alone), str(tasks["mood"].folder)]
+    for more, fault in (
+        ([], "needs texts of its kind; remedy: --calibrate F"),
+        (["--calibrate", str(tmp_path / "none")], "no such file"),
+        (["--calibrate", str(texts), "--name", "../x"], "a task '../x': letters, digits"),
+        (["--calibrate", str(texts), "--trained-on", str(tmp_path / "none")], str(tmp_path / "none")),
+    ):
+        assert cli.call([*given, *more]) == 2
+        said = capsys.readouterr().err
+        assert fault in said and said.count("\n") == 1, said
+    assert cli.call([*given, "--calibrate", str(texts), "--name", "again", "--trained-on", str(source)]) == 0
+    assert "task again of trunk; zynqbert run --artifact" in capsys.readouterr().out
+    found, wanted = (of / "task.safetensors" for of in (alone / "tasks" / "again", made / "tasks" / "mood"))
+    assert found.read_bytes() == wanted.read_bytes()
+    assert cli.call(["tasks", "add", str(alone), str(made / "tasks" / "mood"), "--name", "x"]) == 2
+    assert "no task in float; remedy: leave --name" in capsys.readouterr().err
 
 
 def test_a_task_of_another_float_backbone_is_refused(quantized, tmp_path):
