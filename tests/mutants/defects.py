@@ -49,6 +49,7 @@ EXIT = "tests/fpga/test_exit.py -k native"
 EXPANSION = "tests/host/test_expansion.py -k row_blocks_that_end"
 LEAVING = "tests/host/test_leaving.py -k native and zcu102"
 SPANS = "tests/host/test_leaving.py -k spans_equal and native and zcu102"
+IN_USE = "tests/host/test_tasks.py"
 CYCLES = "tests/fpga/test_cycles.py -k verdict or all_have_left or live_row or narrow_heads"
 
 
@@ -314,8 +315,8 @@ DEFECTS = (
     Defect("dvfs: outputs slower than the margin needs", "fpga/dvfs.py", "        return low\n\n    def balance", "        return self.least_mhz(row_blocks, verdicts, first_mhz, target_s)\n\n    def balance", DVFS),
     Defect("host exits: a lane that left keeps its rows", "host/early_exit.py", "if n > ramp)", "if n >= ramp)", EARLY + " -k by_hand"),
     Defect("host exits: the clock table is not flushed", "host/engine.py", "            region[:] = np.frombuffer(table, np.uint8)\n            region.flush()\n", "            region[:] = np.frombuffer(table, np.uint8)\n", EARLY + " -k flushed"),
-    Defect("host exits: the exit table of the other way", "host/engine.py", "            region[:] = table\n            region.flush()\n", "            region[:] = table\n", EARLY + " -k come_and_go"),
-    Defect("host exits: every sentence answers as the last ramp", "host/engine.py", "ramp_logits(io, layer, lane)", "ramp_logits(io, 1, lane)", EARLY + " -k is_the_goldens"),
+    Defect("host exits: the exit table of the other way", "host/engine.py", "        region[:] = data\n        region.flush()\n", "        region[:] = data\n", EARLY + " -k come_and_go"),
+    Defect("host exits: every sentence answers as the last ramp", "host/task_set.py", "ramp_logits(io, layer, lane)", "ramp_logits(io, 1, lane)", EARLY + " -k is_the_goldens"),
     Defect("host exits: retuned within a batch", "host/early_exit.py", "if target_s != self._target_s or self._batch.total() < BATCH:", "if not self._batch:", EARLY + " -k TestLoad"),
     Defect("host exits: chance is another load", "host/early_exit.py", "(mix - looked).total() < ANOTHER_LOAD", "mix == looked", EARLY + " -k TestLoad"),
     Defect("host exits: an old load never fades", "host/early_exit.py", "mix, self._batch = self._batch, Counter()", "mix = self._batch", EARLY + " -k TestLoad"),
@@ -436,4 +437,23 @@ DEFECTS = (
     Defect("memory plan: the FFN's operand ends with attention's", "host/memory_plan.py", "end = max(start + words for start, words in regions.values())", "end = min(at.context + blocks * hidden, at.ffn + blocks * at.ffn_stride)", MEMORY_PLAN + " -k over_begin"),
     Defect("memory plan: any plans are of one backbone", "host/memory_plan.py", "if any(_front(plan) != _front(first) for plan in ways):", "if any(plan.board != first.board for plan in ways):", MEMORY_PLAN + " -k Refused"),
     Defect("memory plan: the picture's blocks of one height", "host/memory_plot.py", "parts.append(_block(x, at, BLOCK, row.bytes * per_byte, row))\n                if", "parts.append(_block(x, at, BLOCK, height / len(memory.rows), row))\n                if", MEMORY_PLAN + " -k Picture"),
+    # Tasks in one engine.
+    Defect("tasks: a piece a beat short", "host/task_set.py", "self.area[at : at + piece.bytes]", "self.area[at : at + piece.bytes - 16]", IN_USE + " -k moves_the_pieces"),
+    Defect("tasks: the area whole, stale columns too", "host/task_set.py", "else own.pieces:", "else (own,):", IN_USE + " -k moves_the_pieces"),
+    Defect("tasks: the backbone again at a switch", "host/engine.py", "        for at, data in self._task.pieces():\n", "        self._write(0, np.array(self._image[: self.plan.task.offset]))\n        for at, data in self._task.pieces():\n", IN_USE + " -k moves_the_pieces"),
+    Defect("tasks: a piece at the offset in its area", "host/task_set.py", "yield piece.offset, self.area", "yield at, self.area", IN_USE + " -k stays_as_it_was"),
+    Defect("tasks: resident weights again at a switch", "host/engine.py", "moved, self._written = 0, None", "moved, self._written, self._kept_after = 0, None, -1", IN_USE + " -k resident_weights_stay"),
+    Defect("tasks: bytes not counted", "host/engine.py", "        self.switched_bytes += moved\n", "", IN_USE + " -k moves_the_pieces"),
+    Defect("tasks: switches not counted", "host/engine.py", "        self.switches += 1\n", "", IN_USE + " -k in_order"),
+    Defect("tasks: answers as the first task's", "host/engine.py", "said = [self._task.answer(", "said = [next(iter(self._tasks.values())).answer(", IN_USE + " -k all_that_is"),
+    Defect("tasks: the first task's encoder", "host/engine.py", "return self._task.encoder", "return next(iter(self._tasks.values())).encoder", IN_USE + " -k all_that_is"),
+    Defect("tasks: one logit scale for all", "host/task_set.py", 'float(model.manifest["scales"]["logits"])', "1 / 1500", IN_USE + " -k all_that_is"),
+    Defect("tasks: figures of the task before", "host/engine.py", "        self.meter.use(task.plan)\n", "", IN_USE + " -k figures_are"),
+    Defect("tasks: a reading for every task's passes", "host/meter.py", "key = id(self.plan), row_blocks, clock_mhz", "key = 0, row_blocks, clock_mhz", IN_USE + " -k figures_are"),
+    Defect("tasks: half a switch is one", "host/engine.py", "if self._written is not self._task:", "if False:", IN_USE + " -k made_up_for"),
+    Defect("tasks: the exit table is forgotten", "host/task_set.py", "            self.area[at : at + table.size] = table\n", "", IN_USE + " -k brings_the_exit_table"),
+    Defect("tasks: one image, too small for the largest", "host/task_set.py", "np.zeros(largest - image.size, np.uint8)", "np.zeros(0, np.uint8)", IN_USE + " -k goldens_after"),
+    Defect("tasks: results as they ran", "host/task_queue.py", "found[index] = run(index)", "found[told] = run(index)", IN_USE + " -k results_are_in_order"),
+    Defect("tasks: the one in use waits", "host/task_queue.py", "(tasks[index] != in_use, first[tasks[index]], index)", "(first[tasks[index]], index)", IN_USE + " -k wider_windows"),
+    Defect("tasks: an item is looked at when it runs", "host/task_queue.py", "            check_item(number, item, tasks)\n", "            pass\n", IN_USE + " -k told_before"),
 )  # fmt: skip
