@@ -376,7 +376,7 @@ class TestTasks:
         refused(call("tasks", "list", artifact), "manifest.json", "remedy: ")
         (tmp_path / "task.json").write_text(json.dumps({"settings": {}, "epochs": []}))
         refused(
-            call("tasks", "add", backbone, str(tmp_path)), "a task in float, as it was trained; remedy: quantize it"
+            call("tasks", "add", backbone, str(tmp_path)), "a task in float needs texts of its kind; remedy: --calibrate F"
         )
 
 
