@@ -375,9 +375,7 @@ class TestTasks:
         refused(call("tasks", "add", artifact, str(tmp_path)), "manifest.json", "remedy: ")
         refused(call("tasks", "list", artifact), "manifest.json", "remedy: ")
         (tmp_path / "task.json").write_text(json.dumps({"settings": {}, "epochs": []}))
-        refused(
-            call("tasks", "add", backbone, str(tmp_path)), "a task in float needs texts of its kind; remedy: --calibrate F"
-        )
+        refused(call("tasks", "add", backbone, str(tmp_path)), "a task in float needs texts of its kind; remedy: ")
 
 
 class TestRun:
