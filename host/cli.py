@@ -181,7 +181,8 @@ def run(
         shown = noted(counted(results, targets), one_more)
         failed = write_results(shown, form.value, of, early_exit=early_exit is not None)
     if mixed:
-        moved = f"{engine.switches} switches of task, {engine.switched_bytes} bytes moved"
+        switches = f"{engine.switches} switch{'' if engine.switches == 1 else 'es'} of task"
+        moved = f"{switches}, {engine.switched_bytes} bytes moved"
         print(f"zynqbert: {answered} sentences, {moved}", file=sys.stderr)
     missed = {source: count for (met, source), count in targets.items() if not met}
     for source, count in missed.items():
