@@ -14,6 +14,7 @@ from .plan_command import plan_command
 
 app = typer.Typer(help="The tasks of a backbone: list them, add one, plan the memory.", rich_markup_mode=None)
 app.command("plan")(plan_command)
+PIPED_WIDTH = 110
 BackboneArgument = Annotated[Path, typer.Argument(metavar="[BACKBONE]", help="Folder of the backbone.")]
 
 
@@ -138,7 +139,7 @@ def _print_table(rows: list[dict[str, Any]], title: str) -> None:
     table = Table(box=box.SIMPLE_HEAD, title=title)
     for name in ("task", "labels"):
         table.add_column(name)
-    for name in ("tokens", "a switch, bytes", "of the model", "leaving early", "points", "test accuracy"):
+    for name in ("tokens", "switch bytes", "of the model", "leaving early", "points", "test accuracy"):
         table.add_column(name, justify="right")
     for row in rows:
         accuracy, early = row["test_accuracy"], row["switch_bytes_early_exit"]
@@ -152,4 +153,7 @@ def _print_table(rows: list[dict[str, Any]], title: str) -> None:
             ", ".join(row["points"]),
             "" if accuracy is None else f"{accuracy:.1%}",
         )
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, PIPED_WIDTH)
+    console.print(table)
