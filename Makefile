@@ -6,6 +6,7 @@
 # make wheel   the package for a board, in build/wheel/
 # make sparsity  prune, train and measure it at other densities (after make artifact; about an hour; resumes likewise)
 # make edgebert-bench  what the early-exit recipe saves, on the whole test split (after its training; resumes likewise)
+# make tasks   a backbone and three tasks on it, and its robustness study (about three hours; resumes where it was cut)
 # make artifact  fine-tune, quantize, train and measure the committed model again (about 40 minutes; resumes where it was cut)
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
@@ -43,6 +44,17 @@ sparsity: .venv/ready
 	cp build/movie-reviews-sparse/train.json artifacts/movie-reviews-sparse.train.json
 	cp build/sparsity/sparsity.json artifacts/movie-reviews.sparsity.json
 	cp build/sparsity/sparsity.svg artifacts/movie-reviews.sparsity.svg
+
+tasks: .venv/ready
+	.venv/bin/zynqbert train recipes/tasks.toml --resume
+	.venv/bin/zynqbert robustness build/tasks --sentences 200 --seeds 2 --resume
+	rm -rf artifacts/tasks
+	cp -r build/tasks/artifact artifacts/tasks
+	cp build/tasks/tasks.json artifacts/tasks.json
+	cp build/tasks/backbone/backbone.json artifacts/tasks.backbone.json
+	for task in build/tasks/*/adapters/task.json; do cp $$task artifacts/tasks.$$(basename $$(dirname $$(dirname $$task))).json; done
+	cp build/robustness/robustness.json artifacts/tasks.robustness.json
+	for drawing in build/robustness/robustness-*.svg; do cp $$drawing artifacts/tasks.$$(basename $$drawing); done
 
 # EDGEBERT: folder of `zynqbert train recipes/edgebert.toml`. EDGEBERT_DENSE: what it is compared with, the artifact of
 # recipes/edgebert-dense.toml, whose off-ramps rows (b) and (c) use; $(EDGEBERT)/dense-calibrated has none.

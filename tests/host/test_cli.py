@@ -99,7 +99,17 @@ def refused(outcome, *parts):
 
 class TestHelp:
     COMMANDS = (
-        *(["demo"], ["quantize"], ["train"], ["ablation"], ["sparsity"], ["run"], ["estimate"], ["verify"]),
+        *(
+            ["demo"],
+            ["quantize"],
+            ["train"],
+            ["ablation"],
+            ["sparsity"],
+            ["robustness"],
+            ["run"],
+            ["estimate"],
+            ["verify"],
+        ),
         *(["build"], ["info"], ["bench", "emulator"], ["bench", "board"], ["bench", "edgebert"]),
         *(["tasks", "list"], ["tasks", "add"], ["tasks", "plan"]),
     )

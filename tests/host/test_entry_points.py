@@ -11,7 +11,7 @@ from pynqutils.setup_utils import ExtensionsManager
 from zynqbert.fpga.boards import BOARDS
 from zynqbert.host.target import BITSTREAM_FOLDER, default_bitstream
 
-NOTEBOOKS = ["1-first-inference.ipynb", "2-throughput-per-watt.ipynb", "3-early-exit.ipynb"]
+NOTEBOOKS = ["1-first-inference.ipynb", "2-throughput-per-watt.ipynb", "3-early-exit.ipynb", "4-many-tasks.ipynb"]
 
 
 def folder_of(group):

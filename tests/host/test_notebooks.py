@@ -15,11 +15,12 @@ import zynqbert.host.notebooks
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
+from split_tasks import make_tasks
 from zynqbert.host.bench import edgebert_markdown
-from zynqbert.host.options import DEFAULT_ARTIFACT, EARLY_EXIT_ARTIFACT, EARLY_EXIT_BENCH
+from zynqbert.host.options import DEFAULT_ARTIFACT, DEFAULT_TASKS, EARLY_EXIT_ARTIFACT, EARLY_EXIT_BENCH
 
 FOLDER = Path(zynqbert.host.notebooks.__path__[0])
-NAMES = ("1-first-inference.ipynb", "2-throughput-per-watt.ipynb", "3-early-exit.ipynb")
+NAMES = ("1-first-inference.ipynb", "2-throughput-per-watt.ipynb", "3-early-exit.ipynb", "4-many-tasks.ipynb")
 FIGURES = """
 import json as _json
 from matplotlib.figure import Figure as _Figure
@@ -171,3 +172,35 @@ print(json.dumps([TARGET_MS, [[r.text, r.label, r.exit_layer, r.clock_mhz, r.tar
         "Where the energy of a sentence goes, zcu102 (modelled)",
         "Accuracy against the average layer of leaving (measured)",
     ]
+
+
+def test_many_tasks(tmp_path):
+    backbone = DEFAULT_TASKS
+    if not backbone.is_dir():  # tiny tasks in their place
+        backbone = make_tasks(tmp_path / "backbone", ("movie-reviews", "policy-pairs", "tweets"))
+    asked = """import json
+print(json.dumps([[r.task, r.text, r.pair, r.label, r.confidence] for r in results]))
+print(json.dumps({name: [c.bytes for c in pair] for name, pair in costs.items()}))
+"""
+    notebook, answer = run(NAMES[3], tmp_path, asked + FIGURES, ZYNQBERT_TASKS=str(backbone))
+    assert [o for o in outputs(notebook) if o.output_type == "error"] == []
+    found, costs, figures = map(json.loads, answer.splitlines())
+    assert [task for task, *_ in found[:3]] == ["movie-reviews", "policy-pairs", "tweets"]
+    said = all_printed(notebook)
+    with zynqbert.host.open(board="zcu102", artifact=backbone, device="emulated") as engine:
+        for name in (*engine.tasks[1:], engine.tasks[0]):
+            assert f"{name:15} {engine.use(name).bytes:7,} bytes by" in said
+        items = [(task, (text, pair) if pair else text) for task, text, pair, *_ in found]
+        before = engine.switches
+        expected = list(engine.mixed(items))
+        assert f"{len(found)} sentences, {engine.switches - before} changes" in said
+        moved = engine.plan.task.moved
+    assert found == [[r.task, r.text, r.pair, r.label, r.confidence] for r in expected]
+    (table,) = [o.data["text/markdown"] for o in outputs(notebook) if "text/markdown" in o.get("data", {})]
+    assert len(table.splitlines()) == 2 + len(found)
+    assert costs.keys() == {"zcu102", "zcu111"} and all(change == moved < reload for change, reload in costs.values())
+    assert said.count(", modelled\n") == 4 and "measured" not in said
+    ((time, energy),) = figures
+    assert time["y"] == "ms (modelled)" and energy["y"] == "mJ (modelled)" and time["legend"] == ["change", "reload"]
+    (drawn,) = [o.data["image/svg+xml"] for o in outputs(notebook) if "image/svg+xml" in o.get("data", {})]
+    assert "movie-reviews" in drawn or "task" in drawn

@@ -26,6 +26,7 @@ PACKAGED = (
     "quant/",
     "artifacts/movie-reviews/",
     "artifacts/edgebert/",
+    "artifacts/tasks/",
     "artifacts/edgebert.bench.json",
 )
 SDIST = "import sys; from setuptools.build_meta import build_sdist; build_sdist(sys.argv[1])"
@@ -160,6 +161,11 @@ def test_pynq_finds_notebooks_and_overlays(call, tmp_path):
     folder = tmp_path / "notebooks"
     call("pynq", "get-notebooks", "zynqbert", "--ignore-overlays", "--path", folder)
     names = sorted(path.name for path in (folder / "zynqbert").iterdir())
-    assert names == ["1-first-inference.ipynb", "2-throughput-per-watt.ipynb", "3-early-exit.ipynb"]
+    assert names == [
+        "1-first-inference.ipynb",
+        "2-throughput-per-watt.ipynb",
+        "3-early-exit.ipynb",
+        "4-many-tasks.ipynb",
+    ]
     find = "from pynq.bitstream import Bitstream as B; print(B('zcu111/zynqbert.bit', device=object()).bitfile_name)"
     assert call("python", "-W", "ignore", "-c", find).strip().endswith("site-packages/zynqbert/" + BITSTREAM)

@@ -552,6 +552,17 @@ def test_a_pruned_run(finished, project, of_checkpoint, tmp_path):
             train(dataclasses.replace(recipe, prune=other), project / "single", tmp_path / "out", resume=True)
 
 
+def test_a_run_takes_what_is_denormal_for_zero(tmp_path):
+    """A word's momentum gets there when it does not occur for long, and products with it take many times as long."""
+    tiny = torch.tensor([1e-39, 1e-30])
+    assert (2 * tiny)[0] > 0
+    try:
+        train_module.begin(tmp_path / "none", False, torch.get_num_threads(), "cpu")
+        assert (2 * tiny).tolist() == [0.0, pytest.approx(2e-30)]
+    finally:
+        torch.set_flush_denormal(False)
+
+
 def test_a_ramp_begins_with_the_dense_model(finished, project, of_checkpoint, tmp_path):
     recipe = dataclasses.replace(of_checkpoint, prune=Prune(0.4, 0.5))
     report = train(recipe, project / "single", tmp_path / "out", console=quiet())
