@@ -343,6 +343,7 @@ class TestAdapters:
             covered[piece.offset : piece.offset + piece.bytes] = True
         assert covered[changed].all() and not after[area.offset :][~covered[area.offset :]].any()
         assert area.moved == covered.sum() < area.bytes  # columns that there are none of stay
+        assert all(a.offset + a.bytes < b.offset for a, b in pairwise(area.pieces))  # no write is in two
 
     def test_more_labels_do_not_move_the_backbone(self):
         shape = replace(ModelShape.named("albert-base"), adapters=Adapters(32, (0,) * 12))

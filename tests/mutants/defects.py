@@ -43,6 +43,9 @@ ROBUSTNESS = "tests/quant/test_robustness.py"
 SWITCHING = "tests/fpga/test_switching.py"
 MEMORY_PLAN = "tests/host/test_memory_plan.py"
 ARRAY_RTL = "tests/fpga/test_mac_array_rtl.py -k small or every_stream or late or nobody or four_tiles or reset"
+BRANCH = "tests/fpga/test_vector_unit.py -k native and branch"
+ADAPTED = "tests/host/test_whole_pass.py -k pass_equals and native-zcu102 and adapters"
+QUANTIZED = "tests/quant/test_quantize_tasks.py"
 KERNELS = "fpga/kernels/"
 RTL = "fpga/rtl/"
 EXIT = "tests/fpga/test_exit.py -k native"
@@ -141,6 +144,26 @@ DEFECTS = (
     Defect("adaptive: factor rounded", "quant/adaptivfloat.py", "return max(least, step / float(decode_factor(m, s)))", "return least", ADAPTIVE),
     Defect("adaptive: code 128 accepted", "quant/artifact_tensors.py", 't["embeddings.word.q"] != 128', 't["embeddings.word.q"] != 256', "tests/quant/test_artifact.py -k adaptivfloat"),
     # One backbone and its tasks.
+    # Adapters on the engine, and their integers.
+    Defect("branch: -128 is a code", KERNELS + "linear.hpp", "round_shift<25>(scaled, f.s), -127, 127)", "round_shift<25>(scaled, f.s), -128, 127)", BRANCH),
+    Defect("branch: written for every residual", KERNELS + "linear.hpp", "if (branch) activations", "if (branch || words > 0) activations", BRANCH),
+    Defect("branch: by the product's own factor", KERNELS + "vector_state.hpp", "(word >> 46)", "(word >> 32)", BRANCH),
+    Defect("branch: of the sum, not of the product", KERNELS + "linear.hpp", "branch_operand(product, p.branch)", "branch_operand(x, p.branch)", BRANCH),
+    Defect("branch: beyond the activation memory", KERNELS + "fetch.hpp", "((w[7] != kToActivation && !branch(i)) ||", "(w[7] != kToActivation ||", FETCH + " -k gemm_field"),
+    Defect("branch: its row block's place forgotten", KERNELS + "fetch_gemm.hpp", "destination == kToActivation || branch(i))", "destination == kToActivation)", ADAPTED),
+    Defect("adapters: the residual halved on the way", "host/compiler.py", "IDENTITY = 128, 7", "IDENTITY = 128, 8", ADAPTED),
+    Defect("adapters: the pooler's table in between", "host/compiler.py", "            table=isa.TABLE_ACTIVATION,\n            wait=1,\n            signal=True,\n            **narrow", "            table=isa.TABLE_POOLER,\n            wait=1,\n            signal=True,\n            **narrow", ADAPTED),
+    Defect("adapters: norms of each place its own", "host/compiler.py", 'f"{self.owner[layer]}.{norm}", _words', 'f"{layer}.{norm}", _words', "tests/host/test_compiler.py -k share_what"),
+    Defect("adapters: a task among the backbone", "host/layouts.py", 'return part[0] in ("classifier", "exits")', 'return part[0] == "exits"', "tests/host/test_compiler.py -k TestAdapters"),
+    Defect("adapters: a write for each piece", "host/layouts.py", "found[-1].offset + found[-1].bytes == piece.offset", "found[-1].bytes == -1", "tests/host/test_compiler.py -k TestAdapters"),
+    Defect("adapters: a port too few moved", "host/compiler.py", "ports * k * isa.BEAT_BYTES)", "max(ports - 1, 1) * k * isa.BEAT_BYTES)", "tests/host/test_compiler.py -k another_task"),
+    Defect("tasks: a grid for what comes before adapters alone", "quant/task_walk.py", 'torch.maximum(peaks[before], peaks[f"layers.{i}.{place}.x"])', "peaks[before]", QUANTIZED + " -k one_grid"),
+    Defect("tasks: the mapping on a grid of its own", "quant/task_walk.py", '            streams[-1].append("mapping.x")\n', "            pass\n", QUANTIZED + " -k one_grid"),
+    Defect("tasks: the bottleneck counted from its middle", "quant/task_tensors.py", "(bias - origin) / unit", "bias / unit", QUANTIZED + " -k near_to"),
+    Defect("tasks: any float backbone will do", "quant/quantize_tasks.py", "if digest(checkpoint.weights) !=", "if False and digest(checkpoint.weights) !=", QUANTIZED + " -k another_float"),
+    Defect("tasks: all rows through the first task's adapter", "quant/task_walk.py", 'self._product(part, f"{at}.down", h[rows])', 'self._product(self.parts[0], f"{at}.down", h[rows])', QUANTIZED + " -k near_to"),
+    Defect("tasks: a backbone for each task in the study", "quant/task_models.py", "    @functools.cache  #", "    #", "tests/quant/test_task_models.py -k quantized_once"),
+    Defect("trainings: denormal momentum", "quant/train.py", "    torch.set_flush_denormal(True)\n", "", "tests/quant/test_train.py -k denormal"),
     Defect("tasks: any backbone of that name", "quant/task_manifest.py", '(made_for["name"], made_for["sha256"]) != (backbone["name"], backbone["sha256"])', 'made_for["name"] != backbone["name"]', TASKS + " -k its_name_and_its_hash or metrics_changed"),
     Defect("tasks: any task of that name is there already", "quant/task_artifact.py", " or _bytes(target) != files:", ":", TASKS + " -k name_that_is_taken"),
     Defect("tasks: a task's numbers are believed", "quant/task_artifact.py", "    check_values(folder / TASK_MODEL, merged, tensors)\n", "", TASKS + " -k value_of_a_task"),
