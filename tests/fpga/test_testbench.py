@@ -90,7 +90,7 @@ def flipped(data: bytes, at: int) -> bytes:
 @pytest.mark.parametrize("streams", STREAMS)
 @pytest.mark.parametrize("at", [0, -1])
 @pytest.mark.parametrize("segment", [0, 7, -1])
-@pytest.mark.parametrize("name", ["bert", "albert-tokens"])
+@pytest.mark.parametrize("name", ["bert", "albert-tokens", "adapters"])
 def test_one_expected_byte_off_is_found_and_named(passes, tmp_path, name, segment, at, streams):
     good = passes[name]
     expected = list(good.expected)

@@ -33,6 +33,9 @@ MODELS = {
         dict(layers=2, hidden=32, heads=1, labels=3, exits=True, spans=[[128], [20]], positions=32, seed=3),
         [32, 21],
     ),
+    "adapters": (
+        dict(hidden=32, heads=1, labels=3, seed=4, adapters={"width": 4, "activation": "relu", "shared": False}), [20, 9],
+    ),
 }  # fmt: skip
 OUTPUTS = [0, 1, 2] + [3] * 253  # of the wizard, for each layer foretold
 FEW = dict(layers=1, ffn=16, vocab=10, positions=21, extra_entries=2)
