@@ -34,7 +34,8 @@ MODELS = {
         [32, 21],
     ),
     "adapters": (
-        dict(hidden=32, heads=1, labels=3, seed=4, adapters={"width": 4, "activation": "relu", "shared": False}), [20, 9],
+        dict(hidden=32, heads=1, labels=3, seed=4, adapters={"width": 4, "activation": "relu", "shared": False}),
+        [20, 9],
     ),
 }  # fmt: skip
 OUTPUTS = [0, 1, 2] + [3] * 253  # of the wizard, for each layer foretold
