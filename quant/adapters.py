@@ -53,7 +53,8 @@ def new_task(weights: ModelWeights, labels: int, settings: Adapting, seed: int) 
 
     for i in sorted(set(owners(weights, settings.shared))):
         for place in PLACES:
-            made[f"layers.{i}.{place}.down.weight"] = drawn(settings.width, hidden)
+            # `up` alone is small, so that it learns from a bottleneck that says something from the first step on
+            made[f"layers.{i}.{place}.down.weight"] = drawn(settings.width, hidden) / (_SMALL * hidden**0.5)
             made[f"layers.{i}.{place}.down.bias"] = torch.zeros(settings.width)
             made[f"layers.{i}.{place}.up.weight"] = drawn(hidden, settings.width)
             made[f"layers.{i}.{place}.up.bias"] = torch.zeros(hidden)

@@ -18,7 +18,7 @@ from transformers import AlbertConfig, AlbertForSequenceClassification
 from .batch import Batch, make_batch, split_batches
 from .checkpoint import ModelWeights
 from .configuration import UnsupportedModel
-from .distillation import feature_loss
+from .distillation import feature_loss, variance
 from .finetune import base_model
 from .float_model import embedding_sum, normalise
 from .float_stage import Rank, Run, Stage, run_epochs
@@ -33,7 +33,8 @@ FIT_SENTENCES = 512  # train texts that the mapping is fitted on
 @dataclass(frozen=True)
 class Backbone:
     """`base` is the BERT encoder to follow (as FineTuning's), `embedding` the width of the new tables, `layer` (1 is
-    the first) the one of its layers that the shared one begins as. `noise` (sentences.py) is of what both read."""
+    the first) the one of its layers that the shared one begins as. `noise` (sentences.py) is of what both read. [CLS]
+    rows count `first` times as much as all rows together: there is one a text, and every task reads it."""
 
     base: str = "minilm-l6"
     embedding: int = 128
@@ -42,6 +43,7 @@ class Backbone:
     batch: int = 32
     learning_rate: float = 5e-4
     noise: float = 0.1
+    first: float = 1.0
 
 
 def albert_shaped(teacher: Student, embedding: int, layer: int, batch: Batch) -> Student:
@@ -106,26 +108,31 @@ class _Following(Stage):
         self.attend = whole_spans(a.layers, a.heads, sentences.device).attend
 
     def _losses(self, batch: Batch) -> torch.Tensor:
-        """Each layer's error, [layers]."""
+        """Each layer's error, of all rows and of the [CLS] ones, both as shares of the variance of all, [2, layers]."""
         with torch.no_grad():
             wanted = forward(self.teacher.weights, batch, self.attend).layers
         found = forward(self.student.weights, batch, self.attend).layers
-        return torch.stack([feature_loss(own, of) for own, of in zip(found, wanted, strict=True)])
+        first = batch.first
+        rows = [feature_loss(own, of) for own, of in zip(found, wanted, strict=True)]
+        firsts = [(own - of)[first].square().mean() / variance(of) for own, of in zip(found, wanted, strict=True)]
+        return torch.stack([torch.stack(rows), torch.stack(firsts)])
 
     def loss(self, rows: list[int]) -> torch.Tensor:
         batch, _ = self.sentences.batch("train", rows, self.settings.noise)
-        return self._losses(batch).mean()
+        every, first = self._losses(batch).mean(dim=1)
+        return every + self.settings.first * first
 
     @torch.no_grad()
     def measure(self) -> dict:
         total, sentences = 0.0, sorted(self.sentences.tokens["dev"], key=lambda s: len(s.ids))
         for batch in split_batches(sentences, device=self.sentences.device):
             total = total + self._losses(batch) * len(batch.ids)
-        every = (total / sum(len(s.ids) for s in sentences)).tolist()
-        return {"dev_loss": sum(every) / len(every), "layers": [round(x, 6) for x in every]}
+        every, first = (total / sum(len(s.ids) for s in sentences)).tolist()
+        found = {"dev_loss": sum(every) / len(every), "first_loss": sum(first) / len(first)}
+        return found | {"layers": [round(x, 6) for x in every], "first": [round(x, 6) for x in first]}
 
     def rank(self, entry: dict) -> Rank:
-        return (-entry["dev_loss"],)
+        return (-entry["dev_loss"] - self.settings.first * entry["first_loss"],)
 
 
 def make_backbone(

@@ -44,7 +44,12 @@ def distillation_loss(
 
 def feature_loss(rows: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """Squared error of rows [rows, hidden] as a share of the teacher's variance."""
-    return (rows - teacher).square().mean() / (teacher - teacher.mean(dim=0)).square().mean()
+    return (rows - teacher).square().mean() / variance(teacher)
+
+
+def variance(rows: torch.Tensor) -> torch.Tensor:
+    """Mean over the channels of rows [rows, hidden]."""
+    return (rows - rows.mean(dim=0)).square().mean()
 
 
 def _moved(value: Any, device: torch.device | str, seen: dict[int, Any]) -> Any:

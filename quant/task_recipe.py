@@ -71,7 +71,14 @@ _SETS: Check = (
 _TABLES: dict[str, tuple[type, dict[str, Check]]] = {
     "backbone": (
         Backbone,
-        {"base": TEXT, "embedding": whole(8, 1024), "layer": whole(1, 256), "noise": VARIED["noise"], **STEPS},
+        {
+            "base": TEXT,
+            "embedding": whole(8, 1024),
+            "layer": whole(1, 256),
+            "noise": VARIED["noise"],
+            "first": real(0, 1000, closed=True),
+            **STEPS,
+        },
     ),
     "adapters": (
         TaskTraining,

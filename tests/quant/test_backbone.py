@@ -58,9 +58,24 @@ def test_it_follows_every_layer(base):
     batch, attend = texts.batch("train", [3, 1, 4])[0], whole_spans(2, 2).attend
     with torch.no_grad():
         own, of = (forward(model.weights, batch, attend).layers for model in (student, teacher))
-    errors = [float(((x - y) ** 2).mean() / ((y - y.mean(dim=0)) ** 2).mean()) for x, y in zip(own, of, strict=True)]
-    assert stage.loss([3, 1, 4]).item() == pytest.approx(sum(errors) / 2, rel=1e-5)
-    assert errors[0] != pytest.approx(errors[1], rel=0.01)
+    pairs, first = list(zip(own, of, strict=True)), batch.first
+    errors = [float(((x - y) ** 2).mean() / ((y - y.mean(dim=0)) ** 2).mean()) for x, y in pairs]
+    firsts = [float(((x - y)[first] ** 2).mean() / ((y - y.mean(dim=0)) ** 2).mean()) for x, y in pairs]
+    assert stage.loss([3, 1, 4]).item() == pytest.approx(sum(errors) / 2 + sum(firsts) / 2, rel=1e-5)
+    assert errors[0] != pytest.approx(errors[1], rel=0.01) and firsts[0] != pytest.approx(errors[0], rel=0.01)
+    stage.settings = dataclasses.replace(stage.settings, first=3.0)
+    assert stage.loss([3, 1, 4]).item() == pytest.approx(sum(errors) / 2 + 3 * sum(firsts) / 2, rel=1e-5)
+
+
+def test_the_epoch_kept_has_the_best_rows_and_first_ones(base):
+    texts = sentences()
+    teacher = encoder(str(base))
+    student = albert_shaped(teacher, 48, 2, make_batch(texts.tokens["train"]))
+    stage = backbone._Following(student, teacher, texts, dataclasses.replace(SETTINGS, first=2.0))
+    found = stage.measure()
+    assert len(found["first"]) == len(found["layers"]) == 2
+    assert found["first_loss"] == pytest.approx(sum(found["first"]) / 2, rel=1e-4)
+    assert stage.rank(found) == (-found["dev_loss"] - 2 * found["first_loss"],)
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,8 @@ def test_defaults_and_fields(recipe):
     found = recipe(
         'name = "n"\nsets = ["tweets", "policy-pairs"]\nseed = 7\nthreads = 3\ndevice = "cpu"\nmax_length = 9\n'
         'precision = "bfloat16"\n[backbone]\nbase = "b"\nembedding = 64\nlayer = 2\nepochs = 3\nbatch = 4\n'
-        'learning_rate = 0.1\nnoise = 0\n[adapters]\nwidth = 8\nactivation = "silu"\nshared = false\nepochs = 2\n'
+        'learning_rate = 0.1\nnoise = 0\nfirst = 0.5\n'
+        '[adapters]\nwidth = 8\nactivation = "silu"\nshared = false\nepochs = 2\n'
         "batch = 6\nlearning_rate = 0.2\ndropout = 0\nnoise = 0.2\n"
         "[finetune]\nepochs = 5\nbatch = 7\nlearning_rate = 1\n"
         '[quantize]\nword_bits = 8\nword_format = "adaptivfloat"\nword_density = 0.7\n[sparse]\ndensity = 0.3\n'
@@ -68,7 +69,7 @@ def test_defaults_and_fields(recipe):
         device="cpu",
         precision="bfloat16",
         max_length=9,
-        backbone=Backbone("b", 64, 2, 3, 4, 0.1, 0),
+        backbone=Backbone("b", 64, 2, 3, 4, 0.1, 0, 0.5),
         adapters=TaskTraining(8, "silu", False, 2, 6, 0.2, 0, 0.2),
         finetune=FineTuning(epochs=5, batch=7, learning_rate=1),
         quantize=Quantizing(word_bits=8, word_format="adaptivfloat", word_density=0.7),
