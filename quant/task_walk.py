@@ -23,7 +23,7 @@ from .scales import FACTOR_MAX, FACTOR_MIN, decode_factor, encode_factor
 from .shared import groups
 from .task_tensors import TANH_STEP, Narrow, TaskTensors
 from .tokens import Tokens
-from .walk import Walk, encode_norm, int16_grid
+from .walk import Readers, Walk, encode_norm, int16_grid
 
 BRANCHES = {"o": "attention_adapter", "ffn2": "ffn_adapter"}
 _SAMPLES = 4000  # rows of one place and task that clips and codings are searched on
@@ -66,6 +66,11 @@ class TaskWalk(Walk):
         on_step: Callable[[str], None],
     ):
         """options: as `Options.checked` gives them. All tasks have adapters of the form `adapting`."""
+        found = groups(backbone)
+        if found and list(found.values()) != [list(range(backbone.architecture.layers))]:
+            shared = ", ".join(str(layers) for layers in found.values())
+            fault = f"layers share their matrices as {shared}, and with tasks the norms before and behind them"
+            raise ValueError(f"backbone: {fault}; remedy: one group of all layers, or none that share")
         self.owners = owners(backbone, adapting.shared)
         calibrations = [calibrate(task.weights, task.sentences) for task in tasks]
         joint = joint_calibration(backbone, calibrations)
@@ -84,6 +89,14 @@ class TaskWalk(Walk):
             self.parts.append(Part(task, batch, rows, first, calibration, narrow_inputs))
             row, sentence = rows.stop, first.stop
         self.branch_steps = {at: _steps(torch.cat(some)) for at, some in branches.items()}
+
+    def readers(self, i: int) -> Readers:
+        """As of any walk; but layers that share a norm's words have its entries in common, the last one's for the
+        pooler as well."""
+        found = super().readers(i)
+        layers = self.weights.architecture.layers
+        shared = self.shared_by(layers - 1) if i == layers else None
+        return found if shared is None else Readers(found.linears, shared.stream)
 
     # the float model, task by task ----------------------------------------------------------------------------------
 

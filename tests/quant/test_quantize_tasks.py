@@ -39,6 +39,7 @@ from zynqbert.quant.tokens import encode
 
 TEXTS = [example.text for example in examples(60, 1)]
 CALIBRATED = 20  # texts of each task
+OPTIONS = Options(sweeps=1, norm_entries=5)  # enough for layers to want different ones
 LABELS = {"mood": ["bad", "good"], "kind": ["a", "b", "c"]}
 
 
@@ -68,7 +69,7 @@ def quantized(request, tmp_path_factory):
     tasks = float_tasks(folder, folder / "backbone")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "SENTENCES", CALIBRATED * len(LABELS))
-        report = quantize_tasks(folder / "backbone", tasks, folder / "made", name="trunk", options=Options(sweeps=1))
+        report = quantize_tasks(folder / "backbone", tasks, folder / "made", name="trunk", options=OPTIONS)
     return request.param, folder / "backbone", tasks, folder / "made", report
 
 
@@ -172,6 +173,25 @@ def test_tasks_that_do_not_go_together(quantized, tmp_path):
     with pytest.raises(ValueError, match=r"task\.json: no float task"):
         quantize_tasks(source, tasks, tmp_path / "out", name="x")
     assert not (tmp_path / "out").exists()
+
+
+def test_layers_of_one_matrix_have_the_same_entries(quantized):
+    """Also the last norm, which the pooler reads, and not the next layer."""
+    family, _, _, made, _ = quantized
+    t = load_backbone(made).tensors
+    for norm in ("attention_norm", "ffn_norm"):
+        first, last = (t[f"layers.{i}.{norm}.entries"] for i in range(2))
+        assert first.max() > 1 and last.max() > 1
+        assert (first == last).all() or family == "bert"
+
+
+def test_several_groups_of_shared_layers_are_refused(tmp_path):
+    random_classifier(tmp_path / "backbone", family="albert", num_hidden_layers=4, num_hidden_groups=2)
+    tasks = float_tasks(tmp_path, tmp_path / "backbone")
+    with pytest.raises(
+        ValueError, match=r"share their matrices as \[0, 1\], \[2, 3\].*remedy: one group of all layers"
+    ):
+        quantize_tasks(tmp_path / "backbone", tasks, tmp_path / "out", name="x")
 
 
 def test_layers_of_one_matrix_have_one_grid(tmp_path):
