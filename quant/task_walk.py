@@ -253,8 +253,8 @@ def samples(task: FloatTask, batch: Batch, adapter_owners: Sequence[int]) -> dic
 def joint_calibration(backbone: ModelWeights, calibrations: Sequence[Calibration]) -> Calibration:
     """The sentences and peaks of all tasks; one peak for each residual stream of all layers that share their matrices,
     which is its widest, with what comes before an adapter and what after it on one grid."""
-    names = set.intersection(*(set(c.peaks) for c in calibrations)) - {"logits"}
-    names = {name for name in names if not name.endswith((".z", ".down"))}
+    names = set.intersection(*(set(c.peaks) for c in calibrations))
+    names = {name for name in names if not name.endswith((".z", ".down", "logits"))}  # which are each task's own
     peaks = {name: torch.stack([c.peaks[name] for c in calibrations]).amax(dim=0) for name in names}
     for i in range(backbone.architecture.layers):
         for branch, place in BRANCHES.items():
