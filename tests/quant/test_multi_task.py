@@ -54,7 +54,7 @@ def test_defaults_and_fields(recipe):
     found = recipe(
         'name = "n"\nsets = ["tweets", "policy-pairs"]\nseed = 7\nthreads = 3\ndevice = "cpu"\nmax_length = 9\n'
         'precision = "bfloat16"\n[backbone]\nbase = "b"\nembedding = 64\nlayer = 2\nepochs = 3\nbatch = 4\n'
-        'learning_rate = 0.1\nnoise = 0\nfirst = 0.5\n'
+        "learning_rate = 0.1\nnoise = 0\nfirst = 0.5\n"
         '[adapters]\nwidth = 8\nactivation = "silu"\nshared = false\nepochs = 2\n'
         "batch = 6\nlearning_rate = 0.2\ndropout = 0\nnoise = 0.2\n"
         "[finetune]\nepochs = 5\nbatch = 7\nlearning_rate = 1\n"
