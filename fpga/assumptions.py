@@ -240,7 +240,7 @@ _SWITCHING: tuple[tuple[str, float, str, str, str, str, float, float], ...] = (
     (
         "write_us", 30, "µs",
         "What a write takes however short it is: an assignment of numpy, and a flush from Python with its system call.",
-        "Doubled, a switch of ALBERT-base's adapters of width 32 takes 68 % more.",
+        "Doubled, a switch of ALBERT-base's adapters of width 32 takes 38 % more.",
         "board: time of writing and flushing 16 bytes",
         10, 100,
     ),

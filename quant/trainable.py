@@ -48,7 +48,7 @@ class TrainableModel:
         """
         if manifest["task"]["kind"] != "sequence":
             raise ValueError(f"task.kind is {manifest['task']['kind']!r}: only sequence classifiers are trained here")
-        if manifest["adapters"] is not None:
+        if manifest.get("adapters") is not None:
             raise ValueError("adapters: a task on a backbone is trained in float (docs/tasks.md), not in integers")
         a = manifest["architecture"]
         self.manifest, self.device = manifest, torch.device(device)
