@@ -554,8 +554,8 @@ def test_a_pruned_run(finished, project, of_checkpoint, tmp_path):
 
 def test_a_run_takes_what_is_denormal_for_zero(tmp_path):
     """A word's momentum gets there when it does not occur for long, and products with it take many times as long."""
-    tiny = torch.tensor([1e-39, 1e-30])
     torch.set_flush_denormal(False)  # as it is in a new process
+    tiny = torch.tensor([1e-39, 1e-30])
     assert (2 * tiny)[0] > 0
     try:
         train_module.begin(tmp_path / "none", False, torch.get_num_threads(), "cpu")
