@@ -51,6 +51,8 @@ tasks: .venv/ready
 	rm -rf artifacts/tasks
 	cp -r build/tasks/artifact artifacts/tasks
 	cp build/tasks/tasks.json artifacts/tasks.json
+	cp build/tasks/quantized.json artifacts/tasks.quantized.json
+	cp build/tasks/sparse.json artifacts/tasks.sparse.json
 	cp build/tasks/backbone/backbone.json artifacts/tasks.backbone.json
 	for task in build/tasks/*/adapters/task.json; do cp $$task artifacts/tasks.$$(basename $$(dirname $$(dirname $$task))).json; done
 	cp build/robustness/robustness.json artifacts/tasks.robustness.json
