@@ -6,7 +6,7 @@
 # make wheel   the package for a board, in build/wheel/
 # make sparsity  prune, train and measure it at other densities (after make artifact; about an hour; resumes likewise)
 # make edgebert-bench  what the early-exit recipe saves, on the whole test split (after its training; resumes likewise)
-# make tasks   a backbone and three tasks on it, and its robustness study (about three hours; resumes where it was cut)
+# make tasks   a backbone and three tasks on it, and its robustness study (hours; resumes where it was cut)
 # make artifact  fine-tune, quantize, train and measure the committed model again (about 40 minutes; resumes where it was cut)
 SHELL := /bin/bash
 .DELETE_ON_ERROR:

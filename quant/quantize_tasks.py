@@ -163,7 +163,7 @@ def float_backbone(source: str | Path) -> Checkpoint:
 
 
 def digest(weights: ModelWeights) -> str:
-    """Of a float encoder's tensors: which backbone a task was trained on."""
+    """Of a float encoder's matrices and words: which backbone a task was trained on."""
     found = hashlib.sha256()
     for name, linear in weights.linears():
         if name != "classifier":

@@ -206,4 +206,4 @@ print(json.dumps({name: [c.bytes for c in pair] for name, pair in costs.items()}
     ((time, energy),) = figures
     assert time["y"] == "ms (modelled)" and energy["y"] == "mJ (modelled)" and time["legend"] == ["change", "reload"]
     (drawn,) = [o.data["image/svg+xml"] for o in outputs(notebook) if "image/svg+xml" in o.get("data", {})]
-    assert "movie-reviews" in drawn or "task" in drawn
+    assert all(f"program of task {name}" in drawn for name in ("movie-reviews", "policy-pairs", "tweets"))
