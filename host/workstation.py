@@ -27,6 +27,13 @@ class WordFormat(str, Enum):
     adaptivfloat = "adaptivfloat"
 
 
+class Pattern(str, Enum):
+    """What of a matrix is kept (quant/pruning.py)."""
+
+    free = "free"
+    blocks = "blocks"
+
+
 class PruneBy(str, Enum):
     """Score by which weights stay (quant/pruning.py)."""
 
@@ -57,6 +64,9 @@ def quantize(
     density: Annotated[
         float, typer.Option(help="Share of the encoder's weights that may be other than 0; below 1 the rest is pruned.")
     ] = 1.0,
+    pattern: Annotated[
+        Pattern, typer.Option(help="blocks: the density holds in every 4 weights, which takes fewer cycles too.")
+    ] = Pattern.free,
 ) -> None:
     """Quantize a float BERT, MiniLM or ALBERT model to a folder that every other command takes.
 
@@ -67,6 +77,8 @@ def quantize(
     Pruned words: zynqbert quantize ./my-classifier --out ./my-artifact --word-format adaptivfloat --word-density 0.4
 
     Sparse: zynqbert quantize ./my-classifier --out ./my-sparse-artifact --calibrate sentences.txt --density 0.5
+
+    In blocks: zynqbert quantize ./my-classifier --out ./my-sparse-artifact --density 0.5 --pattern blocks
     """
     if word_bits not in (4, 8):
         raise InputError(f"--word-bits {word_bits} is neither 4 nor 8")
@@ -78,6 +90,8 @@ def quantize(
         raise InputError(f"--word-density {word_density:g} is for --word-format adaptivfloat alone")
     if not 0 < density <= 1:
         raise InputError(f"--density {density:g} is not above 0 and at most 1")
+    if pattern is Pattern.blocks and density not in (0.25, 0.5, 0.75, 1):
+        raise InputError(f"--density {density:g} is none that --pattern blocks can have: 0.25, 0.5, 0.75 or 1")
     if pairs and calibrate is None:
         raise InputError("--pairs is about the lines of a file: give it with --calibrate F")
     with needing_packages("quantize"):
@@ -91,7 +105,7 @@ def quantize(
         print("zynqbert: calibrating on movie reviews; --calibrate F takes texts of your own task", file=sys.stderr)
         texts = [example.text for example in movie_reviews("train")]
     words = dict(word_bits=word_bits, word_format=word_format.value, word_density=word_density)
-    options = dict(**words, softmax=softmax.value, density=density)
+    options = dict(**words, softmax=softmax.value, density=density, pattern=pattern.value)
     report = quantize_checkpoint(source, texts, out, **options)
     print(f"{out}: {quantize_summary(report)}")
 

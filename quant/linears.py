@@ -10,7 +10,7 @@ import torch
 
 from . import fake_quant, gptq
 from .checkpoint import Linear
-from .pruning import keep_largest
+from .pruning import keep
 from .scales import FACTOR_MAX, FACTOR_MIN, snap_factor
 
 # The largest weight of a row that is tried, in shares of its peak: the fewer bits, the more are clipped.
@@ -29,11 +29,13 @@ Snap = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Pruning:
-    """Density of a matrix, score by which its weights are kept (pruning.py), and how often each row is stored."""
+    """Density of a matrix, score by which its weights are kept (pruning.py), how often each row is stored, and the
+    pattern of what is kept."""
 
     density: float
     by: str = "contribution"
     times: np.ndarray | None = None
+    pattern: str = "free"
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,7 @@ def _kept(w: torch.Tensor, g: torch.Tensor, step: torch.Tensor, prune: Pruning |
     score = w.double().abs()
     if prune.by == "contribution":
         score = score * (g.diagonal().sqrt() * step)
-    return torch.from_numpy(keep_largest(score.numpy(), prune.density, prune.times)) & (w != 0)
+    return torch.from_numpy(keep(score.numpy(), prune.density, prune.pattern, prune.times)) & (w != 0)
 
 
 def _limit(bits: int) -> int:

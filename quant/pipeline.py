@@ -35,6 +35,7 @@ def quantize_checkpoint(
     word_density: float = 1.0,
     softmax: str = "numerator",
     density: float = 1.0,
+    pattern: str = "free",
     max_length: int = 128,
     progress: Advance | None = None,
     options: Options | None = None,
@@ -45,8 +46,8 @@ def quantize_checkpoint(
     The first 512 of `calibration_texts` (texts, or pairs of them, from a train split) calibrate; the next 128, where
     there are so many, are what the report compares float and integer answers on. `progress(step, done, total)` replaces
     the bar that is otherwise drawn on stderr; `metrics` joins the report in the manifest. With a `density` below 1 the
-    encoder's matrices are pruned to it, and the report says so matrix by matrix. Raises UnsupportedModel,
-    ValueError, ArtifactError or OSError; `out` then stays as it was.
+    encoder's matrices are pruned to it, in the `pattern` "free" or "blocks" (pruning.py), and the report says so matrix
+    by matrix. Raises UnsupportedModel, ValueError, ArtifactError or OSError; `out` then stays as it was.
     """
     begun = time.monotonic()
     options = dataclasses.replace(
@@ -56,6 +57,7 @@ def quantize_checkpoint(
         word_density=word_density,
         softmax=softmax,
         density=density,
+        pattern=pattern,
     )
     options.checked(hidden=0)  # before the model is read
     given = load_checkpoint(source)

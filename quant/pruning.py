@@ -5,7 +5,10 @@ A matrix of density d keeps its ⌊d·N·K⌋ weights of the largest score; ever
 "magnitude", |w| of the float weight (Han et al., arXiv 1506.02626), or "contribution", |w| times the standard deviation
 of what it multiplies on the calibration rows (after Wanda, Sun et al., arXiv 2306.11695). What is pruned is made up for
 by the columns that GPTQ rounds after it (SparseGPT, Frantar and Alistarh, arXiv 2301.00774): gptq.py holds the mask.
-numpy only.
+
+In the pattern "blocks" density has a bound in every place (VDBB, Liu et al., arXiv 2009.02381): of `BLOCK` consecutive
+entries of K the `PAIR` channels that share a multiplier keep the same d·BLOCK, so that an array which chooses its
+activations spends d of the steps. numpy only.
 """
 
 import math
@@ -18,6 +21,9 @@ from .artifact_tensors import linears
 from .packing import unpack_nibbles
 
 PRUNE_BY = ("magnitude", "contribution")
+PATTERNS = ("free", "blocks")
+BLOCK = 4  # consecutive entries of K
+PAIR = 2  # stored channels that share a multiplier, and so their choice
 TILE = 32  # weights of a row that one bitmask covers
 _RAW_ABOVE = 24  # non-zeros of a tile above which it is stored as it is: 75 %
 
@@ -26,6 +32,15 @@ def check_density(density: float, name: str = "density") -> None:
     """ValueError, with the option's `name`, unless 0 < density ≤ 1."""
     if isinstance(density, bool) or not isinstance(density, int | float) or not 0 < density <= 1:
         raise ValueError(f"{name} {density!r} is not above 0 and at most 1")
+
+
+def check_pattern(pattern: str, density: float) -> None:
+    """ValueError unless `pattern` is one of PATTERNS that weights of this density can have."""
+    if pattern not in PATTERNS:
+        raise ValueError(f"pattern {pattern!r} is none of {', '.join(PATTERNS)}")
+    if pattern == "blocks" and density * BLOCK != int(density * BLOCK):
+        steps = ", ".join(f"{i / BLOCK:g}" for i in range(1, BLOCK + 1))
+        raise ValueError(f"density {density:g} is none that blocks of {BLOCK} can have: {steps}")
 
 
 def allowed(density: float, size: int) -> int:
@@ -37,17 +52,18 @@ def allowed(density: float, size: int) -> int:
     return int(Decimal(repr(density)) * size)
 
 
-def matrix_density(density: float, heads: int, left: int, kind: str) -> float:
+def matrix_density(density: float, heads: int, left: int, kind: str, pattern: str = "free") -> float:
     """Density of a matrix of this kind in a layer that has `left` of its `heads`; in steps of 10^−12, upward.
 
     It may keep as many weights as with all its heads: the heads that vanished took zeros with them, not what is left.
+    Of blocks it stays what it is.
 
     >>> matrix_density(0.5, 12, 8, "q"), matrix_density(0.5, 12, 5, "o"), matrix_density(0.5, 12, 8, "ffn1")
     (0.75, 1.0, 0.5)
     >>> allowed(matrix_density(0.5, 12, 11, "q"), 11 * 32 * 384) == allowed(0.5, 12 * 32 * 384)
     True
     """
-    if kind not in ("q", "k", "v", "o") or left == heads:
+    if kind not in ("q", "k", "v", "o") or left == heads or pattern == "blocks":
         return density
     return min(1.0, float(math.ceil(Decimal(repr(density)) * heads * 10**12 / left)) / 10**12)
 
@@ -70,6 +86,37 @@ def keep_largest(score: np.ndarray, density: float, times: np.ndarray | None = N
     mask[order[:first]] = True
     mask[rest[cost[rest] == 1][:left]] = True
     return mask.reshape(n, k)
+
+
+def keep_blocks(score: np.ndarray, density: float, times: np.ndarray | None = None) -> np.ndarray:
+    """Mask bool [N, K] of the pattern "blocks" for the `score` [N, K] ≥ 0.
+
+    In each block of BLOCK entries (the last of a row may have fewer) a pair of stored rows keeps the same
+    ⌈density·BLOCK⌋ entries, those with the largest sum of squares over the pair, of equal ones the first. Row i is
+    stored `times[i]` times, one after the other (1 if not given); where its copies lie in two pairs it keeps what both
+    keep.
+
+    >>> keep_blocks(np.array([[3, 0, 2, 0, 1.0], [0, 0, 0, 1, 0]]), 0.5).astype(int)
+    array([[1, 0, 1, 0, 1],
+           [1, 0, 1, 0, 1]])
+    """
+    n, k = score.shape
+    bound = math.ceil(Decimal(repr(density)) * BLOCK)
+    stored = np.repeat(np.arange(n), np.ones(n, np.int64) if times is None else np.asarray(times, np.int64))
+    square = np.pad(score[stored].astype(np.float64) ** 2, ((0, -len(stored) % PAIR), (0, -k % BLOCK)))
+    sums = square.reshape(-1, PAIR, square.shape[1] // BLOCK, BLOCK).sum(axis=1)  # [pairs, blocks, BLOCK]
+    order = np.argsort(-sums, axis=2, kind="stable")
+    chosen = np.zeros(sums.shape, bool)
+    np.put_along_axis(chosen, order[:, :, :bound], True, axis=2)
+    of_row = chosen.reshape(len(chosen), -1)[np.arange(len(stored)) // PAIR, :k]  # [stored rows, K]
+    mask = np.ones((n, k), bool)
+    np.logical_and.at(mask, stored, of_row)
+    return mask
+
+
+def keep(score: np.ndarray, density: float, pattern: str, times: np.ndarray | None = None) -> np.ndarray:
+    """Mask bool [N, K] of the `pattern`: `keep_largest` or `keep_blocks`."""
+    return {"free": keep_largest, "blocks": keep_blocks}[pattern](score, density, times)
 
 
 def stage_density(step: int, steps: int, density: float, ramp: float, stages: int = 10) -> float:
@@ -98,12 +145,25 @@ def densities(matrices: Mapping[str, np.ndarray]) -> dict[str, float]:
     return {name: np.count_nonzero(q) / q.size for name, q in matrices.items()}
 
 
+def block_bound(q: np.ndarray) -> int:
+    """The most entries of a block in which a pair of rows of q [N, K] is other than 0: 0 to BLOCK.
+
+    >>> block_bound(np.array([[1, 0, 0, 0, 5], [0, 0, 2, 0, 0]]))
+    2
+    """
+    filled = np.pad(q != 0, ((0, -q.shape[0] % PAIR), (0, -q.shape[1] % BLOCK)))
+    filled = filled.reshape(-1, PAIR, filled.shape[1] // BLOCK, BLOCK).any(axis=1)
+    return int(filled.sum(axis=2).max(initial=0))
+
+
 def density_report(matrices: Mapping[str, np.ndarray], wanted: float) -> dict:
-    """`density` of a manifest's metrics: what was wanted, what the integers have in all and by matrix."""
+    """`density` of a manifest's metrics: what was wanted, what the integers have in all and by matrix, and the bound of
+    all their blocks (of 4: no pattern)."""
     every, kept = sum(q.size for q in matrices.values()), sum(np.count_nonzero(q) for q in matrices.values())
     return {
         "wanted": wanted,
         "achieved": round(kept / every, 6),
+        "block_bound": max(map(block_bound, matrices.values()), default=0),
         "matrices": {name: round(found, 6) for name, found in densities(matrices).items()},
     }
 

@@ -16,6 +16,7 @@ from .finetune import FineTuning
 from .float_stage import PRECISIONS
 from .masks import METHODS
 from .offramps import TRAINED, OffRamps
+from .pruning import PATTERNS, check_pattern
 from .slim import Slim
 
 if sys.version_info >= (3, 11):
@@ -86,10 +87,11 @@ class QuantizedTraining:
 @dataclass(frozen=True)
 class Prune:
     """Share of the encoder's weights that may be other than 0; over the first `ramp` part of training it falls there
-    from 1, with 0 the calibrated model is pruned before."""
+    from 1, with 0 the calibrated model is pruned before. `pattern` "blocks" holds the density in every block."""
 
     density: float
     ramp: float = 0.0
+    pattern: str = "free"
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,7 @@ CHECKS: dict[type, dict[str, Check]] = {
         "word_density": real(0, 1),
     },
     QuantizedTraining: {**STEPS, **_FOLLOWED},
-    Prune: {"density": real(0, 1), "ramp": real(0, 0.9, closed=True)},
+    Prune: {"density": real(0, 1), "ramp": real(0, 0.9, closed=True), "pattern": choice(*PATTERNS)},
     Deepen: {"layers": whole(2, MAX_LAYERS), "share": real(0, 1), **STEPS, **_FOLLOWED},
     Slim: {
         "density": real(0, 1),
@@ -264,6 +266,7 @@ def load_recipe(path: str | Path, seed: int | None = None) -> Recipe:
         fault = "neither [slim] nor [offramps] is there to read them"
         raise RecipeError(path, "data.unlabelled", fault, "leave it out, or add one of these stages")
     check_words(path, recipe.quantize)
+    _check_pattern(path, recipe.prune)
     _check_exits(path, recipe)
     if recipe.checkpoint is not None and "finetune" in parts:
         raise RecipeError(path, "checkpoint", "stands beside [finetune]", "drop one: a checkpoint is fine-tuned")
@@ -289,6 +292,15 @@ def _check_data(path: Path, data: Data) -> None:
         there = ", ".join(name for name, found in DATA_SETS.items() if found.unlabelled is not None)
         fault = f"{data.set or 'tables'} has none"
         raise RecipeError(path, "data.unlabelled", fault, f"leave it out; {there} has some")
+
+
+def _check_pattern(path: Path, prune: Prune | None) -> None:
+    if prune is None:
+        return
+    try:
+        check_pattern(prune.pattern, prune.density)
+    except ValueError as error:
+        raise RecipeError(path, "prune.density", str(error), "give one of these, or leave prune.pattern out") from None
 
 
 def _check_exits(path: Path, recipe: Recipe) -> None:

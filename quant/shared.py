@@ -75,7 +75,7 @@ def share(
             [[torch.cat(taps.pop(name)) for name in names[i]] for i in layers],
             a.activation,
             options,
-            {n: matrix_density(options.density, a.heads, a.layer_heads[owner], n) for n in _MATRICES},
+            {n: matrix_density(options.density, a.heads, a.layer_heads[owner], n, options.pattern) for n in _MATRICES},
         )
         for owner, layers in found.items()
     }
@@ -96,7 +96,7 @@ def _fit(
     times = {"ffn1": ffn}  # its rows are stored once for each entry
     prune = dict.fromkeys(read)
     if options.density < 1:
-        prune = {n: Pruning(density[n], options.prune_by, times.get(n)) for n in read}
+        prune = {n: Pruning(density[n], options.prune_by, times.get(n), options.pattern) for n in read}
     matrices = {name: fit_shared(getattr(layer, name), uses, prune=prune[name], **how) for name, uses in read.items()}
     return Shared(stream, attention_norm, ffn, matrices)
 

@@ -25,11 +25,12 @@ from .calibrate import calibrate
 from .datasets import DataSet
 from .evaluate import paired_accuracy, quantized_logits, wilson
 from .options import Options
-from .pruning import compressed_bytes, density_report, encoder_matrices
+from .pruning import BLOCK, compressed_bytes, density_report, encoder_matrices
 from .quantize import quantize, steps
 from .training import check_settings, versions, write_json
 
 DENSITIES = (1.0, 0.75, 0.6, 0.5, 0.4, 0.3, 0.2)
+BLOCK_DENSITIES = (0.75, 0.5, 0.25)
 SPLITS = ("dev", "test")
 
 
@@ -39,6 +40,7 @@ def sparsity(
     out: Path,
     *,
     densities: Sequence[float] = DENSITIES,
+    block_densities: Sequence[float] = BLOCK_DENSITIES,
     trained: Sequence[Path] = (),
     prune_by: str = "contribution",
     sentences: int | None = None,
@@ -47,7 +49,8 @@ def sparsity(
     resume: bool = False,
     progress: Advance | None = None,
 ) -> dict:
-    """Measure `source` (Hugging Face folder or hub name) in float and at every density, and the artifacts `trained`.
+    """Measure `source` (Hugging Face folder or hub name) in float, at every density and at those of the pattern
+    "blocks" (pruning.py), and the artifacts `trained`.
 
     `data` as of `ablation`; its train split calibrates, the first `sentences` (all if None) of dev and test are
     answered. `out` gets `sparsity.json` after every row and `sparsity.svg`; with `resume` rows that are there stay.
@@ -58,6 +61,8 @@ def sparsity(
         raise ValueError(f"{path}: holds a run already; remedy: --resume, or another folder")
     for density in densities:
         Options(density=density, prune_by=prune_by).checked(0)
+    for density in block_densities:
+        Options(density=density, prune_by=prune_by, pattern="blocks").checked(0)
     begun = (
         read_report(path, ("settings", "float", "one_shot", "trained"), "a sparsity study") if path.exists() else None
     )
@@ -73,14 +78,15 @@ def sparsity(
         if wanted in artifacts:
             raise ValueError(f"{folder}: a second artifact of density {wanted}; remedy: give one of each")
         artifacts[wanted] = artifact
-    report = {"settings": settings, "versions": versions(), "float": {}, "one_shot": {}, "trained": {}}
+    report = {"settings": settings, "versions": versions(), "float": {}, "one_shot": {}, "blocks": {}, "trained": {}}
     if begun is not None:
         check_settings(path, begun["settings"], settings)
-        report = begun
+        report = {**report, **begun}
     path.parent.mkdir(parents=True, exist_ok=True)
     todo: list[tuple[str, str, Artifact | None]] = [
         ("one_shot", f"{d:g}", None) for d in densities if f"{d:g}" not in report["one_shot"]
     ]
+    todo += [("blocks", f"{d:g}", None) for d in block_densities if f"{d:g}" not in report["blocks"]]
     for wanted, artifact in artifacts.items():
         if report["trained"].get(wanted, {}).get("artifact") != _digest(artifact):
             todo.append(("trained", wanted, artifact))
@@ -92,9 +98,11 @@ def sparsity(
 
 
 def _trained(folder: Path, given: dict[str, Given]) -> tuple[str, Artifact]:
-    """The artifact and the density it was trained for. ValueError where it is another model or was not pruned."""
+    """What the artifact was trained for, "0.5" or in blocks "0.5 blocks", and the artifact. ValueError where it is
+    another model or was not pruned."""
     artifact = load_artifact(folder)
-    wanted = artifact.manifest["metrics"].get("density", {}).get("wanted")
+    found = artifact.manifest["metrics"].get("density", {})
+    wanted = found.get("wanted")
     if wanted is None:
         raise ValueError(f"{folder}: metrics.density is missing; remedy: an artifact of a recipe with a [prune] table")
     checkpoint = given["dev"].checkpoint
@@ -102,7 +110,8 @@ def _trained(folder: Path, given: dict[str, Given]) -> tuple[str, Artifact]:
         raise ValueError(f"{folder}: its labels are {artifact.manifest['task']['labels']}, not the float model's")
     if artifact.tokenizer_path.read_text(encoding="utf-8") != checkpoint.tokenizer_json:
         raise ValueError(f"{folder}: its tokenizer is not the float model's; remedy: the model it was trained from")
-    return f"{wanted:g}", artifact
+    in_blocks = found.get("block_bound", BLOCK) <= wanted * BLOCK < BLOCK
+    return f"{wanted:g}{' blocks' if in_blocks else ''}", artifact
 
 
 def _digest(artifact: Artifact) -> str:
@@ -134,13 +143,16 @@ def _measure(given: dict[str, Given], todo: list, prune_by: str, report: dict, p
     calibration = None
     token = 0.5 / sum(len(s.ids) for of in given.values() for s in of.sentences)
     for group, name, artifact in todo:
-        title, begun = f"density {name}" + (", trained" if artifact else ""), time.monotonic()
+        kind = {"one_shot": "", "blocks": " in blocks", "trained": ", trained"}[group]
+        title, begun = f"density {name}{kind}", time.monotonic()
         if artifact is not None:
             manifest, tensors = artifact.manifest, artifact.tensors
             show(0.5)
         else:
             calibration = calibration or calibrate(weights, given["dev"].calibration)
-            options = Options(word_bits=report["settings"]["word_bits"], density=float(name), prune_by=prune_by)
+            pattern = "blocks" if group == "blocks" else "free"
+            words = report["settings"]["word_bits"]
+            options = Options(word_bits=words, density=float(name), prune_by=prune_by, pattern=pattern)
             made = quantize(
                 weights,
                 calibration,
@@ -150,7 +162,7 @@ def _measure(given: dict[str, Given], todo: list, prune_by: str, report: dict, p
                 on_step=lambda step: show(0.5 / steps(weights)),
             )
             manifest, tensors = made.manifest, made.tensors
-        entry = sizes(manifest, tensors, float(name))
+        entry = sizes(manifest, tensors, float(name.split()[0]))
         if artifact is not None:
             entry["artifact"] = _digest(artifact)
         for split, of in given.items():
@@ -160,7 +172,7 @@ def _measure(given: dict[str, Given], todo: list, prune_by: str, report: dict, p
             entry[split]["logit_error"] = float((found - logits[split]).abs().mean())
         entry["seconds"] = round(time.monotonic() - begun, 1)
         report[group][name] = entry
-        report[group] = dict(sorted(report[group].items(), key=lambda item: -float(item[0])))
+        report[group] = dict(sorted(report[group].items(), key=lambda item: -float(item[0].split()[0])))
         write_json(path, report)
 
 
@@ -174,6 +186,7 @@ def sizes(manifest: dict, tensors: dict, wanted: float) -> dict:
         "wanted": wanted,
         "achieved": found["achieved"],
         "densest_matrix": max(found["matrices"].values()),
+        "block_bound": found["block_bound"],
         "dense_bytes": dense,
         "compressed_bytes": packed,
         "compressed_share": packed / dense,
@@ -199,7 +212,8 @@ def table(report: dict) -> Table:
         shown.add_column(name, justify="right")
     rows = report["float"]
     shown.add_row("float", "", f"{100 * rows['dev']['accuracy']:.1f} %", _accuracy(rows["test"], ""), "", "")
-    for title, group in (("", report["one_shot"]), (" trained", report["trained"])):
+    groups = ("", report["one_shot"]), (" blocks", report["blocks"]), (" trained", report["trained"])
+    for title, group in groups:
         shown.add_section()
         for name, row in group.items():
             low, high = row["test"]["difference_interval_points"]
@@ -224,7 +238,11 @@ def draw(report: dict, path: Path) -> None:
     with matplotlib.rc_context({"svg.hashsalt": "zynqbert", "font.size": 9}):
         figure = Figure(figsize=(9, 3.6), layout="constrained")
         left, right = figure.subplots(1, 2)
-        series = (("one_shot", "o-", "black", "one shot, calibrated"), ("trained", "D", "tab:blue", "trained"))
+        series = (
+            ("one_shot", "o-", "black", "one shot, calibrated"),
+            ("blocks", "s--", "tab:orange", "the same in blocks"),
+            ("trained", "D", "tab:blue", "trained"),
+        )
         for group, style, color, label in series:
             rows = list(report[group].values())
             if not rows:
@@ -236,7 +254,7 @@ def draw(report: dict, path: Path) -> None:
             lengths = np.maximum([points - low, high - points], 0)
             left.errorbar(density, points, yerr=lengths, fmt=style, color=color, capsize=3, label=label)
             right.plot(density, [row["compressed_bytes"] / 1e6 for row in rows], style, color=color, label=label)
-        if rows := [*report["one_shot"].values(), *report["trained"].values()]:
+        if rows := [row for group, *_ in series for row in report[group].values()]:
             right.axhline(rows[0]["dense_bytes"] / 1e6, color="gray", linewidth=0.8, label="two weights a byte")
         left.axhline(0, color="gray", linewidth=0.8)
         left.set_ylabel("test accuracy against float, points")

@@ -172,6 +172,7 @@ def calibrate_once(
         options = asdict(recipe.quantize)
         if density is None and recipe.prune is not None and recipe.prune.ramp == 0:
             density = recipe.prune.density
+            options["pattern"] = recipe.prune.pattern
         if density is not None:
             options["density"] = density
         quantize_checkpoint(source, texts, out, **options)  # up to 128 tokens, however short the training texts
@@ -231,7 +232,7 @@ def train_quantized(
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, settings.epochs * per_epoch, settings.learning_rate)
             if (wanted := density(step)) != held:
-                model.prune(held := wanted)
+                model.prune(held := wanted, prune.pattern)
             target = torch.tensor([labels["train"][i] for i in rows], device=device)
             loss = _loss(model, teacher, make_batch([tokens["train"][i] for i in rows], device), target, settings)
             optimizer.zero_grad()

@@ -17,7 +17,7 @@ from . import straight_through as ste
 from .artifact_tensors import Place, linears, norms, operands, ramps
 from .batch import Batch
 from .packing import check_linear, pack_nibbles, unpack_nibbles
-from .pruning import keep_largest, matrix_density
+from .pruning import keep, matrix_density
 from .scales import FACTOR_MAX, FACTOR_MIN
 from .tables import GELU_MIN
 from .words import word_rows
@@ -160,8 +160,8 @@ class TrainableModel:
     # pruning -------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def prune(self, density: float) -> None:
-        """Hold all but the ⌊density·N·K⌋ largest weights of each int4 matrix at 0, in steps of their rows.
+    def prune(self, density: float, pattern: str = "free") -> None:
+        """Hold all but the largest weights of each int4 matrix at 0, in steps of their rows, as `pruning.keep` has it.
 
         Where heads vanished the density is that of `matrix_density`.
         What was held before is 0 and so stays; the masks follow from the parameters alone.
@@ -169,14 +169,16 @@ class TrainableModel:
         for name, place in self.places.items():
             if place.bits == 4 and name == place.matrix:
                 steps = self.parameters[f"{name}.weight"].abs() / self.parameters[f"{name}.clip"].exp()[:, None]
-                mask = torch.from_numpy(keep_largest(steps.cpu().numpy(), self._density(name, density)))
+                if pattern == "blocks":  # two that round to 0 shall not outweigh, in a pair's sum, one that does not
+                    steps = torch.where(steps * LIMIT[place.bits] < 0.5, 1e-3 * steps, steps)
+                mask = torch.from_numpy(keep(steps.cpu().numpy(), self._density(name, density, pattern), pattern))
                 self.masks[name] = mask.to(self.device, torch.float32)
         self.hold()
 
-    def _density(self, name: str, density: float) -> float:
+    def _density(self, name: str, density: float, pattern: str) -> float:
         a = self.manifest["architecture"]
         _, i, kind = name.split(".")
-        return matrix_density(density, a["heads"], a["layer_heads"][int(i)], kind)
+        return matrix_density(density, a["heads"], a["layer_heads"][int(i)], kind, pattern)
 
     @torch.no_grad()
     def hold(self) -> None:

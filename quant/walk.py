@@ -393,8 +393,8 @@ class Walk:
         if o.density < 1 and name.startswith("layers."):
             _, i, kind = name.split(".")
             a = self.weights.architecture
-            density = matrix_density(o.density, a.heads, a.layer_heads[int(i)], kind)
-            prune = Pruning(density, o.prune_by, times)
+            density = matrix_density(o.density, a.heads, a.layer_heads[int(i)], kind, o.pattern)
+            prune = Pruning(density, o.prune_by, times, o.pattern)
         return fit(linear, operand, target, out_scale, bits=bits, sweeps=o.sweeps, prune=prune, **settings)
 
     def matrix(self, name: str) -> tuple[str, Matrix | None]:

@@ -91,6 +91,7 @@ def test_every_field_is_taken(recipe):
     )
     assert recipe('checkpoint = "there"\n' + LEAST).checkpoint == "there"
     assert recipe(LEAST + "[prune]\ndensity = 0.5\nramp = 0.3\n").prune == Prune(0.5, 0.3)  # not beside [slim]
+    assert recipe(LEAST + '[prune]\ndensity = 0.5\npattern = "blocks"\n').prune == Prune(0.5, 0.0, "blocks")
 
 
 @pytest.mark.parametrize(
@@ -103,6 +104,13 @@ def test_every_field_is_taken(recipe):
 def test_words_that_do_not_go_together(recipe, text, field):
     with pytest.raises(RecipeError, match=field):
         recipe(f"{LEAST}[quantize]\n{text}\n")
+
+
+@pytest.mark.parametrize("density, pattern", [(0.6, "blocks"), (0.1, "blocks"), (0.5, "squares")])
+def test_a_density_that_blocks_cannot_have(recipe, density, pattern):
+    field = "prune.density: density .* is none that blocks of 4 can have" if pattern == "blocks" else "prune.pattern: "
+    with pytest.raises(RecipeError, match=field):
+        recipe(f'{LEAST}[prune]\ndensity = {density}\npattern = "{pattern}"\n')
 
 
 def test_another_seed(recipe, tmp_path):

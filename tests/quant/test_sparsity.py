@@ -17,7 +17,7 @@ from zynqbert.quant.datasets import DataSet, Example
 from zynqbert.quant.evaluate import wilson
 from zynqbert.quant.golden_model import GoldenModel
 from zynqbert.quant.options import Options
-from zynqbert.quant.pruning import compressed_bytes, encoder_matrices
+from zynqbert.quant.pruning import compressed_bytes, density_report, encoder_matrices
 from zynqbert.quant.quantize import quantize
 from zynqbert.quant.sparsity import DENSITIES as DEFAULT
 from zynqbert.quant.sparsity import draw, sparsity, table
@@ -39,7 +39,7 @@ def load(split: str, *, offline: bool = False) -> list[Example]:
 
 
 OWN = DataSet("own", LABELS, load, None)
-HOW = dict(densities=DENSITIES, max_length=30)
+HOW = dict(densities=DENSITIES, block_densities=(0.5,), max_length=30)
 
 
 class Cut(Exception):
@@ -66,6 +66,9 @@ def ran(tmp_path_factory):
     checkpoint = drop_unused_words(load_checkpoint(root / "model"))
     pruned = made(checkpoint, [e.texts for e in load("dev")], density=0.5)  # calibrated on others: not the one-shot row
     artifact = save(root / "trained", pruned, checkpoint, density={"wanted": 0.5})
+    blocks = made(checkpoint, [e.texts for e in load("dev")], density=0.5, pattern="blocks")
+    told_of = density_report(encoder_matrices(blocks.manifest, blocks.tensors), 0.5)
+    in_blocks = save(root / "in-blocks", blocks, checkpoint, density=told_of)
 
     def until(*step) -> None:
         if step[0] == "density 0.5" and step[1] > 150:
@@ -77,12 +80,15 @@ def ran(tmp_path_factory):
     assert list(kept["one_shot"]) == ["1"] and set(kept["float"]) == {"dev", "test"}
     with pytest.MonkeyPatch.context() as patch:
         seen = []
-        patch.setattr(module, "quantize", lambda *a, **k: seen.append(k["options"].density) or quantize(*a, **k))
+        note = lambda o: seen.append((o.density, o.pattern))  # noqa: E731
+        patch.setattr(module, "quantize", lambda *a, **k: note(k["options"]) or quantize(*a, **k))
         again = lambda *step: told.append(step)  # noqa: E731
         sparsity(root / "model", OWN, root / "out", resume=True, progress=again, **HOW)
-        assert seen == [0.5, 0.2]
-        report = sparsity(root / "model", OWN, root / "out", resume=True, trained=[artifact], progress=again, **HOW)
-        assert seen == [0.5, 0.2]
+        rows = [(0.5, "free"), (0.2, "free"), (0.5, "blocks")]
+        assert seen == rows
+        how = dict(trained=[artifact, in_blocks], progress=again, **HOW)
+        report = sparsity(root / "model", OWN, root / "out", resume=True, **how)
+        assert seen == rows
     assert report["one_shot"]["1"] == kept["one_shot"]["1"]
     return root / "model", root / "out", report, artifact, told
 
@@ -90,7 +96,10 @@ def ran(tmp_path_factory):
 def test_the_report(ran):
     _, out, report, _, _ = ran
     assert json.loads((out / "sparsity.json").read_text()) == json.loads(json.dumps(report))
-    assert list(report["one_shot"]) == ["1", "0.5", "0.2"] and list(report["trained"]) == ["0.5"]
+    assert list(report["one_shot"]) == ["1", "0.5", "0.2"] and list(report["blocks"]) == ["0.5"]
+    assert list(report["trained"]) == ["0.5", "0.5 blocks"]
+    bounds = (report["blocks"]["0.5"], report["trained"]["0.5 blocks"], report["one_shot"]["0.5"])
+    assert [row["block_bound"] for row in bounds] == [2, 2, 4]
     settings = report["settings"]
     assert (settings["sentences.dev"], settings["sentences.test"]) == (30, 36)
     assert settings["texts.dev"] != settings["texts.test"] and settings["prune_by"] == "contribution"
@@ -109,10 +118,10 @@ def test_the_report(ran):
 
 def test_progress_is_told_of_the_whole(ran):
     ends = [i for i, step in enumerate(ran[4]) if step[0] == "float"]
-    for part, rows in ((ran[4][: ends[1]], 2), (ran[4][ends[1] :], 1)):
+    for part, rows in ((ran[4][: ends[1]], 3), (ran[4][ends[1] :], 2)):
         done = [step[1] for step in part]
         assert done == sorted(done) and done[-1] == 100 * rows and {step[2] for step in part} == {100 * rows}
-    assert ran[4][-1][0] == "density 0.5, trained"
+    assert ran[4][-1][0] == "density 0.5 blocks, trained" and "density 0.5 in blocks" in {step[0] for step in ran[4]}
 
 
 def test_a_row_is_the_pruned_engine(ran, tmp_path):
@@ -141,7 +150,8 @@ def test_a_finished_run_stays(ran, monkeypatch, tmp_path):
     monkeypatch.setattr(module, "quantize", None)
     monkeypatch.setattr(module, "quantized_logits", None)
     before = (out / "sparsity.json").read_bytes()
-    assert sparsity(model, OWN, out, resume=True, trained=[artifact], **HOW) == json.loads(json.dumps(report))
+    trained = [artifact, artifact.with_name("in-blocks")]
+    assert sparsity(model, OWN, out, resume=True, trained=trained, **HOW) == json.loads(json.dumps(report))
     assert (out / "sparsity.json").read_bytes() == before
     with pytest.raises(ValueError, match=r"sparsity\.json: holds a run already; remedy: --resume"):
         sparsity(model, OWN, out, **HOW)
@@ -181,6 +191,7 @@ def test_artifacts_that_do_not_fit(ran, tmp_path):
     "more, problem",
     [
         (dict(densities=(0.5, 0)), "density 0 is not above 0"),
+        (dict(block_densities=(0.6,)), "density 0.6 is none that blocks of 4 can have: 0.25, 0.5, 0.75, 1"),
         (dict(prune_by="size"), "prune_by 'size' is none of"),
         (dict(sentences=0), "sentences = 0"),
     ],
@@ -196,7 +207,7 @@ def test_the_plot(ran, tmp_path):
     content = (out / "sparsity.svg").read_bytes()
     ids = {element.get("id") for element in ElementTree.parse(out / "sparsity.svg").getroot().iter()}
     assert {"axes_1", "axes_2"} <= ids and "axes_3" not in ids
-    assert all(name in content for name in (b"one shot, calibrated", b"trained", b"two weights a byte"))
+    assert all(name in content for name in (b"one shot, calibrated", b"in blocks", b"trained", b"two weights a byte"))
     draw(report, tmp_path / "again.svg")
     assert (tmp_path / "again.svg").read_bytes() == content
 
@@ -208,7 +219,7 @@ def test_the_table(ran):
     lines = capture.get().splitlines()
     assert max(map(len, lines)) <= 80
     starts = [line.split("  ")[0].strip() for line in lines]
-    assert all(name in starts for name in ("float", "1", "0.5", "0.2", "0.5 trained")), lines
+    assert all(name in starts for name in ("float", "1", "0.5", "0.2", "0.5 blocks", "0.5 blocks trained")), lines
 
 
 def test_the_committed_study_is_what_the_page_says():
