@@ -584,10 +584,12 @@ class TestQuantize:
         command = ("quantize", "model", "--out", "folder", "--calibrate", str(tmp_path / "in.txt"))
         call(*command)
         words = {"word_bits": 8, "word_format": "integer", "word_density": 1.0}
-        assert given.options == {**words, "softmax": "numerator", "density": 1.0}
+        assert given.options == {**words, "softmax": "numerator", "density": 1.0, "pattern": "free"}
         given.report = {"density": {"wanted": 0.5, "achieved": 0.4912}}
         code, out, err = call(*command, "--density", "0.5")
         assert (code, err, given.options["density"]) == (0, "", 0.5)
+        call(*command, "--density", "0.5", "--pattern", "blocks")
+        assert given.options["pattern"] == "blocks"
         assert out == "folder: 12.3 MB, encoder weights 7.91 times smaller than in float, 49.1% of them not zero\n"
 
     def test_words_of_adaptivfloat(self, call, given, tmp_path):
