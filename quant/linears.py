@@ -10,7 +10,7 @@ import torch
 
 from . import fake_quant, gptq
 from .checkpoint import Linear
-from .pruning import keep
+from .pruning import SHAPE, keep
 from .scales import FACTOR_MAX, FACTOR_MIN, snap_factor
 
 # The largest weight of a row that is tried, in shares of its peak: the fewer bits, the more are clipped.
@@ -36,6 +36,7 @@ class Pruning:
     by: str = "contribution"
     times: np.ndarray | None = None
     pattern: str = "free"
+    shape: tuple[int, int] = SHAPE  # of a block
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,8 @@ def _kept(w: torch.Tensor, g: torch.Tensor, step: torch.Tensor, prune: Pruning |
     score = w.double().abs()
     if prune.by == "contribution":
         score = score * (g.diagonal().sqrt() * step)
-    return torch.from_numpy(keep(score.numpy(), prune.density, prune.pattern, prune.times)) & (w != 0)
+    mask = keep(score.numpy(), prune.density, prune.pattern, prune.times, prune.shape)
+    return torch.from_numpy(mask) & (w != 0)
 
 
 def _limit(bits: int) -> int:

@@ -5,7 +5,7 @@ import dataclasses
 from dataclasses import dataclass
 
 from .fake_quant import ENGINE, Units
-from .pruning import PRUNE_BY, check_density, check_pattern
+from .pruning import PRUNE_BY, SHAPE, check_density, check_pattern
 from .words import FORMATS
 
 SOFTMAX = ("numerator", "normalized")
@@ -30,6 +30,7 @@ class Options:
     density: float = 1.0  # share of each encoder matrix that may be other than 0 (pruning.py); 1 prunes nothing
     prune_by: str = "contribution"
     pattern: str = "free"  # or "blocks": the density holds in every block of a pair of channels (pruning.py)
+    block_shape: tuple[int, int] = SHAPE  # others than the engine's are for comparison
 
     def checked(self, hidden: int) -> "Options":
         """With the entries of a model of that width filled in; ValueError for a value that is none."""
@@ -47,7 +48,7 @@ class Options:
         if self.weight_bits not in WEIGHT_BITS:
             raise ValueError(f"weight_bits {self.weight_bits} is none of {', '.join(map(str, WEIGHT_BITS))}")
         check_density(self.density)
-        check_pattern(self.pattern, self.density)
+        check_pattern(self.pattern, self.density, self.block_shape[0])
         if self.prune_by not in PRUNE_BY:
             raise ValueError(f"prune_by {self.prune_by!r} is none of {', '.join(PRUNE_BY)}")
         norm, gelu = (hidden // 64 if n is None else n for n in (self.norm_entries, self.gelu_entries))

@@ -24,6 +24,7 @@ PRUNE_BY = ("magnitude", "contribution")
 PATTERNS = ("free", "blocks")
 BLOCK = 4  # consecutive entries of K
 PAIR = 2  # stored channels that share a multiplier, and so their choice
+SHAPE = (BLOCK, PAIR)  # of a block; others are for comparison (benchmarks/block_shapes.py)
 TILE = 32  # weights of a row that one bitmask covers
 _RAW_ABOVE = 24  # non-zeros of a tile above which it is stored as it is: 75 %
 
@@ -34,13 +35,13 @@ def check_density(density: float, name: str = "density") -> None:
         raise ValueError(f"{name} {density!r} is not above 0 and at most 1")
 
 
-def check_pattern(pattern: str, density: float) -> None:
+def check_pattern(pattern: str, density: float, block: int = BLOCK) -> None:
     """ValueError unless `pattern` is one of PATTERNS that weights of this density can have."""
     if pattern not in PATTERNS:
         raise ValueError(f"pattern {pattern!r} is none of {', '.join(PATTERNS)}")
-    if pattern == "blocks" and density * BLOCK != int(density * BLOCK):
-        steps = ", ".join(f"{i / BLOCK:g}" for i in range(1, BLOCK + 1))
-        raise ValueError(f"density {density:g} is none that blocks of {BLOCK} can have: {steps}")
+    if pattern == "blocks" and density * block != int(density * block):
+        steps = ", ".join(f"{i / block:g}" for i in range(1, block + 1))
+        raise ValueError(f"density {density:g} is none that blocks of {block} can have: {steps}")
 
 
 def allowed(density: float, size: int) -> int:
@@ -88,11 +89,13 @@ def keep_largest(score: np.ndarray, density: float, times: np.ndarray | None = N
     return mask.reshape(n, k)
 
 
-def keep_blocks(score: np.ndarray, density: float, times: np.ndarray | None = None) -> np.ndarray:
-    """Mask bool [N, K] of the pattern "blocks" for the `score` [N, K] ≥ 0.
+def keep_blocks(
+    score: np.ndarray, density: float, times: np.ndarray | None = None, shape: tuple[int, int] = SHAPE
+) -> np.ndarray:
+    """Mask bool [N, K] of the pattern "blocks" for the `score` [N, K] ≥ 0; shape: entries, and rows that choose alike.
 
     In each block of BLOCK entries (the last of a row may have fewer) a pair of stored rows keeps the same
-    ⌈density·BLOCK⌋ entries, those with the largest sum of squares over the pair, of equal ones the first. Row i is
+    ⌈density·BLOCK⌉ entries, those with the largest sum of squares over the pair, of equal ones the first. Row i is
     stored `times[i]` times, one after the other (1 if not given); where its copies lie in two pairs it keeps what both
     keep.
 
@@ -101,22 +104,31 @@ def keep_blocks(score: np.ndarray, density: float, times: np.ndarray | None = No
            [1, 0, 1, 0, 1]])
     """
     n, k = score.shape
-    bound = math.ceil(Decimal(repr(density)) * BLOCK)
+    block, pair = shape
+    bound = math.ceil(Decimal(repr(density)) * block)
     stored = np.repeat(np.arange(n), np.ones(n, np.int64) if times is None else np.asarray(times, np.int64))
-    square = np.pad(score[stored].astype(np.float64) ** 2, ((0, -len(stored) % PAIR), (0, -k % BLOCK)))
-    sums = square.reshape(-1, PAIR, square.shape[1] // BLOCK, BLOCK).sum(axis=1)  # [pairs, blocks, BLOCK]
+    square = np.pad(score[stored].astype(np.float64) ** 2, ((0, -len(stored) % pair), (0, -k % block)))
+    sums = square.reshape(-1, pair, square.shape[1] // block, block).sum(axis=1)  # [pairs, blocks, block]
     order = np.argsort(-sums, axis=2, kind="stable")
     chosen = np.zeros(sums.shape, bool)
     np.put_along_axis(chosen, order[:, :, :bound], True, axis=2)
-    of_row = chosen.reshape(len(chosen), -1)[np.arange(len(stored)) // PAIR, :k]  # [stored rows, K]
+    of_row = chosen.reshape(len(chosen), -1)[np.arange(len(stored)) // pair, :k]  # [stored rows, K]
     mask = np.ones((n, k), bool)
     np.logical_and.at(mask, stored, of_row)
     return mask
 
 
-def keep(score: np.ndarray, density: float, pattern: str, times: np.ndarray | None = None) -> np.ndarray:
+def keep(
+    score: np.ndarray,
+    density: float,
+    pattern: str,
+    times: np.ndarray | None = None,
+    shape: tuple[int, int] = SHAPE,
+) -> np.ndarray:
     """Mask bool [N, K] of the `pattern`: `keep_largest` or `keep_blocks`."""
-    return {"free": keep_largest, "blocks": keep_blocks}[pattern](score, density, times)
+    if pattern == "free":
+        return keep_largest(score, density, times)
+    return keep_blocks(score, density, times, shape)
 
 
 def stage_density(step: int, steps: int, density: float, ramp: float, stages: int = 10) -> float:

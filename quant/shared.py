@@ -96,7 +96,9 @@ def _fit(
     times = {"ffn1": ffn}  # its rows are stored once for each entry
     prune = dict.fromkeys(read)
     if options.density < 1:
-        prune = {n: Pruning(density[n], options.prune_by, times.get(n), options.pattern) for n in read}
+        prune = {
+            n: Pruning(density[n], options.prune_by, times.get(n), options.pattern, options.block_shape) for n in read
+        }
     matrices = {name: fit_shared(getattr(layer, name), uses, prune=prune[name], **how) for name, uses in read.items()}
     return Shared(stream, attention_norm, ffn, matrices)
 

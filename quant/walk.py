@@ -394,7 +394,7 @@ class Walk:
             _, i, kind = name.split(".")
             a = self.weights.architecture
             density = matrix_density(o.density, a.heads, a.layer_heads[int(i)], kind, o.pattern)
-            prune = Pruning(density, o.prune_by, times, o.pattern)
+            prune = Pruning(density, o.prune_by, times, o.pattern, o.block_shape)
         return fit(linear, operand, target, out_scale, bits=bits, sweeps=o.sweeps, prune=prune, **settings)
 
     def matrix(self, name: str) -> tuple[str, Matrix | None]:

@@ -19,13 +19,13 @@ from zynqbert.quant.tokens import Tokens
 from zynqbert.quant.trainable import TrainableModel
 
 
-def kept_in_pairs(score, bound, times):
+def kept_in_pairs(score, bound, times, block=4, pair=2):
     """By trying every choice of a pair's block."""
     n, k = score.shape
     rows = [i for i in range(n) for _ in range(times[i])]
     mask = np.ones((n, k), bool)
-    for p, at in itertools.product(range(0, len(rows), 2), range(0, k, 4)):
-        of, width = rows[p : p + 2], min(4, k - at)
+    for p, at in itertools.product(range(0, len(rows), pair), range(0, k, block)):
+        of, width = rows[p : p + pair], min(block, k - at)
         sizes = [sum(float(score[row, at + j]) ** 2 for row in of) for j in range(width)]
         choices = itertools.combinations(range(width), min(bound, width))
         best = max(choices, key=lambda c: (sum(sizes[j] for j in c), [-j for j in c]))
@@ -45,6 +45,13 @@ def test_a_pair_keeps_the_largest_of_each_block(bound, shape):
         stored = np.repeat(mask, times, axis=0)
         assert block_bound(stored) <= bound
     assert keep_blocks(score, 1.0).all()
+
+
+@pytest.mark.parametrize("block, pair", [(2, 2), (8, 1), (4, 6)])
+def test_blocks_of_other_shapes(block, pair):
+    score, times = np.random.default_rng(block).random((9, 21)), 1 + np.arange(9) % 2
+    mask = keep_blocks(score, 0.5, times, (block, pair))
+    np.testing.assert_array_equal(mask, kept_in_pairs(score, block // 2, times, block, pair))
 
 
 def test_of_equal_entries_the_first_stay():
