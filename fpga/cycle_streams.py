@@ -43,6 +43,7 @@ class Accumulators:
         self.sent_words = 0
         self.read_words: list[int] = []  # words read so far, a segment each
         self.read_last: list[tuple[int, int]] = []  # cycle of the segment's last read, cycles a word
+        self.waits: list[tuple[int, int]] = []  # in which the reader waited: begin, end
 
     def send(self, first: int, words: int) -> None:
         """A tile's `words` words, the first in cycle `first`, then one a cycle."""
@@ -60,6 +61,12 @@ class Accumulators:
         last, interval = self.read_last[at]
         return last - interval * (self.read_words[at] - needed) + 1
 
+    def sent_for(self, words: int) -> Waiting:
+        """Until the next `words` words to read have been sent."""
+        while self.sent_words - (self.read_words[-1] if self.read_words else 0) < words:
+            yield
+        return 0
+
     def receive(self, start: int, words: int, interval: int) -> Generator[None, None, tuple[int, int]]:
         """Read `words` words from `start` on, at best one in `interval` cycles; the last read and cycles waited."""
         waited, free, got = 0, start, 0
@@ -71,6 +78,8 @@ class Accumulators:
             begin = max(free, sent + 1)
             last = max(begin + interval * (count - 1), sent + count)
             waited += begin - free + last - begin - interval * (count - 1)
+            if begin > free:
+                self.waits.append((free, begin))
             free, got = last + interval, got + count
             self.read_words.append((self.read_words[-1] if self.read_words else 0) + count)
             self.read_last.append((last, interval))

@@ -19,6 +19,7 @@ from itertools import accumulate
 
 from .assumptions import DEPTHS, assumed
 from .boards import Board
+from .cycle_account import Timeline
 from .cycle_array import ArrayTimes
 from .cycle_streams import Accumulators, CycleModelDeadlock, Tokens, Waiting
 from .directory import Directory
@@ -63,6 +64,8 @@ class Model:
     """The assumptions that the cycle model runs on, in cycles unless their name says otherwise (assumptions.py).
 
     `array_interval` is the array's cycles a K step: 1, but for an array of fewer multipliers than 32·C (reference.py).
+    `ii` is of every loop, `vector_ii` of the vector unit's where they take more. `serial`: no command begins while one
+    of another unit runs, as if nothing overlapped; fetch alone runs ahead (sensitivity.py).
     """
 
     depths: dict[str, int] = field(default_factory=lambda: {name: depth for name, (depth, _) in DEPTHS.items()})
@@ -84,6 +87,13 @@ class Model:
     axi_write_latency_ns: float = assumed("axi_write_latency_ns")
     gather_overlap: bool = bool(assumed("gather_overlap"))
     start_done_cycles: int = int(assumed("start_done_cycles"))
+    vector_ii: int = int(assumed("ii"))
+    serial: bool = False
+
+    @property
+    def vector_interval(self) -> int:
+        """Cycles a trip of the vector unit's loops."""
+        return max(self.ii, self.vector_ii)
 
 
 @dataclass(frozen=True)
@@ -151,10 +161,12 @@ def simulate(
     gathers: Mapping[tuple[int, int], tuple[int, int]] | None = None,
     verdicts: Sequence[int] | None = None,
     spans: Mapping[int, Sequence[int]] | None = None,
+    timeline: Timeline | None = None,
 ) -> Timing:
     """Time of one pass of `row_blocks` (1 .. 4) row blocks through `program` on `board` at `clock_mhz`.
 
-    `directories`, `gathers`, `verdicts` and `spans` as in expansion.expand. Raises CycleModelDeadlock where the
+    `directories`, `gathers`, `verdicts` and `spans` as in expansion.expand. `timeline`: an empty one, which is filled
+    with what each unit did and when. Raises CycleModelDeadlock where the
     program's tokens do not balance, ValueError where a tile is wider than the array.
     """
     expansion = expand(tuple(program), row_blocks, board.columns, directories, gathers, verdicts, spans)
@@ -162,14 +174,23 @@ def simulate(
         columns = board.columns // 2 if c.w8 else board.columns
         if c.words > columns:
             raise ValueError(f"instruction {c.instruction}: a tile of {c.words} columns on an array of {columns}")
-    return _Pass(tuple(program), expansion, board, clock_mhz, model or Model()).run()
+    return _Pass(tuple(program), expansion, board, clock_mhz, model or Model(), timeline or Timeline()).run()
 
 
 class _Pass:
     """One pass: the units' processes and what they count."""
 
-    def __init__(self, program: Sequence[Instruction], expansion: Expansion, board: Board, clock: float, model: Model):
+    def __init__(
+        self,
+        program: Sequence[Instruction],
+        expansion: Expansion,
+        board: Board,
+        clock: float,
+        model: Model,
+        timeline: Timeline,
+    ):
         self.program, self.expansion, self.board, self.clock, self.model = program, expansion, board, clock, model
+        self.timeline = timeline
         self.weights_ready, self.weights_free = Tokens(), Tokens()
         self.parameters_ready, self.parameters_free = Tokens(), Tokens()
         self.data, self.stored = Tokens(), Tokens()
@@ -187,6 +208,7 @@ class _Pass:
         self.last = dict.fromkeys(UNITS, 0)
         self.data_waits: Counter[str] = Counter()
         self.steps = 0
+        self.turn = 0  # the end of the last command of any unit
 
     def run(self) -> Timing:
         units = {
@@ -216,7 +238,8 @@ class _Pass:
     def _loop(self, name: str, trips: int) -> int:
         """Cycles of a loop; counts its trips."""
         self.trips[name] += trips
-        return self.model.depths[name] + self.model.ii * (trips - 1) if trips else 0
+        ii = self.model.ii if name == "load_neighbours" else self.model.vector_interval
+        return self.model.depths[name] + ii * (trips - 1) if trips else 0
 
     def _fetch(self) -> Waiting:
         """Fetch reads an instruction, sends its commands, reads the next; those of a GEMM once it has read the one
@@ -262,7 +285,12 @@ class _Pass:
         """The later of two cycles; what lies between counts as a stall."""
         if ready > now:
             self.stall[reason] += ready - now
+            self.timeline.waited(reason, now, ready)
         return max(now, ready)
+
+    def _turn(self, unit: str, now: int, overhead: int) -> int:
+        """With `serial`, the cycle from which a command may begin after the last one of any unit."""
+        return self._wait(f"{unit}.turn", now, self.turn + overhead) if self.model.serial else now
 
     def _awaited(self, index: int) -> str:
         """What makes the data that the array takes for instruction `index`."""
@@ -277,6 +305,7 @@ class _Pass:
         self.steps += 1
         self.busy[instruction][unit] += busy
         self.last[unit] = end
+        self.turn = max(self.turn, end)
         if unit not in ("load", "weights"):  # they run ahead; what they delay shows in the units that wait for them
             self.finish[instruction] = max(self.finish[instruction], end)
 
@@ -287,6 +316,7 @@ class _Pass:
         for c in self.expansion.load:
             now = max(now, (yield from self._sent(c))) + self.model.command_overhead
             now = self._wait("load.slot", now, (yield from self.parameters_free.take(c.pop_parameters_free)))
+            now = self._turn("load", now, self.model.command_overhead)
             cycles = self._load_cycles(c)
             now += cycles
             self._done("load", c.instruction, cycles, now)
@@ -318,6 +348,7 @@ class _Pass:
         for c in self.expansion.weights:
             now = max(now, (yield from self._sent(c))) + self.model.command_overhead
             now = self._wait("weights.slot", now, (yield from self.weights_free.take(c.pop_weights_free)))
+            now = self._turn("weights", now, self.model.command_overhead)
             cycles = self._weights_cycles(c)
             now += cycles
             self._done("weights", c.instruction, cycles, now)
@@ -348,9 +379,12 @@ class _Pass:
             self.data_waits[self._awaited(c.instruction)] += came - now
             now = came
             now = self._wait("array.credit", now, (yield from self.accumulators.room(c.words)) + m.array_start)
+            now = self._turn("array", now, m.array_start)
             steps = math.ceil(c.k * m.array_interval * m.ii)
             now = self._wait("array.drain", now, times.drain_free(steps))
             first = times.begin(now, steps, c.words)
+            self.timeline.worked("array", c.instruction, now, now + steps)
+            self.timeline.waited("array.drain", now + steps, times.free)
             if c.push_weights_free:
                 self.weights_free.put(now + steps + m.token_latency)
             self.trips["array_mac"] += c.k
@@ -360,16 +394,20 @@ class _Pass:
         return times.drained
 
     def _vector(self) -> Waiting:
-        now = 0
+        m, now = self.model, 0
         stores = iter(self.expansion.store)
         for c in self.expansion.vector:
-            now = max(now, (yield from self._sent(c))) + self.model.command_overhead
+            now = max(now, (yield from self._sent(c))) + m.command_overhead
             ready = yield from self.parameters_ready.take(int(c.pop_parameters))
             now = self._wait("vector.parameters", now, ready)
             store = next(stores) if c.tee else None
             if store is not None and self.teed:  # one traced command at a time
                 now = self._wait("vector.store", now, (yield from self.stored.take(1)))
-            start, waited = now, 0
+            if m.serial:
+                yield from self.accumulators.sent_for(c.accumulators)
+                now = self._turn("vector", now, m.command_overhead)
+            begin = start = now
+            waited = 0
             if c.destination == TO_EXIT:
                 start, now, waited = yield from self._vector_exit(c, store, stores, now)
             elif c.accumulators:
@@ -380,10 +418,11 @@ class _Pass:
             if store is not None:
                 self.teed.append((start, now))
             if c.push_parameters_free:
-                self.parameters_free.put(now + self.model.token_latency)
+                self.parameters_free.put(now + m.token_latency)
             for _ in range(c.push_data):
-                self.data.put(now + self.model.token_latency)
+                self.data.put(now + m.token_latency)
             self._done("vector", c.instruction, now - start - waited, now)
+            self.timeline.worked("vector", c.instruction, begin, now)
         return now
 
     def _vector_exit(
@@ -394,9 +433,9 @@ class _Pass:
         The cycle from which its (last) words go to store, its end, and the cycles it waited.
         """
         m, start = self.model, now
-        last, waited = yield from self.accumulators.receive(now, c.words, max(LANES * m.ii, _beats(store)))
+        last, waited = yield from self.accumulators.receive(now, c.words, max(LANES * m.vector_interval, _beats(store)))
         self.trips["exit_logits"] += c.words * LANES
-        now = last + (LANES - 1) * m.ii + m.depths["exit_logits"]
+        now = last + (LANES - 1) * m.vector_interval + m.depths["exit_logits"]
         if not c.last_tile:
             return start, now, waited
         self.teed.append((start, now))
@@ -413,7 +452,7 @@ class _Pass:
     ) -> Generator[None, None, tuple[int, int]]:
         """A command that reads the array's words; its end, and the cycles it waited for them."""
         scores = c.kind is Vector.SCORES
-        interval = max(self.model.ii, 1 if scores else _beats(store))
+        interval = max(self.model.vector_interval, 1 if scores else _beats(store))
         last, waited = yield from self.accumulators.receive(now, c.words, interval)
         if scores:
             self.trips["vector_scores"] += c.words
@@ -425,7 +464,7 @@ class _Pass:
         elif c.corner_turn:
             name, extra = "vector_turn", LANES
         self.trips[name] += c.words + extra
-        return last + extra * self.model.ii + self.model.depths[name], waited
+        return last + extra * self.model.vector_interval + self.model.depths[name], waited
 
     def _softmax(self, c: VectorCommand, store: StoreCommand | None, now: int) -> int:
         """The loops after the scores have been read; their end."""
@@ -460,17 +499,20 @@ class _Pass:
         for index, c in enumerate(self.expansion.store):
             now = max(now, (yield from self._sent(c))) + self.model.command_overhead
             if c.end:
-                now += self._cycles(self.model.axi_write_latency_ns * 1e-9)
+                begin, now = now, now + self._cycles(self.model.axi_write_latency_ns * 1e-9)
                 self._done("store", c.instruction, 0, now)
+                self.timeline.worked("store", c.instruction, begin, now)
                 continue
             while len(self.teed) <= index:
                 yield
             first, last = self.teed[index]
             now = self._wait("store.words", now, first)
+            now = self._turn("store", now, self.model.command_overhead)
             beats = _beats(c) * c.words
             self.trips["store_words"] += beats
             end = max(now + beats * self.model.ii, last + _beats(c)) + self.model.depths["store_words"]
             self._done("store", c.instruction, beats * self.model.ii, end)
+            self.timeline.worked("store", c.instruction, now, end)
             self.stored.put(end)
             now = end
         return now
@@ -490,6 +532,8 @@ class _Pass:
             work.setdefault(kind, Counter()).update(self.busy[index])
         steps = sum(c.k for c in self.expansion.array)
         self.accesses, self.moved = self._count()
+        self.timeline.cycles, self.timeline.busy = cycles, self.busy
+        self.timeline.waits["vector.accumulators"] = self.accumulators.waits
         return Timing(
             cycles=cycles,
             clock_mhz=self.clock,

@@ -141,8 +141,8 @@ RIVALS: tuple[Rival, ...] = (
         gops=1436, gops_per_w=174,
     ),
     _row(
-        "COBRA", "edge FPGA of ZCU102's class", "binary", "binary BERT",
-        "[P] arXiv 2504.16269, abstract: at best; one-bit products, which are not ours",
+        "COBRA", "edge FPGA", "binary", "binary BERT",
+        "[P] arXiv 2504.16269, abstract: at best, on a part of ZCU102's class; one-bit products, which are not ours",
         gops=3894.7, gops_per_w=448.7,
     ),
     _row(
