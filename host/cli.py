@@ -205,6 +205,13 @@ def estimate(
     density: Annotated[
         float | None, typer.Option(help="Share of the int4 weights that is not 0, for --model; all if not given.")
     ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", help="Draw where the cycles go, and a roofline beside published designs: .svg or .png."),
+    ] = None,
+    sensitivity: Annotated[
+        bool, typer.Option("--sensitivity", help="Also the headline with each assumption broken in the cycle model.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Model latency, power, resources and memory of a model on a board.
@@ -212,12 +219,17 @@ def estimate(
     Example: zynqbert estimate --model bert-base --board zcu111 --seq 128 --json
 
     Pruned to half: zynqbert estimate --model albert-base --board zcu111 --density 0.5
+
+    What it rests on, and a picture: zynqbert estimate --model bert-base --sensitivity --plot roofline.svg
     """
     from ..fpga.boards import board_named
     from .compiler import ModelShape
     from .estimate import estimate as model_estimate
     from .estimate import reference
     from .output import print_estimate
+    from .roofline import add_roofline, add_sensitivity
+    from .roofline_plot import check_plot, draw
+    from .roofline_text import part_lines, sensitivity_lines
 
     if (model is None) == (artifact is None):
         raise InputError("give either --model or --artifact")
@@ -225,6 +237,8 @@ def estimate(
         raise InputError("--task is of a backbone; remedy: name its folder with --artifact")
     if density is not None and (artifact is not None or not 0 < density <= 1):
         raise InputError("--density is above 0, at most 1, and goes with --model: an artifact has a density of its own")
+    if plot is not None:
+        check_plot(plot)
     quantized = None
     if artifact is not None:
         from .task_set import load_model
@@ -235,10 +249,20 @@ def estimate(
         shape = ModelShape.named(model)
     share = 1.0 if density is None else density
     figures = model_estimate(shape, board_named(board.value), seq, clock_mhz, artifact=quantized, density=share)
+    how = {"artifact": quantized, "density": share}
+    if plot is not None:
+        add_roofline(figures, shape, **how)
+        draw(figures, plot)
+    if sensitivity:
+        add_sensitivity(figures, shape, **how)
     if as_json:
         print(json.dumps(figures | {"fq_bert": reference()}, indent=2))
-    else:
-        print_estimate(figures, reference())
+        return
+    print_estimate(figures, reference())
+    if plot is not None:
+        print("", *part_lines(figures["extra"]["parts"]), f"{plot}: these cycles and the roofline", sep="\n")
+    if sensitivity:
+        print("", *sensitivity_lines(figures["extra"]["sensitivity"]), sep="\n")
 
 
 @app.command()
