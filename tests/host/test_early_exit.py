@@ -97,7 +97,7 @@ class TestAnswers:
             assert [r.exit_layer for r in found] == answers.layer.tolist()
             assert [list(r.logits) for r in found] == answers.logits.tolist()
             assert len({r.latency_ms for r in found}) == 1
-            course = engine._course(rows)
+            course = engine._course(rows, engine._ios[0])
             assert sum(r.energy_mj for r in found) == pytest.approx(energy(BOARDS["zcu102"], course.work).joules * 1e3)
 
     def test_the_images_differ_by_the_exit_table_alone(self, engine):
@@ -195,7 +195,7 @@ class TestTraffic:
     def test_the_table_is_flushed_before_the_pass(self, engine):
         list(engine.stream(TEXTS[:1], latency_target_ms=0.3))
         layout = engine._timed.plan.io
-        table = engine.target.device.device_bytes(engine._io)[layout.clock_table :][:256]
+        table = engine.target.device.device_bytes(engine._ios[0])[layout.clock_table :][:256]
         blocks = -(-len(engine.encoder.encode(TEXTS[0]).ids) // 32)
         assert table.tobytes() == engine._task.clock_table(blocks, 0.3e-3, engine._clocks())
 

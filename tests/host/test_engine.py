@@ -284,7 +284,7 @@ class TestClock:
 class TestLogging:
     def test_what_is_told(self, artifact, caplog):
         with caplog.at_level(logging.INFO, "zynqbert"), open_emulated(artifact, clock_mhz=200) as engine:
-            sizes = [buffer.nbytes for buffer in (engine._program, engine._image, engine._io)]
+            sizes = [buffer.nbytes for buffer in (engine._program, engine._image, engine._ios[0])]
             list(engine.stream(TEXTS))
         assert {record.levelno for record in caplog.records} == {logging.INFO}
         said = [record.getMessage() for record in caplog.records if record.name.startswith("zynqbert.host")]

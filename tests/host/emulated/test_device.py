@@ -591,7 +591,7 @@ class TestFaults:
     def test_an_address_that_nobody_owns_is_a_bus_error(self, engine):
         rows = pack_pass([engine.encoder.encode(TEXTS[0])])
         engine.run_pass(rows)
-        addresses = [int(b.physical_address) for b in (engine._program, engine._image, engine._io)]
+        addresses = [int(b.physical_address) for b in (engine._program, engine._image, engine._ios[0])]
         beyond = addresses[1] + (1 << 40)
         with pytest.raises(EngineError, match=r"engine: bus error at address 0x1") as caught:
             engine.driver.run(addresses[0], beyond, addresses[2], len(engine.plan.instructions), 1)
