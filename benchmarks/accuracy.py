@@ -4,6 +4,9 @@
     python benchmarks/accuracy.py --float build/movie-reviews/float --artifact artifacts/movie-reviews \\
         --data movie-reviews --split test --out build/accuracy.json
 
+`--workers N` shares the sentences among N emulated boards of this machine, `--scheduler` among the boards, or emulated
+ones, of a dask scheduler's workers (docs/fleet.md): the integers, and so the figures, are the same.
+
 The model and every choice of the quantizer were made on the train and dev splits; the test split is only read here.
 """
 
@@ -13,9 +16,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import zynqbert.host
 from rich.progress import track
 from transformers import AutoModelForSequenceClassification
+from zynqbert.host.fleet_command import opened, tell
 from zynqbert.quant.checkpoint import load_checkpoint
 from zynqbert.quant.datasets import DATA_SETS
 from zynqbert.quant.evaluate import paired_accuracy
@@ -30,11 +33,16 @@ def float_predictions(folder: Path, texts: list[Texts], max_length: int) -> np.n
     return predict(model, encode(load_checkpoint(folder).tokenizer_json, texts, max_length)).numpy().argmax(1)
 
 
-def engine_predictions(folder: Path, texts: list[Texts], labels: list[str]) -> np.ndarray:
-    """Labels that the emulated board gives, int64 [n]."""
-    with zynqbert.host.open(board="zcu102", artifact=folder, device="emulated") as engine:
+def engine_predictions(
+    folder: Path, texts: list[Texts], labels: list[str], workers: int | None = None, scheduler: str | None = None
+) -> np.ndarray:
+    """Labels that the emulated board gives, int64 [n]; or several boards, as the options say."""
+    device = "emulated" if scheduler is None else "auto"
+    with opened(workers, scheduler, board="zcu102", artifact=folder, device=device) as engine:
         results = track(engine.stream(texts), total=len(texts), description="emulated board")
-        return np.array([labels.index(r.label) for r in results])
+        found = np.array([labels.index(r.label) for r in results])
+        tell(engine)
+    return found
 
 
 def main() -> int:
@@ -44,12 +52,14 @@ def main() -> int:
     parser.add_argument("--data", choices=tuple(DATA_SETS), default="movie-reviews")
     parser.add_argument("--split", choices=("dev", "test"), default="dev")
     parser.add_argument("--out", type=Path, help="JSON to write")
+    parser.add_argument("--workers", type=int, help="so many emulated boards of this machine")
+    parser.add_argument("--scheduler", help="the workers of this dask scheduler, tcp://HOST:8786")
     args = parser.parse_args()
     examples = DATA_SETS[args.data].load(args.split)
     texts, truth = [e.texts for e in examples], np.array([e.label for e in examples])
     task = json.loads((args.artifact / "manifest.json").read_text())["task"]
     right = float_predictions(args.model, texts, task["max_length"]) == truth
-    ours = engine_predictions(args.artifact, texts, task["labels"]) == truth
+    ours = engine_predictions(args.artifact, texts, task["labels"], args.workers, args.scheduler) == truth
     report = {"data": args.data, "split": args.split, **paired_accuracy(right, ours)}
     print(json.dumps(report, indent=2))
     if args.out:

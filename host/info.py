@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MEMORY = Path("/proc/meminfo")
 PACKAGES = (
     *("numpy", "pynq", "pynqmetadata", "pynqutils", "pydantic", "pycparser", "setuptools"),
-    *("tokenizers", "safetensors", "typer", "rich", "matplotlib", "torch", "transformers", "hls4ml"),
+    *("tokenizers", "safetensors", "typer", "rich", "matplotlib", "torch", "transformers", "hls4ml", "distributed"),
 )
 # Ours, and those of others that decide what is found here; all are names and paths.
 VARIABLES = ("CXX", "XDG_CACHE_HOME", "BOARD", "XILINX_XRT", "XILINX_VIVADO", "XILINX_VITIS", "XILINX_HLS")

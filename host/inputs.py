@@ -72,9 +72,18 @@ def pair_of(text: str, where: str) -> tuple[str, str]:
 
 def _lines(file: str) -> Iterator[str]:
     """The lines; InputError at one that is not UTF-8."""
-    with nullcontext(sys.stdin.buffer) if file == "-" else Path(file).open("rb") as stream:
+    with _stdin() if file == "-" else Path(file).open("rb") as stream:
         for number, line in enumerate(stream, 1):
             try:
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
             except UnicodeDecodeError:
                 raise InputError(f"{file}, line {number}: not UTF-8") from None
+
+
+def _stdin():
+    """Standard input by a reader of its own: one that a thread still waits at when the program ends would hold the lock
+    of Python's own, which then aborts. What stands in for it elsewhere is read as it is."""
+    try:
+        return open(sys.stdin.fileno(), "rb", closefd=False)
+    except (AttributeError, OSError):  # no file behind it
+        return nullcontext(sys.stdin.buffer)
