@@ -125,14 +125,14 @@ class Fleet:
         The texts are read in a thread of their own, as they come and never more than fleet_stream.READ chunks a worker
         ahead of the results that were taken. With a latency target each board retunes its wizard by the load it sees.
 
-        What a worker had not told when it died runs on another: no text is lost, and none is answered twice. Raises
+        What a worker had not told when it died runs on another: no text is lost, and none is told twice. Raises
         NoWorkers when there was none for patience_s, DeadlySentence for a text that ends every worker; both count the
         answers before. Closing the iterator gives up what is out.
         """
         name = self.task_name if task is None else task
         self.task_of(name)
-        how = {"strict": strict, "latency_target_ms": latency_target_ms, "task": name}
-        return self._results(texts, self.chunk, "stream", how)
+        how = {"strict": strict, "latency_target_ms": latency_target_ms}
+        return self._results(texts, self.chunk, "stream", name, how)
 
     def mixed(
         self,
@@ -147,15 +147,16 @@ class Fleet:
         if window < 1:
             raise ValueError(f"a window of {window} items: 1 or more are needed")
         how = {"strict": strict, "latency_target_ms": latency_target_ms, "window": window}
-        return self._results(self._checked(items), window, "mixed", how)
+        return self._results(self._checked(items), window, "mixed", None, how)
 
     def _checked(self, items: Iterable) -> Iterator:
         for number, item in enumerate(items, 1):
             check_item(number, item, self.tasks)
             yield item
 
-    def _results(self, items: Iterable, size: int, way: str, how: dict) -> Iterator[Result]:
-        stream = Stream(Work(self._cluster, self._settings, way, how), items, size, self.patience_s)
+    def _results(self, items: Iterable, size: int, way: str, task: str | None, how: dict) -> Iterator[Result]:
+        work = Work(self._cluster, self._settings, way, task, how)
+        stream = Stream(work, items, size, self.patience_s)
         with closing(stream.chunks()) as chunks:
             for answered in chunks:
                 self.switches += answered.switches

@@ -76,6 +76,7 @@ class Cluster:
         worker that is not as it should be."""
         threads = self.threads()
         said = self.client.run(fleet_worker.describe, settings.device, workers=list(threads), on_error="return")
+        said = {address: found for address, found in said.items() if not isinstance(found, OSError)}  # who is gone
         check_workers(said, threads)
         addresses = list(said)
         # Where kernels are to be compiled, one does it and the others find them.
@@ -177,18 +178,17 @@ class Cluster:
 
 
 class Work:
-    """The pool of one stream, whose chunks the engines' method `way` answers; `how` are its arguments."""
+    """The pool of one stream, whose chunks fleet_worker.answer answers with this `way`, `task` and `how`."""
 
-    def __init__(self, cluster: Cluster, settings: Settings, way: str, how: Mapping[str, Any]):
-        self._cluster, self._settings, self._way, self._how = cluster, settings, way, dict(how)
+    def __init__(self, cluster: Cluster, settings: Settings, way: str, task: str | None, how: Mapping[str, Any]):
+        self._cluster, self._settings, self._asked = cluster, settings, (way, task, dict(how))
         self.remedy, self.count = cluster.remedy, cluster.count
         self.done, self.result, self.cancel = cluster.done, cluster.result, cluster.cancel
 
     def submit(self, chunk: Chunk):
         """Have the chunk answered by whoever is free, those in front first."""
-        given = self._settings, list(chunk.items), self._way, self._how
-        client, key = self._cluster.client, _key("answer")
-        return client.submit(fleet_worker.answer, *given, key=key, pure=False, priority=-chunk.first)
+        given, how = (self._settings, list(chunk.items), *self._asked), {"pure": False, "priority": -chunk.first}
+        return self._cluster.client.submit(fleet_worker.answer, *given, key=_key("answer"), **how)
 
 
 def check_workers(said: Mapping[str, Any], threads: Mapping[str, int]) -> None:

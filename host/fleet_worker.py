@@ -156,8 +156,8 @@ def prepare(settings: Settings) -> Opened | Failure:
         return Opened(name, engine.target.name, emulated, engine.clock_mhz, tasks, settings.task or engine.task_name)
 
 
-def answer(settings: Settings, items: Sequence, way: str, how: dict[str, Any]) -> Answered:
-    """Answer a chunk by the engine's method `way`, of which `how` are the arguments."""
+def answer(settings: Settings, items: Sequence, way: str, task: str | None, how: dict[str, Any]) -> Answered:
+    """Answer a chunk by the engine's method `way`, of which `how` are the arguments, beginning as `task`."""
     name, results = _name(), []
     with _lock:
         try:
@@ -166,6 +166,8 @@ def answer(settings: Settings, items: Sequence, way: str, how: dict[str, Any]) -
             return Answered(name, "", results, Failure.of(error, name))
         before, failure = (engine.switches, engine.switched_bytes), None
         try:
+            if task is not None:
+                engine.use(task)
             for result in getattr(engine, way)(items, **how):
                 results.append(result)
         except _known() as error:
