@@ -11,7 +11,7 @@ from ..fpga.cycle_account import CAUSES
 from ..fpga.cycles import UNITS
 from ..fpga.whole_file import write_whole
 from .inputs import InputError
-from .roofline_text import DERIVED, DESIGN_HEAD, NOT_KNOWN, design_rows, over_layers
+from .roofline_text import DERIVED, DESIGN_HEAD, NOT_KNOWN, design_rows, model_name, over_layers
 
 FORMATS = (".svg", ".png")
 COLOURS = {
@@ -54,9 +54,9 @@ def draw(figures: Mapping[str, Any], path: Path) -> None:
     fonts = {"font.size": 8, "font.sans-serif": ["DejaVu Sans", "Arial"]}
     with matplotlib.rc_context({"svg.hashsalt": "zynqbert", "svg.fonttype": "none"} | fonts):
         figure = Figure(figsize=(14, 9.5))
-        what = f"{figures['model']} on {figures['board'].upper()}, {figures['sequence']} tokens"
+        what = f"{model_name(figures)} on {figures['board'].upper()}, {figures['sequence']} tokens"
         when = f"{figures['clock_mhz']:g} MHz: {figures['latency_ms']:.2f} ms, modelled"
-        figure.suptitle(f"{what} at {when}", fontsize=11, y=0.985)
+        figure.suptitle(f"{what} at {when}", fontsize=11, y=0.985, parse_math=False)
         _causes(figure, extra["parts"])
         _layers(figure.add_axes((0.075, 0.54, 0.41, 0.34)), extra["parts"])
         _parts(figure.add_axes((0.57, 0.54, 0.41, 0.34)), over_layers(extra["parts"]))
@@ -197,7 +197,7 @@ def _designs(axes, figures: Mapping[str, Any]) -> None:
         at = 0.0
         for cell, width in zip(row, widths, strict=True):
             style = dict(weight="bold" if number < 2 else "normal", fontsize=6.5, transform=axes.transAxes)
-            axes.text(at / sum(widths), TOP - LINE * number, cell, **style)
+            axes.text(at / sum(widths), TOP - LINE * number, cell, parse_math=False, **style)
             at += width
     for number, note in enumerate(NOTES, len(rows)):
         axes.text(0, TOP - LINE * (number + 0.5), note, fontsize=6.5, color=GREY, transform=axes.transAxes)

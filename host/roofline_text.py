@@ -2,6 +2,7 @@
 """Parts, roofline and sensitivity of an estimate as text, from the values that roofline.py gives."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..fpga.assumptions import ASSUMPTIONS
@@ -66,6 +67,11 @@ def numbers(names: Sequence[str]) -> str:
     return f"{found[0]} to {found[-1]}" if len(found) > 4 else ", ".join(found)
 
 
+def model_name(figures: Mapping[str, Any]) -> str:
+    """The name of an estimate's model: of an artifact, its folder's."""
+    return Path(figures["model"]).name
+
+
 def design_rows(figures: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Ours (modelled) and the published designs, a tuple of DESIGN_HEAD's columns each."""
     gops = next(p["gops"] for p in figures["extra"]["roofline"]["points"] if p["tokens"] == figures["sequence"])
@@ -75,7 +81,7 @@ def design_rows(figures: Mapping[str, Any]) -> list[tuple[str, ...]]:
         figures["board"].upper(),
         "w4a8",
         f"{figures['clock_mhz']:g}",
-        f"{figures['model']}, {figures['sequence']}",
+        f"{model_name(figures)}, {figures['sequence']}",
         f"{figures['latency_ms']:.2f}",
         f"{gops:.0f}",
         f"{gops / figures['power_w']:.0f}",

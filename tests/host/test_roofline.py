@@ -8,6 +8,7 @@ import json
 from xml.etree import ElementTree
 
 import pytest
+from documents import ROOT
 from zynqbert.fpga.cycle_account import CAUSES
 from zynqbert.fpga.rivals import RIVALS
 from zynqbert.fpga.sensitivity import BREAKS, HEADLINE
@@ -105,6 +106,15 @@ def test_text(call, tmp_path):
     assert any(words[:6] == ["every", "loop", "at", "II", "=", "2"] and words[-1] == "A02" for words in lines)
     headline = next(words for words in lines if words[:2] == ["as", "assumed"])
     assert float(headline[2]) == pytest.approx(figures["latency_ms"], abs=5e-4)
+
+
+def test_of_an_artifact_whose_name_is_no_formula(call, tmp_path):
+    """A folder's last name stands in the picture, as it is."""
+    (tmp_path / "a$b$c").symlink_to(ROOT / "artifacts" / "movie-reviews")
+    code, out, _ = call("--artifact", tmp_path / "a$b$c", "--seq", "32", "--plot", tmp_path / "roof.svg", "--json")
+    figures = json.loads(out)
+    assert code == 0 and sum(part["cycles"] for part in figures["extra"]["parts"]) == figures["cycles"]
+    assert ">a$b$c on ZCU102, 32 tokens at 250 MHz: " in (tmp_path / "roof.svg").read_text(encoding="utf-8")
 
 
 def test_nothing_is_added_where_it_is_not_asked_for(call):

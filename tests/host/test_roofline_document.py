@@ -53,3 +53,10 @@ def test_what_is_said_of_lengths(document, board):
     assert parts["attention norm"]["cycles"] == 0 < parts["attention norm"]["busy"]["vector"]
     assert document.broken(board, 128)["DDR at 8 GB/s"].latency_ms_ratio < 1.01
     assert document.broken(board, 32)["DDR at 8 GB/s"].latency_ms_ratio > 1.5
+
+
+def test_what_the_readme_says(document):
+    rows = document.broken("zcu102", 128)
+    ratios = [rows["200 MHz" if row.slow_clock else row.name].latency_ms_ratio for row in (*ASKED, TOGETHER)]
+    said = "cost a factor of {:.1f}, {:.1f}, {:.1f} and {:.1f} in latency on ZCU102, all four {:.1f} (modelled)"
+    assert said.format(*ratios) in (ROOT / "README.md").read_text(encoding="utf-8")
