@@ -23,6 +23,7 @@ import typer
 from . import log, study_commands, task_commands, workstation
 from .bench import commands as bench_commands
 from .build import build
+from .fleet_command import SchedulerOption, WorkersOption, opened, tell
 from .inputs import InputError, mixed_of, texts_of
 from .options import (
     DEFAULT_ARTIFACT,
@@ -123,6 +124,8 @@ def run(
     window: Annotated[
         int, typer.Option("--window", min=1, help="With --mixed: lines that run task by task, so that few switch.")
     ] = 64,
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
 ) -> None:
     """Classify sentences, pairs or tokens, given as arguments or in a file.
 
@@ -140,8 +143,9 @@ def run(
     One of a backbone's tasks: zynqbert run --artifact artifacts/tasks --task movie-reviews "A gem."
 
     Any of them, each line naming its own: zynqbert run --artifact artifacts/tasks --mixed --file lines.tsv
+
+    More than one board: zynqbert run --workers 2 --file lines.txt, or --scheduler tcp://lab:8786 (docs/fleet.md)
     """
-    from . import engine as engines
     from .output import progress, write_results
 
     if mixed:
@@ -165,7 +169,9 @@ def run(
         step()
 
     with (
-        engines.open(
+        opened(
+            workers,
+            scheduler,
             board=board.value,
             artifact=artifact,
             device=device.value,
@@ -184,6 +190,7 @@ def run(
         switches = f"{engine.switches} switch{'' if engine.switches == 1 else 'es'} of task"
         moved = f"{switches}, {engine.switched_bytes} bytes moved"
         print(f"zynqbert: {answered} sentences, {moved}", file=sys.stderr)
+    tell(engine)
     missed = {source: count for (met, source), count in targets.items() if not met}
     for source, count in missed.items():
         said = f"missed by {count} of {targets.total()} sentences, latency {source}"

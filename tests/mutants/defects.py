@@ -17,6 +17,7 @@ WEIGHTS = "tests/fpga/test_weights.py -k native-128"
 DRIVER = "tests/host/test_driver.py"
 ENGINE = "tests/host/test_engine.py"
 FAULTS = "tests/host/test_faults.py"
+FLEET = "tests/host/test_fleet.py"
 RESIDENT = "tests/host/test_resident.py"
 TARGET = "tests/host/test_target.py"
 BUILD = "tests/fpga/build/"
@@ -485,4 +486,10 @@ DEFECTS = (
     Defect("tasks: results as they ran", "host/task_queue.py", "found[index] = run(index)", "found[told] = run(index)", IN_USE + " -k results_are_in_order"),
     Defect("tasks: the one in use waits", "host/task_queue.py", "(tasks[index] != in_use, first[tasks[index]], index)", "(first[tasks[index]], index)", IN_USE + " -k wider_windows"),
     Defect("tasks: an item is looked at when it runs", "host/task_queue.py", "            check_item(number, item, tasks)\n", "            pass\n", IN_USE + " -k told_before"),
+    # More than one board.
+    Defect("fleet: sentences tried alone in reverse", "host/fleet_stream.py", "extendleft(reversed(alone))", "extendleft(alone)", FLEET + " -k sentence_that"),
+    Defect("fleet: the first of a chunk is blamed", "host/fleet_stream.py", "            if chunk.alone:\n", "            if True:\n", FLEET + " -k sentence_that"),
+    Defect("fleet: all is read at once", "host/fleet_stream.py", "self._held < self.most or self._stopped", "True", FLEET + " -k room"),
+    Defect("fleet: an engine for each chunk", "host/fleet_worker.py", "    if _held is not None and _held[0] == settings:\n        return", "    if False:\n        return", FLEET + " -k keeps_it"),
+    Defect("fleet: any model will do", "host/fleet_worker.py", "if (found := digest(folder)) != settings.sha256:", "if not (found := digest(folder)):", FLEET + " -k another_model"),
 )  # fmt: skip
