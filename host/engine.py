@@ -192,6 +192,7 @@ class Engine(LoadedEngine):
     def _run_job(self, job: Job) -> None:
         """Run the pass, and keep what the engine's state says of it; a hang is in `error`, the engine reset."""
         rows, target_s = job.rows, job.target_s
+        self.passes += 1
         if target_s is not None and self.retune and (mix := self._load.another(target_s)) is not None:
             self.tune(target_s * 1e3, mix)
         table = course = None
