@@ -20,8 +20,9 @@ from typing import Annotated
 
 import typer
 
-from . import log, study_commands, task_commands, workstation
+from . import log, search_command, study_commands, task_commands, workstation
 from .bench import commands as bench_commands
+from .bench import compare_command
 from .build import build
 from .fleet_command import SchedulerOption, WorkersOption, opened, tell
 from .inputs import InputError, mixed_of, texts_of
@@ -90,10 +91,12 @@ app.command()(workstation.train)
 app.command()(workstation.ablation)
 app.command()(workstation.sparsity)
 app.command()(study_commands.robustness)
+app.command()(search_command.search)
 app.command()(build)
 bench.command()(bench_commands.emulator)
 bench.command()(bench_commands.board)
 bench.command()(bench_commands.edgebert)
+bench.command()(compare_command.compare)
 
 
 @app.command()
@@ -121,9 +124,18 @@ def run(
         bool,
         typer.Option("--mixed", help="Each argument or line names its task: TASK, tab, text; a pair is two texts."),
     ] = False,
+    packed: Annotated[
+        bool, typer.Option("--packed", help="Several sentences share a pass: more a second, each a little later.")
+    ] = False,
     window: Annotated[
-        int, typer.Option("--window", min=1, help="With --mixed: lines that run task by task, so that few switch.")
-    ] = 64,
+        int | None,
+        typer.Option(
+            "--window",
+            min=1,
+            help="Lines that wait for each other: with --mixed to run task by task (64), with --packed to fill a pass "
+            "(32).",
+        ),
+    ] = None,
     workers: WorkersOption = None,
     scheduler: SchedulerOption = None,
 ) -> None:
@@ -144,10 +156,15 @@ def run(
 
     Any of them, each line naming its own: zynqbert run --artifact artifacts/tasks --mixed --file lines.tsv
 
+    Several sentences a pass: zynqbert run --packed --file lines.txt --format jsonl
+
     More than one board: zynqbert run --workers 2 --file lines.txt, or --scheduler tcp://lab:8786 (docs/fleet.md)
     """
     from .output import progress, write_results
 
+    if packed and (mixed or workers is not None or scheduler is not None):
+        other = "--mixed" if mixed else "--workers and --scheduler"
+        raise InputError(f"--packed does not go with {other}; remedy: leave one of them out")
     if mixed:
         tasks = mixed_tasks(artifact, task, pairs)
         given = mixed_of(texts, file, tasks)
@@ -182,7 +199,11 @@ def run(
         progress("sentences", beside_output=True) as step,
     ):
         how = {"strict": strict, "latency_target_ms": latency_target}
-        results = engine.mixed(given, window=window, **how) if mixed else engine.stream(given, **how)
+        waiting = {} if window is None else {"window": window}
+        if mixed or packed:
+            results = (engine.mixed if mixed else engine.packed)(given, **waiting, **how)
+        else:
+            results = engine.stream(given, **how)
         of = {name: engine.task_of(name) for name in tasks}
         shown = noted(counted(results, targets), one_more)
         failed = write_results(shown, form.value, of, early_exit=early_exit is not None)
@@ -190,6 +211,8 @@ def run(
         switches = f"{engine.switches} switch{'' if engine.switches == 1 else 'es'} of task"
         moved = f"{switches}, {engine.switched_bytes} bytes moved"
         print(f"zynqbert: {answered} sentences, {moved}", file=sys.stderr)
+    if packed:
+        print(f"zynqbert: {answered} sentences in {engine.passes} passes", file=sys.stderr)
     tell(engine)
     missed = {source: count for (met, source), count in targets.items() if not met}
     for source, count in missed.items():

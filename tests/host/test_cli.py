@@ -415,6 +415,33 @@ class TestRun:
         assert code == 0 and [row["text"] for row in rows] == ['w4, "w5"', "w6"]
         assert float(rows[0]["latency_ms"]) > 0
 
+    def test_packed(self, call, artifact, tmp_path):
+        texts = [f"w{4 + n} w5" for n in range(40)]
+        (tmp_path / "lines.txt").write_text("\n".join(texts) + "\n")
+        how = ("--device", "emulated", "--artifact", artifact, "--format", "jsonl")
+        one_by_one = [
+            json.loads(line) for line in call("run", "--file", str(tmp_path / "lines.txt"), *how)[1].splitlines()
+        ]
+        code, out, err = call("run", "--packed", "--file", str(tmp_path / "lines.txt"), *how)
+        answers = [json.loads(line) for line in out.splitlines()]
+        assert code == 0 and err == "zynqbert: 40 sentences in 2 passes\n"
+        assert [a["text"] for a in answers] == texts and [a["scores"] for a in answers] == [
+            a["scores"] for a in one_by_one
+        ]
+        code, _, err = call("run", "--packed", "--window", "8", *texts[:20], *how)
+        assert code == 0 and err == "zynqbert: 20 sentences in 3 passes\n"
+
+    def test_what_packed_does_not_go_with(self, call, artifact):
+        how = ("--packed", "--device", "emulated", "--artifact", artifact)
+        refused(call("run", "a\tb", "--mixed", *how), "--packed does not go with --mixed; remedy: ")
+        refused(call("run", "a", "--workers", "2", *how), "--packed does not go with --workers", "remedy: ")
+
+    def test_packed_of_a_tagger(self, call, tmp_path):
+        tagger = make_random_artifact(tmp_path / "tagger", kind="token")
+        refused(
+            call("run", "a", "--packed", "--device", "emulated", "--artifact", str(tagger)), "takes one text a pass"
+        )
+
     def test_formats_agree(self, call, artifact):
         _, lines, _ = call("run", "w4 w5", "--format", "jsonl", "--artifact", artifact)
         _, table, _ = call("run", "w4 w5", "--format", "csv", "--artifact", artifact)
