@@ -267,7 +267,8 @@ class TestDeaths:
             wait_until(lambda: len(scheduler.scheduler.workers) == 2)
             boards = fleet.open(scheduler=address, artifact=artifact, chunk=CHUNK, patience_s=1.0, **HOW)
             assert {member.name for member in boards.members} == {"worker here", "worker there"}
-            told = []
+            told, other = [], boards.stream(itertools.cycle(TEXTS))
+            assert next(other).text == TEXTS[0]
             with pytest.raises(NoWorkers) as fault:
                 for result in boards.stream(itertools.cycle(TEXTS)):
                     told.append(result.text)
@@ -280,6 +281,9 @@ class TestDeaths:
             assert said in str(fault.value)
             with pytest.raises(NoWorkers, match=f"scheduler {address} has no worker, after 1 s; remedy: dask worker"):
                 fleet.open(scheduler=address, artifact=artifact, patience_s=1.0, **HOW)
+            scheduler.close()
+            with pytest.raises(FleetError, match=f"scheduler {address}: the connection is lost; remedy: "):
+                list(other)
             boards.close()
         finally:
             for worker in workers:
