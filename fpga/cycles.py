@@ -166,8 +166,8 @@ def simulate(
     """Time of one pass of `row_blocks` (1 .. 4) row blocks through `program` on `board` at `clock_mhz`.
 
     `directories`, `gathers`, `verdicts` and `spans` as in expansion.expand. `timeline`: an empty one, which is filled
-    with what each unit did and when. Raises CycleModelDeadlock where the
-    program's tokens do not balance, ValueError where a tile is wider than the array.
+    with what each unit did and when. Raises CycleModelDeadlock where the program's tokens do not balance, ValueError
+    where a tile is wider than the array.
     """
     expansion = expand(tuple(program), row_blocks, board.columns, directories, gathers, verdicts, spans)
     for c in expansion.array:

@@ -26,7 +26,7 @@ SLOW_DDR = 8e9  # bytes a second
 
 @dataclass(frozen=True)
 class Break:
-    """One row: `fields` of the cycle model as they are then, a slower `clock`, or an end ("low_w", "high_w") of the
+    """One row: `fields` of the cycle model as they are then, a slower clock, or an end ("low_w", "high_w") of the range of
     `watts`; `assumptions`: which of assumptions.py that breaks."""
 
     name: str
@@ -41,8 +41,8 @@ _DDR = {"ddr_bytes_per_second": SLOW_DDR}
 _SERIAL = {"serial": True}
 _MEMORY = ("ddr_peak_gb_s", "ddr_efficiency")
 
-# The four that were asked for first, and all of them together.
-ASKED = (
+# What the headline rests on most, and all of it together.
+MAIN = (
     Break("every loop at II = 2", ("ii",), _II),
     Break("DDR at 8 GB/s", _MEMORY, _DDR),
     Break("slower clock", ("clock_mhz",), slow_clock=True),
@@ -70,7 +70,7 @@ FURTHER = (
     Break("power at the low end of its range", watts="low_w"),
     Break("power at the high end of its range", watts="high_w"),
 )  # fmt: skip
-BREAKS = (*ASKED, TOGETHER, *FURTHER)
+BREAKS = (*MAIN, TOGETHER, *FURTHER)
 RATIOS = ("latency_ms", "mac_utilization", "fps_per_w")  # figures that rows give as ratios too
 
 
