@@ -26,8 +26,8 @@ SLOW_DDR = 8e9  # bytes a second
 
 @dataclass(frozen=True)
 class Break:
-    """One row: `fields` of the cycle model as they are then, a slower clock, or an end ("low_w", "high_w") of the range of
-    `watts`; `assumptions`: which of assumptions.py that breaks."""
+    """One row: `fields` of the cycle model as they are then, a slower clock, or `watts` at an end of their range,
+    "low_w" or "high_w"; `assumptions`: which of assumptions.py that breaks."""
 
     name: str
     assumptions: tuple[str, ...] = ()
