@@ -41,7 +41,7 @@ PORT_BITS = 128
 MAX_GROUPS = 3  # key/value ports that the array has
 
 # Fields of the commands (kernels/commands.hpp; a test sums them) and words of the streams, bits.
-COMMAND_BITS = {"load": 86, "weights": 128, "expand": 27, "array": 77, "vector": 150, "store": 73}
+COMMAND_BITS = {"load": 86, "weights": 128, "expand": 27, "array": 77, "vector": 152, "store": 73}
 TOKEN_BITS = 1
 SEGMENT_BITS, FAULT_BITS, VERDICT_BITS = 15, 20, 7
 # Depths of kernels/config.hpp; axis_data_fifo takes powers of two from 16 on.

@@ -5,7 +5,7 @@ what the bitstream lacks is refused by name.
 
 from collections.abc import Iterable, Sequence
 
-from .instructions import TO_IO, Attention, Embed, Exit, Gemm, Instruction, Norm
+from .instructions import TO_IO, Attention, Embed, Exit, Gemm, Instruction, Norm, Refill
 
 # Bit n of the ID register's capabilities is CAPABILITIES[n]; new ones go to the end.
 CAPABILITIES = (
@@ -18,6 +18,7 @@ CAPABILITIES = (
     "spans",
     "adaptive_rows",
     "branches",
+    "queue",
 )
 
 
@@ -47,6 +48,8 @@ def needed(program: Sequence[Instruction]) -> frozenset[str]:
                 found |= {"spans"} if banded else set()
             case Exit():
                 found.add("exit")
+            case Refill():
+                found.add("queue")
             case Gemm(branch=True):
                 found.add("branches")
             case Gemm(destination=destination, result_block=False) if destination == TO_IO:

@@ -39,6 +39,7 @@ from .instructions import (
     Gemm,
     Instruction,
     Norm,
+    Refill,
 )
 from .tile_commands import (
     ArrayCommand,
@@ -162,14 +163,16 @@ def simulate(
     verdicts: Sequence[int] | None = None,
     spans: Mapping[int, Sequence[int]] | None = None,
     timeline: Timeline | None = None,
+    queue: Sequence[int] | None = None,
 ) -> Timing:
     """Time of one pass of `row_blocks` (1 .. 4) row blocks through `program` on `board` at `clock_mhz`.
 
-    `directories`, `gathers`, `verdicts` and `spans` as in expansion.expand. `timeline`: an empty one, which is filled
-    with what each unit did and when. Raises CycleModelDeadlock where the program's tokens do not balance, ValueError
-    where a tile is wider than the array.
+    `directories`, `gathers`, `verdicts`, `spans` and `queue` as in expansion.expand. `timeline`: an empty one, which is
+    filled with what each unit did and when. Raises CycleModelDeadlock where the program's tokens do not balance,
+    ValueError where a tile is wider than the array.
     """
-    expansion = expand(tuple(program), row_blocks, board.columns, directories, gathers, verdicts, spans)
+    expansion = expand(tuple(program), row_blocks, board.columns, directories, gathers, verdicts, spans, queue)
+    program = expansion.executed or program
     for c in expansion.array:
         columns = board.columns // 2 if c.w8 else board.columns
         if c.words > columns:
@@ -257,7 +260,8 @@ class _Pass:
             if not (held and self.program[index].grouped):
                 for sending in waiting[: len(waiting) - held]:
                     if sending in e.directory_tiles:
-                        now += latency + e.directory_tiles[sending]
+                        reads = e.directory_tiles[sending]  # beats of a directory follow each other, entries do not
+                        now += reads * (latency + 1) if self._refills(sending) else latency + reads
                     self._issue(sending, now)
                     now += self.model.fetch_command_cycles * max(counts[sending] for counts in sent)
                 waiting = waiting[len(waiting) - held :]
@@ -268,6 +272,9 @@ class _Pass:
             index += 1
         self._issue(None, now if over else self.issued[count - 1])
         return now
+
+    def _refills(self, index: int) -> bool:
+        return isinstance(self.program[index], Refill)
 
     def _issue(self, index: int | None, now: int) -> None:
         self.issued[index] = now
@@ -298,7 +305,8 @@ class _Pass:
             return "embedding"
         if isinstance(self.program[index], Attention):
             return "softmax"
-        giver = next((i for i in reversed(self.program[:index]) if i.signal), None)
+        before = (self.program[n] for n in range(index - 1, -1, -1))
+        giver = next((i for i in before if i.signal), None)
         return "the last heads" if isinstance(giver, Attention) else AWAITED.get(type(giver), "the product before")
 
     def _done(self, unit: str, instruction: int, busy: int, end: int) -> None:

@@ -41,7 +41,9 @@ from .instructions import (
     Gemm,
     Instruction,
     Keep,
+    Loop,
     Norm,
+    Refill,
     Rows,
     Table,
 )
@@ -74,32 +76,31 @@ def expand(
     gathers: Mapping[tuple[int, int], tuple[int, int]] | None = None,
     verdicts: Sequence[int] | None = None,
     spans: Mapping[int, Sequence[int]] | None = None,
+    queue: Sequence[int] | None = None,
 ) -> Expansion:
     """The tile commands of `program` for a pass of 1 .. 4 row blocks on an array of C = `columns` columns.
 
     `directories`: of the compressed matrices, by the image offset that GEMM and KEEP name. `gathers`: rows and bursts
     of each (field, row block), see `gathers_of`. `verdicts`: the row blocks, a bit each, in which each EXIT leaves a
     sentence, 0 ends the program; without them nobody leaves before the last ramp. `spans`: of each head, by the image
-    offset that a banded ATTENTION names. Raises ValueError for a compressed matrix without directory, a banded
-    attention without spans, and an EXIT without verdict.
+    offset that a banded ATTENTION names. `queue`: row blocks of each entry that a REFILL takes from; the commands then
+    name instructions by their place in `executed`. Raises ValueError for a compressed matrix without directory, a
+    banded attention without spans, an EXIT without verdict, and more entries than a REFILL says.
     """
-    expander = _Expander(row_blocks, columns, directories or {}, gathers or {}, verdicts, spans or {})
-    for index, instruction in enumerate(program):
-        expander.index = index
-        if isinstance(instruction, End):
-            break
-        if expander.norm_index != index:
-            following = program[index + 1] if index + 1 < len(program) else None
-            expander.instruction(instruction, following)
-        if not expander.live:
-            break
+    expander = _Expander(row_blocks, columns, directories or {}, gathers or {}, verdicts, spans or {}, queue or ())
+    expander.run(program)
     expander.end()
     e = expander
     streams = (tuple(s) for s in (e.load, e.weights, e.expansions, e.array, e.vector, e.store))
     fetched = (expander.index + 1) * INSTRUCTION_BYTES if program else 0
     fetched += sum(e.directory_tiles.values()) * BEAT_BYTES
     return Expansion(
-        *streams, fetched_bytes=fetched, directory_tiles=e.directory_tiles, exits=tuple(e.exits), ended=not e.live
+        *streams,
+        fetched_bytes=fetched,
+        directory_tiles=e.directory_tiles,
+        exits=tuple(e.exits),
+        ended=not e.live and not e.begun,
+        executed=tuple(e.executed) if e.begun else (),
     )
 
 
@@ -133,7 +134,18 @@ class _Expander:
     gathers: Mapping[tuple[int, int], tuple[int, int]]
     verdicts: Sequence[int] | None
     spans: Mapping[int, Sequence[int]]
-    index: int = 0
+    queue: Sequence[int]
+    index: int = 0  # of the instruction, among those that were executed
+    executed: list[Instruction] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)  # of these in the program
+    begun: bool = False  # a queue's first sentence is there
+    head: int = 0  # the next of the queue
+    over: bool = False  # its end has been read
+    steps: int = 0  # LOOPs
+    old: tuple[int, ...] = ()  # row blocks that lived when the last sentences came
+    section_end: int | None = None  # in the program: where these join the others
+    depth: dict[int, int] = field(default_factory=dict)  # EXITs that a row block's sentences have passed, if counted
+    owed: int = 0  # tokens that the array's next command takes before it begins
     live: tuple[int, ...] = ()  # row blocks in which a sentence is left
     exits: list[int] = field(default_factory=list)
     norm_index: int = -1  # a NORM that has been expanded within the GEMM before it
@@ -154,6 +166,32 @@ class _Expander:
 
     def __post_init__(self) -> None:
         self.live = tuple(range(self.blocks))
+
+    def run(self, program: Sequence[Instruction]) -> None:
+        """Expand what is executed, in that order."""
+        at = 0
+        while at < len(program):
+            instruction = program[at]
+            self.index = len(self.executed)
+            self.executed.append(instruction)
+            self.places.append(at)
+            if isinstance(instruction, End):
+                break
+            if self.norm_index != self.index:
+                if at == self.section_end:
+                    self._join()
+                following = program[at + 1] if at + 1 < len(program) else None
+                self.instruction(instruction, following)
+            at += 1
+            match instruction:
+                case Refill():
+                    at += self._refill(instruction, at)
+                case Loop():
+                    self.steps += 1
+                    at = instruction.target if self.steps < instruction.steps else len(program)
+            refilled = isinstance(instruction, Loop) or (isinstance(instruction, Exit) and instruction.counted)
+            if not self.live and not refilled:
+                break
 
     def rows(self, i: Instruction) -> tuple[int, ...]:
         """The row blocks that `i` runs over: the live ones, or the result block."""
@@ -185,6 +223,35 @@ class _Expander:
                 self._attention(i)
             case Exit():
                 self._exit(i)
+
+    def _refill(self, i: Refill, behind: int) -> int:
+        """Sentences of the queue to the first row blocks that are free side by side; the instructions to pass over,
+        those for the new ones if there are none. behind: index in the program of the next instruction."""
+        if i.entries < len(self.queue):
+            raise ValueError(f"instruction {self.index}: a queue of {i.entries} entries, {len(self.queue)} are given")
+        old, fresh, looked = self.live if self.begun else (), [], 0
+        while self.head < len(self.queue):
+            count, taken = self.queue[self.head], {*old, *fresh}
+            free = (rb for rb in range(MAX_ROW_BLOCKS - count + 1) if taken.isdisjoint(range(rb, rb + count)))
+            first, looked = next(free, None), looked + 1
+            if first is None:
+                break
+            place = {"row_block": first, "first": not self.begun}
+            self._copied(Vector.COPY_ROWS, Load.ROWS, 2 + count * LANES, **place)
+            fresh += range(first, first + count)
+            self.head, self.begun = self.head + 1, True
+        if self.head == len(self.queue) < i.entries and not self.over:
+            looked, self.over = looked + 1, True  # the entry that ends it
+        self.directory_tiles[self.index] = looked
+        self.depth |= dict.fromkeys(fresh, 0)
+        self.old, self.live = old, tuple(sorted(fresh)) or old
+        self.section_end = behind + i.section if fresh else None
+        return 0 if fresh else i.section
+
+    def _join(self) -> None:
+        """The new row blocks join the others; their tokens are the next product's."""
+        self.live = tuple(sorted({*self.old, *self.live}))
+        self.owed, self.section_end = self.pushed - self.popped, None
 
     def end(self) -> None:
         """END: load and weights take back the credits that are out, store answers fetch."""
@@ -221,6 +288,7 @@ class _Expander:
                 1 if tile is None else segments(i.k),
                 compressed=tile is not None,
                 pop_weights_free=freed,
+                place=self.places[self.index],
             )
         )
         self.expansions.append(ExpandCommand(self.index, i.k, word))
@@ -250,9 +318,9 @@ class _Expander:
             stored = rest["width"] if kind is Vector.NORM else words  # channels, not entries
             self.store.append(StoreCommand(self.index, stored, wide))
 
-    def _copied(self, kind: Vector, load: Load, beats: int) -> None:
+    def _copied(self, kind: Vector, load: Load, beats: int, **rest) -> None:
         slot = self._parameters(load, beats)
-        self._vector(kind, 2 * beats, slot=slot, pop_parameters=True, push_parameters_free=True)
+        self._vector(kind, 2 * beats, slot=slot, pop_parameters=True, push_parameters_free=True, **rest)
 
     def _embed(self, i: Embed) -> None:
         for rb in self.live:
@@ -367,8 +435,11 @@ class _Expander:
             if last:
                 self.store.append(StoreCommand(self.index, RECORD_WORDS, True))
         self.exits.append(self.index)
+        if i.counted:
+            self.depth = {rb: self.depth[rb] + 1 for rb in self.live}
         if self.verdicts is None:
-            left = 0 if i.last else (1 << self.blocks) - 1
+            stay = [rb for rb in self.live if not (self.depth[rb] >= i.layer if i.counted else i.last)]
+            left = sum(1 << rb for rb in stay)
         elif len(self.exits) > len(self.verdicts):
             raise ValueError(f"instruction {self.index}: no verdict is given for this EXIT")
         else:
@@ -376,6 +447,9 @@ class _Expander:
         self.live = tuple(rb for rb in self.live if left >> rb & 1)
 
     def _array(self, k: int, words: int, **rest) -> None:
+        if self.owed:
+            rest["pop_data"] = rest.get("pop_data", 0) + self.owed
+            self.owed = 0
         self.array.append(ArrayCommand(self.index, k, words, **rest))
         self.popped += rest.get("pop_data", 0)
 

@@ -34,6 +34,11 @@ CLOCK_TABLE_BYTES = 256  # that the host writes to the io buffer
 WEIGHT_WORDS = 2 * MAX_ENTRIES  # of the weight buffer, a word a K step
 WEIGHT_TILES = 8  # tiles in it at a time
 
+# Of a queue (kernels/fetch.hpp).
+QUEUE_BEATS = 3  # of an entry before its rows: its row blocks, and its lanes
+BLOCK_LANES = LANES // MAX_ROW_BLOCKS  # of a row block, where a queue fills them
+MAX_QUEUED, MAX_STEPS, MAX_SECTION, MAX_STRIDE = 1 << 16, 1 << 20, 64, 1 << 17
+
 TABLE_EXP, TABLE_ACTIVATION, TABLE_POOLER, TABLE_EXIT, TABLE_CLOCK = range(5)
 FIELD_WORD, FIELD_POSITION, FIELD_TYPE = range(3)
 TO_ACTIVATION, TO_RESIDUAL, TO_KEYS, TO_VALUES, TO_IO, TO_EXIT = range(6)
@@ -377,7 +382,9 @@ class Exit(Instruction):
     """Off-ramp behind `layer` (Q21, Q22): a w8 product of the result block, its logits, entropies and who leaves.
 
     `predict` reads the exit table, `clock` with it the clock table; `last`: all leave. After it the program goes on for
-    the row blocks in which a sentence is left, if there are any.
+    the row blocks in which a sentence is left, if there are any. `counted`: the layer is each sentence's own, one more
+    at every EXIT, and all leave at `layer`; logits and record lie `stride` bytes further with every LOOP, and the
+    program goes on in any case.
     """
 
     weights: int = 0
@@ -392,17 +399,20 @@ class Exit(Instruction):
     layer: int = 1
     threshold: int = 0
     row_shift: int = 0
+    stride: int = 0
     predict: bool = False
     clock: bool = False
     last: bool = False
+    counted: bool = False
 
     OPCODE: ClassVar[int] = 9
     WORDS: ClassVar[dict[str, int]] = {
         "weights": 1, "parameters": 2, "k": 3, "n": 4, "src": 5, "logits": 6, "record": 7, "entropy_m": 8,
         "entropy_s": 9, "layer": 10, "threshold": 11, "row_shift": 12,
+        "stride": 13,
     }  # fmt: skip
-    FLAGS: ClassVar[dict[str, int]] = {"predict": 17, "clock": 18, "last": 19}
-    ALIGNED: ClassVar[tuple[str, ...]] = ("weights", "parameters", "logits", "record")
+    FLAGS: ClassVar[dict[str, int]] = {"predict": 17, "clock": 18, "last": 19, "counted": 20}
+    ALIGNED: ClassVar[tuple[str, ...]] = ("weights", "parameters", "logits", "record", "stride")
 
     def blocks(self, row_blocks: int) -> int:
         """The result block alone."""
@@ -426,6 +436,57 @@ class Exit(Instruction):
         _within("Exit.layer", self.layer, 1, MAX_LAYERS)
         _within("Exit.threshold", self.threshold, 0, 32767)
         _within("Exit.row_shift", self.row_shift, 0, 15)
+        _within("Exit.stride", self.stride, 0, MAX_STRIDE if self.counted else 0)
+        if self.counted and (self.predict or self.last):
+            raise ProgramError("Exit.counted", "goes with neither predict nor last: lanes are at layers of their own")
 
 
-INSTRUCTIONS: tuple[type[Instruction], ...] = (End, Rows, Table, Embed, Norm, Gemm, Attention, Gather, Keep, Exit)
+@dataclass(frozen=True)
+class Refill(Instruction):
+    """Sentences of the queue at `io`, of at most `entries` entries `stride` bytes apart, take the row blocks that are
+    free; the `section` instructions behind run over these alone. The program is over where nobody is left and nobody
+    comes.
+    """
+
+    io: int = 0
+    entries: int = 1
+    stride: int = 0
+    section: int = 1
+
+    OPCODE: ClassVar[int] = 10
+    WORDS: ClassVar[dict[str, int]] = {"io": 1, "entries": 2, "stride": 3, "section": 4}
+    ALIGNED: ClassVar[tuple[str, ...]] = ("io", "stride")
+
+    def blocks(self, row_blocks: int) -> int:
+        """None: nothing is signalled."""
+        return 0
+
+    def _check(self, row_blocks: int) -> None:
+        _within("Refill.entries", self.entries, 1, MAX_QUEUED)
+        _within("Refill.section", self.section, 1, MAX_SECTION)
+        if row_blocks != MAX_ROW_BLOCKS:
+            raise ProgramError("Refill", f"a pass of {row_blocks} row blocks, a queue fills {MAX_ROW_BLOCKS}")
+
+
+@dataclass(frozen=True)
+class Loop(Instruction):
+    """Go on at instruction `target`, before this one; END the `steps`-th time."""
+
+    target: int = 0
+    steps: int = 1
+
+    OPCODE: ClassVar[int] = 11
+    WORDS: ClassVar[dict[str, int]] = {"target": 1, "steps": 2}
+
+    def blocks(self, row_blocks: int) -> int:
+        """None: nothing is signalled."""
+        return 0
+
+    def _check(self, row_blocks: int) -> None:
+        _within("Loop.steps", self.steps, 1, MAX_STEPS)
+
+
+INSTRUCTIONS: tuple[type[Instruction], ...] = (
+    *(End, Rows, Table, Embed, Norm, Gemm, Attention, Gather, Keep, Exit),
+    *(Refill, Loop),
+)

@@ -19,8 +19,10 @@ from .instructions import (
     Exit,
     Gemm,
     Instruction,
+    Loop,
     Norm,
     ProgramError,
+    Refill,
 )
 from .tile_commands import Expansion
 
@@ -61,14 +63,23 @@ def check(program: tuple[Instruction, ...], row_blocks: int = MAX_ROW_BLOCKS) ->
     """Check every instruction; that tokens balance in a pass of `row_blocks`: each wait is met by the signals before
     it, none is left over; that a NORM behind its residual overwrites nothing that is still to be read; and that grouped
     GEMMs are the queries, keys and values of the ATTENTION behind them, whose context lies apart from what they read;
-    and that no token is out at an EXIT, after which there may be fewer row blocks.
+    and that no token is out at an EXIT, after which there may be fewer row blocks, nor at a LOOP, which leads to a
+    REFILL. The tokens of a REFILL's section are the next product's.
 
     Raises ProgramError.
     """
-    tokens = 0
+    tokens, section_end = 0, None
     held: list[Gemm] = []
     for index, instruction in enumerate(program):
         instruction.check(row_blocks)
+        if index == section_end:
+            tokens, section_end = 0, None
+        if isinstance(instruction, Refill | Loop | Exit) and section_end is not None:
+            raise ProgramError(f"instruction {index}", "stands in the section of a REFILL")
+        if isinstance(instruction, Refill):
+            section_end = index + 1 + instruction.section
+        if isinstance(instruction, Loop):
+            _check_loop(program, instruction, index, tokens)
         if isinstance(instruction, Gemm) and instruction.grouped:
             held.append(instruction)
         elif isinstance(instruction, Attention):
@@ -89,6 +100,14 @@ def check(program: tuple[Instruction, ...], row_blocks: int = MAX_ROW_BLOCKS) ->
         raise ProgramError("program", f"{tokens} tokens are sent that no instruction waits for")
     if not program or not isinstance(program[-1], End):
         raise ProgramError("program", "does not end with END")
+
+
+def _check_loop(program: tuple[Instruction, ...], loop: Loop, index: int, tokens: int) -> None:
+    """It leads to a REFILL before it, with no token out."""
+    if loop.target >= index or not isinstance(program[loop.target], Refill):
+        raise ProgramError("Loop.target", f"{loop.target} is no REFILL before instruction {index}")
+    if tokens:
+        raise ProgramError(f"instruction {index}", f"{tokens} tokens are out where other sentences come")
 
 
 def _check_group(held: list[Gemm], attention: Attention, index: int, row_blocks: int) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from .instructions import BEAT_BYTES, LANES, TO_VALUES
+from .instructions import BEAT_BYTES, LANES, TO_VALUES, Instruction
 
 
 class Load(Enum):
@@ -75,6 +75,7 @@ class WeightsCommand:
     pieces: int = 1
     compressed: bool = False
     pop_weights_free: int = 0
+    place: int | None = None  # of the instruction in the program, where a queue has it executed more than once
 
     @property
     def bytes(self) -> int:
@@ -84,7 +85,8 @@ class WeightsCommand:
     @property
     def blamed(self) -> int:
         """The instruction that the command names for faults; none does at END."""
-        return 0 if self.source is Source.DRAIN else self.instruction
+        named = self.instruction if self.place is None else self.place
+        return 0 if self.source is Source.DRAIN else named
 
 
 @dataclass(frozen=True)
@@ -186,3 +188,4 @@ class Expansion:
     directory_tiles: Mapping[int, int]  # by instruction: beats that fetch reads for it, of directories and of spans
     exits: tuple[int, ...] = ()  # instructions whose verdicts fetch waits for, in order
     ended: bool = False  # by the last of them, with instructions left
+    executed: tuple[Instruction, ...] = ()  # of a program with a queue: its instructions as they came

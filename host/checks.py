@@ -24,6 +24,7 @@ NEEDED_BY = {
     "spans": "spans of heads need",
     "adaptive_rows": "AdaptivFloat word embeddings need",
     "branches": "adapters need",
+    "queue": "continuous batching needs",
 }
 
 

@@ -17,11 +17,12 @@ from ..fpga.boards import Board
 from ..fpga.cycles import Model, Timing, simulate
 from ..fpga.directory import Directory
 from ..quant.pruning import allowed, check_density
-from .exit_plan import ExitPlan
+from .exit_plan import ExitPlan, QueuePlan
 from .layouts import (
     RECORD_BYTES,
     ActivationMap,
     IoLayout,
+    QueueLayout,
     Region,
     TaskArea,
     Trace,
@@ -55,7 +56,8 @@ class Plan:
     `matrices`: how each int4 matrix is stored. `keeping`: the program that brings the resident ones on chip, of END
     alone where there are none. `names`: the tensor whose weights an instruction of `instructions` reads, by its index.
     `exits`: how sentences leave early, None where all run through every layer. `task`: where in the image a task on a
-    backbone keeps what is its own, None without adapters.
+    backbone keeps what is its own, None without adapters. `queue`: the io buffer of a program that takes its sentences
+    from a queue, which has no other.
     """
 
     shape: ModelShape
@@ -70,6 +72,12 @@ class Plan:
     names: Mapping[int, str]
     exits: ExitPlan | None = None
     task: TaskArea | None = None
+    queue: QueueLayout | None = None
+
+    @property
+    def io_bytes(self) -> int:
+        """Of the io buffer."""
+        return self.io.bytes if self.queue is None else self.queue.bytes
 
     @property
     def exit_layers(self) -> tuple[int, ...]:
@@ -98,14 +106,16 @@ class Plan:
         model: Model | None = None,
         gathers: Mapping[tuple[int, int], tuple[int, int]] | None = None,
         verdicts: Sequence[int] | None = None,
+        queue: Sequence[int] | None = None,
     ) -> Timing:
-        """Modelled time of a pass of `row_blocks` row blocks; `gathers` and `verdicts` as in fpga.expansion.expand.
+        """Modelled time of a pass of `row_blocks` row blocks; `gathers`, `verdicts` and `queue` as in
+        fpga.expansion.expand.
 
         `verdicts`: the row blocks, a bit each, in which the EXIT of each of `exit_layers` leaves a sentence, up to the
         0 that ends the pass; None: none leaves before the last layer.
         """
         known = self.directories, gathers, verdicts, self.spans
-        return simulate(self.instructions, row_blocks, self.board, clock_mhz, model, *known)
+        return simulate(self.instructions, row_blocks, self.board, clock_mhz, model, *known, queue=queue)
 
     def simulate_keeping(self, clock_mhz: float) -> Timing:
         """Modelled time of bringing the resident matrices on chip."""
@@ -139,6 +149,7 @@ def plan(
     word_density: float = 1.0,
     resident: bool = True,
     exits: ExitPlan | None = None,
+    queue: QueuePlan | None = None,
 ) -> Plan:
     """Compile `shape` for `board`. Raises CompileError where a size is beyond the engine.
 
@@ -147,14 +158,18 @@ def plan(
     The factors of norms and residuals come from `artifact`; without one (estimates) they are 1/2, which costs the same,
     and of the int4 weights a share of `density` is taken not to be 0, of each AdaptivFloat row of words one of
     `word_density` (0 excluded; ValueError). `resident` false keeps no weights on chip.
+    With `queue` the layer of a shape of one (ModelShape.one_layer) is run again and again by sentences that each leave
+    when they are ready, or when they passed it so often as the queue says; others take their places.
     With `trace` every instruction leaves its result in the io buffer, named as in quant/golden_model.py.
     """
     check_limits(shape)
+    if queue is not None and (len(shape.layers) != 1 or shape.kind != "sequence" or trace or exits is not None):
+        raise CompileError("a queue needs a sequence's model of one layer, without traces or a pass's exits")
     stored = matrices(shape, board, artifact=artifact, density=density, resident=resident)
     if exits is not None and shape.exits is None:
         raise CompileError("exits: the artifact has no off-ramps; remedy: train one with them, or run all layers")
     check_density(word_density, "word_density")
-    given = shape, board, artifact, trace, stored, exits, word_density
+    given = shape, board, artifact, trace, stored, exits, word_density, queue
     compiler = _Compiler(*given)
     compiler.model()
     if shape.adapters is not None:  # the task's area lies behind the backbone, whose size is known now
@@ -163,7 +178,18 @@ def plan(
     program = tuple(compiler.instructions)
     programs.check(program)
     layout = compiler.regions, compiler.image_bytes + compiler.task_bytes, compiler.io(), compiler.map
-    return Plan(shape, board, program, *layout, stored, compiler.keeping(), compiler.names, exits, compiler.task_area())
+    return Plan(
+        shape,
+        board,
+        program,
+        *layout,
+        stored,
+        compiler.keeping(),
+        compiler.names,
+        exits,
+        compiler.task_area(),
+        compiler.queue_io,
+    )
 
 
 def check_limits(shape: ModelShape) -> None:
@@ -284,11 +310,13 @@ class _Compiler:
         stored: Mapping[str, Matrix],
         exits: ExitPlan | None,
         word_density: float,
+        queue: QueuePlan | None = None,
         task_base: int = 0,
     ):
         self.shape, self.board, self.artifact, self.tracing = shape, board, artifact, trace
         self.map, self.stored, self.exits = activation_map(shape), stored, exits
-        self.word_density = word_density
+        self.word_density, self.queue = word_density, queue
+        self.queue_io = None if queue is None else QueueLayout.of(queue.entries, queue.depth, shape.labels)
         self.names: dict[int, str] = {}
         self.instructions: list[isa.Instruction] = []
         self.regions: dict[str, Region] = {}
@@ -359,6 +387,9 @@ class _Compiler:
     # Model
 
     def model(self) -> None:
+        if self.queue is not None:
+            self.queued_model(self.queue, self.queue_io)
+            return
         self.emit(isa.Rows(io=0))
         self.table("softmax.exp", isa.TABLE_EXP)
         if self.shape.kind == "sequence":
@@ -367,10 +398,7 @@ class _Compiler:
             self.table("exits.table", isa.TABLE_EXIT)
         if self.clock_table is not None:
             self.emit(isa.Table(image=self.clock_table, table=isa.TABLE_CLOCK, from_io=True))
-        self.embeddings()
-        k = self.norm("embeddings.norm", self.shape.embedding_norm, self.shape.embedding)
-        if self.shape.mapping is not None:
-            k = self.mapping(k, self.shape.mapping)
+        k = self.embedded()
         for index, layer in enumerate(self.shape.layers):
             k = self.layer(index, layer, k)
             if self.exits is not None and index < len(self.shape.layers) - 1:
@@ -379,6 +407,50 @@ class _Compiler:
             self.head(k)
         else:
             self.classifier(k, src=self.map.x, src_stride=self.map.x_stride)
+        self.emit(isa.End())
+
+    def embedded(self) -> int:
+        """What layer 0 reads; its entries."""
+        self.embeddings()
+        k = self.norm("embeddings.norm", self.shape.embedding_norm, self.shape.embedding)
+        return k if self.shape.mapping is None else self.mapping(k, self.shape.mapping)
+
+    def queued_model(self, queue: QueuePlan, io: QueueLayout) -> None:
+        """One layer for all depths, whose sentences come from a queue and leave each by itself."""
+        shape, at = self.shape, self.map
+        self.table("softmax.exp", isa.TABLE_EXP)
+        self.table("pooler.tanh", isa.TABLE_POOLER)
+        refill = len(self.instructions)
+        self.emit(isa.Refill(entries=io.entries, stride=io.entry_bytes))
+        k = self.embedded()
+        self.instructions[refill] = replace(self.instructions[refill], section=len(self.instructions) - refill - 1)
+        k = self.layer(0, shape.layers[0], k, waits=0)
+        self.gather("", k, at.q)
+        src = at.q
+        if queue.pooler:
+            self.pooler("", k, at.q, at.ramp)
+            k, src = shape.hidden, at.ramp
+        weights, parameters = self.product("classifier", k, shape.labels, w8=True)
+        self.emit(
+            isa.Exit(
+                weights=weights,
+                parameters=parameters,
+                k=k,
+                n=shape.labels,
+                src=src,
+                logits=io.results,
+                record=io.results + io.stride - RECORD_BYTES,
+                entropy_m=queue.entropy[0],
+                entropy_s=queue.entropy[1],
+                layer=queue.depth,
+                threshold=queue.threshold,
+                row_shift=queue.row_shift,
+                stride=io.stride,
+                counted=True,
+                wait=1,
+            )
+        )
+        self.emit(isa.Loop(target=refill, steps=io.steps))
         self.emit(isa.End())
 
     def table(self, name: str, table: int) -> None:
@@ -495,12 +567,12 @@ class _Compiler:
         ]
         return (*program, isa.End())
 
-    def layer(self, index: int, layer: LayerShape, k: int) -> int:
+    def layer(self, index: int, layer: LayerShape, k: int, waits: int | None = None) -> int:
         """One encoder layer on an operand of k entries; the entries of its result."""
         shape, at, name = self.shape, self.map, f"layers.{index}"
         hidden, heads = shape.hidden, shape.context_width(index)
-        # behind an off-ramp, for which fetch waits, everything is there
-        waits = int(not isinstance(self.instructions[-1], isa.Exit))
+        if waits is None:  # behind an off-ramp, for which fetch waits, everything is there
+            waits = int(not isinstance(self.instructions[-1], isa.Exit))
         x = {"src": at.x, "src_stride": at.x_stride}
         queries = {"destination": isa.TO_ACTIVATION, "dst": at.q, "dst_stride": at.q_stride, "wait": waits}
         keys = {"destination": isa.TO_KEYS, "head_width": shape.head_width}

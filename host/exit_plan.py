@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a program lets sentences leave at its off-ramps (docs/program.md, Leaving early)."""
+"""How a program lets sentences leave at its off-ramps (docs/program.md, Leaving early, Continuous batching)."""
 
 from dataclasses import dataclass
 
@@ -25,3 +25,18 @@ class ExitPlan:
             raise ValueError(f"table: not {TABLE_ROWS} layers from 0 to 255")
         if self.clock and self.table is None:
             raise ValueError("clock: is chosen by the layer foretold, which needs a table")
+
+
+@dataclass(frozen=True)
+class QueuePlan:
+    """At most `entries` entries of a queue; each sentence leaves below entropy `threshold` (as ExitPlan), or after
+    `depth` layers. The off-ramp is the head's: `pooler` says whether it has one, `entropy` and `row_shift` are the
+    manifest's exits (docs/artifact.md).
+    """
+
+    entries: int
+    depth: int
+    threshold: int
+    pooler: bool
+    entropy: tuple[int, int]
+    row_shift: int

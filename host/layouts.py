@@ -150,6 +150,39 @@ class IoLayout:
 
 
 @dataclass(frozen=True)
+class QueueLayout:
+    """The io buffer of a program with a queue: `entries` entries `entry_bytes` apart from the beginning on, and one
+    that ends it; behind them a step's results each, `stride` bytes apart: int16 [label][32 lanes], then the record.
+    """
+
+    entries: int
+    entry_bytes: int
+    results: int
+    stride: int
+    steps: int
+    labels: int
+
+    @property
+    def bytes(self) -> int:
+        """Of all of it."""
+        return self.results + self.steps * self.stride
+
+    def step(self, io: np.ndarray, number: int) -> tuple[np.ndarray, Record]:
+        """Logits int16 [32 lanes, labels] and the record that step `number` (from 0) left in `io` (uint8)."""
+        at = self.results + number * self.stride
+        logits = Trace("logits", at, "int16", self.labels, result_block=True).read(io, 1)
+        words = io[at + self.stride - RECORD_BYTES : at + self.stride].view(np.int16).reshape(-1, isa.LANES)
+        return logits, Record(*words.astype(np.int64))
+
+    @staticmethod
+    def of(entries: int, depth: int, labels: int) -> "QueueLayout":
+        """Room for so many entries through `depth` layers, one after the other if it must be."""
+        entry = (isa.QUEUE_BEATS + isa.MAX_ROWS) * isa.BEAT_BYTES
+        stride = labels * isa.LANES * 2 + RECORD_BYTES
+        return QueueLayout(entries, entry, (entries + 1) * entry, stride, entries * depth, labels)
+
+
+@dataclass(frozen=True)
 class ActivationMap:
     """Words of the activation memory: base of each region, and words a row block of the first two and the last.
 

@@ -89,7 +89,7 @@ class LoadedEngine:
         logger.info("bytes of program %d, image %d, io %d; loaded in %.2f s", *sizes, time.perf_counter() - start)
 
     def _another_io(self) -> None:
-        self._ios.append(self._buffers.allocate(max(way.plan.io.bytes for way in self._ways())))
+        self._ios.append(self._buffers.allocate(max(way.plan.io_bytes for way in self._ways())))
 
     def _ways(self) -> Iterator[Way]:
         """Of all tasks: their programs lie in the device's memory from the start."""

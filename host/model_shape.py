@@ -2,7 +2,7 @@
 """What the compiler needs to know of a model: its sizes, from an artifact's manifest or from an architecture's name."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -134,6 +134,18 @@ class ModelShape:
             mapping=hidden if albert else None,
             layers=(LayerShape(hidden, ffn, hidden),) * layers,
             weights=(0,) * layers if albert else tuple(range(layers)),
+        )
+
+    def one_layer(self) -> "ModelShape":
+        """Its first layer between embedding and head, without off-ramps: what a tied model runs again and again."""
+        return replace(
+            self,
+            layers=self.layers[:1],
+            weights=(0,),
+            heads_left=None if self.heads_left is None else self.heads_left[:1],
+            spans=None if self.spans is None else self.spans[:1],
+            exits=None,
+            adapters=None if self.adapters is None else replace(self.adapters, owners=(0,)),
         )
 
     def dense_macs(self, rows: int) -> int:

@@ -34,22 +34,27 @@ class Packer(Generic[T]):
             raise ValueError(f"{self.window} sentences wait already")
         self._waiting.append((item, rows))
 
-    def take(self) -> list[T]:
-        """The items of a pass, in the order they came; none if none waits.
+    @property
+    def first_rows(self) -> int:
+        """Rows of the item that waits longest; 0 if none waits."""
+        return self._waiting[0][1] if self._waiting else 0
+
+    def take(self, rows: int | None = None) -> list[T]:
+        """The items of a pass, in the order they came; none if none waits. rows: what they may take, if not all.
 
         The first is among them, whatever it fills: nothing waits for ever. Of the sets of others that fill the most
         rows it is one of early ones.
         """
         if not self._waiting:
             return []
-        chosen = set(self._fill([rows for _, rows in self._waiting]))
+        chosen = set(self._fill([rows for _, rows in self._waiting], self.rows if rows is None else rows))
         taken = [item for n, (item, _) in enumerate(self._waiting) if n in chosen]
         self._waiting = [waiting for n, waiting in enumerate(self._waiting) if n not in chosen]
         return taken
 
-    def _fill(self, rows: list[int]) -> list[int]:
+    def _fill(self, rows: list[int], most: int) -> list[int]:
         """Indices of the first and of those that fill what it leaves, by subset sums as the bits of integers."""
-        left = self.rows - rows[0]
+        left = most - rows[0]
         sums = [1]  # bit s of the n-th: some of the first n others fill s rows
         for count in rows[1:]:
             sums.append((sums[-1] | sums[-1] << count) & ((1 << left + 1) - 1))

@@ -4,7 +4,7 @@
 Each task has programs of its own, and of the memory image the area at its end; all in front of that is the backbone's.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -191,15 +191,22 @@ def known_task(folder: str | Path, names: list[str], task: str | None) -> str:
 
 
 def load_tasks(
-    folder: str | Path, board: Board, task: str | None = None, *, trace: bool = False, early_exit: str | None = None
+    folder: str | Path,
+    board: Board,
+    task: str | None = None,
+    *,
+    trace: bool = False,
+    early_exit: str | None = None,
+    compiled: Callable[[Artifact], Plan] | None = None,
 ) -> TaskSet:
     """Load, check and compile what is in `folder`, an artifact or a backbone with its tasks, for `board`.
 
-    task: to begin with, the first if None. trace, early_exit: as `engine.open`. Raises as load_models; CompileError,
-    PackError; ValueError for an operating point that there is none of. Where there are tasks, the message names it.
+    task: to begin with, the first if None. trace, early_exit: as `engine.open`; or how each is `compiled`. Raises as
+    load_models; CompileError, PackError; ValueError for an operating point that there is none of. Where there are
+    tasks, the message names it.
     """
     models, first = load_models(folder, task)
-    return task_set(models, first, board, trace=trace, early_exit=early_exit)
+    return task_set(models, first, board, trace=trace, early_exit=early_exit, compiled=compiled)
 
 
 def task_set(
@@ -209,12 +216,14 @@ def task_set(
     *,
     trace: bool = False,
     early_exit: str | None = None,
+    compiled: Callable[[Artifact], Plan] | None = None,
 ) -> TaskSet:
     """The same of models that are there already; of a model by itself: {None: model}, None."""
     tasks, image = {}, np.zeros(0, np.uint8)
     for name, model in models.items():
         with _named(name):
-            loaded = LoadedTask(name, model, *_plans(model, board, trace, early_exit))
+            plans = _plans(model, board, trace, early_exit) if compiled is None else (compiled(model), None)
+            loaded = LoadedTask(name, model, *plans)
             packed = memory_image(loaded.plan, model)
         if name is not None:
             loaded.area = packed[loaded.plan.task.offset :].copy()

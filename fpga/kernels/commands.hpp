@@ -33,7 +33,7 @@ struct load_command {
   uint<16> beats = 0;         // in all, or of one row
   uint<1> slot = 0;
   uint<2> pop_parameters_free = 0;  // tokens popped first
-  uint<2> row_block = 0;            // kLoadEmbedding
+  uint<2> row_block = 0;            // kLoadEmbedding; kLoadRows: of the first row
   uint<2> field = 0;
 };
 
@@ -122,6 +122,8 @@ struct vector_command {
   uint<16> entropy_m = 0;
   uint<1> adaptive = 0;  // kEmbed
   uint<1> branch = 0;    // kLinear to residual: the product alone also to the activation memory (Q25)
+  uint<1> refill = 0;    // kCopyRows: of some row blocks, from `row_block` on, and their lanes alone
+  uint<1> counted = 0;   // kLinear to an exit: the layer is that of each lane, one more at every exit
 };
 
 // What the vector unit tells fetch after an EXIT: the row blocks in which a sentence is left, and, with `choose`, the

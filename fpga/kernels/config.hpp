@@ -78,7 +78,7 @@ constexpr int kMaxTiles = (kMaxEntries + kColumns - 1) / kColumns;
 // Program.
 constexpr int kProgramVersion = 4;
 constexpr int kInstructionBeats = 4;
-constexpr unsigned kCapabilities = 0b111111111;  // fpga/capabilities.py
+constexpr unsigned kCapabilities = 0b1111111111;  // fpga/capabilities.py
 // Register ID, 64 bits: what stands on chip beside fetch (fpga/registers.py, rtl/engine_control.v).
 constexpr unsigned long long kEngineId =
     (static_cast<unsigned long long>(kCapabilities) << 8 | kLanes) << 32 | 0x5A51u << 16 | kProgramVersion << 8 | kColumns;

@@ -5,7 +5,8 @@
 //       T = T + min(2^16 - 1, (P << 10) - y)*t
 //       p = floor(log2 S), L = ((p - 28) << 12) + log_table[(S >> (p - 10)) & 1023],
 //       R = ((T >> (p - 16)) << 2) div (S >> (p - 16)), H = min(32767, rs(max(0, L + R)*45426, 16))
-// (Q22) a sentence leaves if H < threshold, if the layer foretold is reached, or at the last ramp.
+// (Q22) a sentence leaves if H < threshold, if the layer foretold is reached, or at the last ramp; where ramps are
+//       counted, each lane's own: the layer is the number that it has passed, and `layer` of the command the last.
 // The lanes take their turns, one a cycle: a lane's sums come back 32 cycles later, long after they are written.
 // 27 <= p <= 38, since the largest logit's t is 2^27 or more; T/S < 2^14, since what lies far below P weighs little.
 #pragma once
@@ -23,15 +24,21 @@ constexpr int kSumBits = 39;        // S: labels times 2^28
 constexpr int kNoTop = -(1 << 21);  // P of a lane without logits: below every w + 1
 static_assert(kMaxLabels <= 1 << (kSumBits - 29), "the sum of 2^28 a label");
 
+inline void clear_exit(exit_state& e, int t) {
+#pragma HLS INLINE
+  e.layer[t] = uint<6>(0);
+  e.depth[t] = uint<6>(0);
+  e.entropy[t] = uint<15>(0);
+  e.foretold[t] = uint<8>(0);
+  e.first_entropy[t] = uint<15>(0);
+}
+
 inline void clear_exits(exit_state& e) {
 #pragma HLS INLINE
 clear_exits:
   for (int t = 0; t < kLanes; ++t) {
 #pragma HLS UNROLL
-    e.layer[t] = uint<6>(0);
-    e.entropy[t] = uint<15>(0);
-    e.foretold[t] = uint<8>(0);
-    e.first_entropy[t] = uint<15>(0);
+    clear_exit(e, t);
   }
   e.output = sint<3>(-1);
 }
@@ -129,9 +136,13 @@ exit_entropy:
         e.foretold[t] = predictor.layer(c, e, entropy, t);
         e.first_entropy[t] = entropy;
       }
+      const uint<6> depth = uint<6>(e.depth[t] + uint<1>(1));
+      const uint<6> layer = c.counted == 1 ? depth : c.layer;
+      const bool last = c.counted == 1 ? depth >= c.layer : c.last == 1;
       const bool foretold = e.foretold[t] > 0 && c.layer >= e.foretold[t];
-      if (entropy < c.threshold || foretold || c.last == 1) {
-        e.layer[t] = c.layer;
+      e.depth[t] = depth;
+      if (entropy < c.threshold || foretold || last) {
+        e.layer[t] = layer;
         e.entropy[t] = entropy;
       } else {
         const int output = e.outputs[e.foretold[t].to_int()].to_int() & 3;

@@ -4,6 +4,7 @@
 #pragma once
 #include "fetch_attention.hpp"
 #include "fetch_exit.hpp"
+#include "fetch_queue.hpp"
 #include "vector_state.hpp"
 
 namespace zq {
@@ -24,6 +25,12 @@ inline bool embedding_row(const instruction& i, uint32_t bytes, uint32_t width) 
   const uint32_t mask = (width + kMaskChannels - 1) / kMaskChannels;
   return !i.flag(19) && within(bytes, (mask + 1) * 16, kEmbeddingWords * 16);
 }
+
+// Of a queue and its steps, far beyond what a host sends; addresses stay within 32 bits.
+constexpr uint32_t kMostQueued = 1 << 16;
+constexpr uint32_t kMostSteps = 1 << 20;
+constexpr uint32_t kMostSection = 64;
+constexpr uint32_t kMostStride = 1 << 17;
 
 inline bool valid(const instruction& i, uint32_t row_blocks) {
   const uint32_t* w = i.word;
@@ -60,7 +67,12 @@ inline bool valid(const instruction& i, uint32_t row_blocks) {
       return !i.signal() && (i.flag(17) || !i.flag(18)) && aligned(w[1]) && aligned(w[2]) && within(w[3], 1, kMaxEntries) &&
              within(w[4], 1, kMaxLabels) && region(w[5], 0, 1, w[3]) && aligned(w[6]) && aligned(w[7]) &&
              within(w[8], 32768, 65535) && within(w[9], 1, 31) && within(w[10], 1, kMaxLayers) &&
-             within(w[11], 0, 32767) && within(w[12], 0, 15);
+             within(w[11], 0, 32767) && within(w[12], 0, 15) &&
+             (!i.flag(20) || (!i.flag(17) && !i.flag(19) && aligned(w[13]) && w[13] <= kMostStride));
+    case kRefillOp:
+      return aligned(w[1]) && aligned(w[3]) && within(w[2], 1, kMostQueued) && within(w[4], 1, kMostSection) &&
+             row_blocks == uint32_t(kRowBlocks);
+    case kLoopOp: return within(w[2], 1, kMostSteps);
     default: return true;
   }
 }
@@ -110,6 +122,9 @@ inline void fetch_end(command_streams& out, const fetch_state& state) {
   out.store.write(end);
 }
 
+// What runs where no sentence is left in the pass: what fills it again, and what leads there.
+inline bool needs_rows(const instruction& i) { return i.op() != kRefillOp && i.op() != kLoopOp && i.op() != kEnd; }
+
 inline uint32_t status_of(const instruction& i, uint32_t row_blocks) {
   if (i.op() >= kOpcodes) return kBadOpcode;
   return valid(i, row_blocks) ? kOk : kBadField;
@@ -132,6 +147,7 @@ fetch_result fetch_program(const fetch_arguments& a, Port& port, command_streams
   if (a.row_blocks < 1 || a.row_blocks > uint32_t(kRowBlocks)) result.status = kBadField;
   bool running = result.status == kOk;
   state.live = rows_of_mask(running ? (1u << a.row_blocks) - 1 : 0);
+  state.queue.section_end = kNoSection;
   bool waiting = false;
   instruction gemm = {};
   held_gemms held = {};
@@ -148,6 +164,8 @@ fetch_program:
       if (result.status == kOk && ((held.count > 0 && i.op() != kAttentionOp && !(grouped && held.count < 3)) ||
                                    (i.op() == kAttentionOp && !fits_attention(held, i))))
         result.status = kBadField;
+      if (result.status == kOk && state.live.count == 0 && needs_rows(i)) result.status = kBadField;
+      if (result.status == kOk && i.op() == kLoopOp && i.word[1] >= n) result.status = kBadField;
       running = result.status == kOk && i.op() != kEnd;
       uint32_t fault = kOk;
       const bool joined = waiting && running && i.op() == kNormOp && gemm.word[7] == kToResidual;
@@ -155,6 +173,7 @@ fetch_program:
         state.instruction = uint32_t(n - 1);
         if (!fetch_gemm(gemm, a, port, out, state, joined, i)) fault = kBadDirectory;
       }
+      if (uint32_t(n) == state.queue.section_end) join_fresh(state);
       waiting = fault == kOk && running && i.op() == kGemmOp && !grouped;
       if (waiting) gemm = i;
       if (fault == kOk && running && !joined) {
@@ -167,7 +186,16 @@ fetch_program:
           case kGatherOp: fetch_norm(i, a, out, state, i.op() == kGatherOp); break;
           case kExitOp:
             fetch_exit(i, a, out, state, verdicts, clock_output);
-            running = state.live.count > 0;
+            running = i.flag(20) || state.live.count > 0;
+            break;
+          case kRefillOp:
+            if (!fetch_refill(i, a, port, out, state, n)) fault = kBadField;
+            running = fault == kOk && state.live.count > 0;
+            break;
+          case kLoopOp:
+            ++state.queue.steps;
+            running = state.queue.steps < i.word[2];
+            n = uint64_t(i.word[1]) - 1;
             break;
           case kKeepOp:
             if (!fetch_keep(i, a, port, out, state)) fault = kBadDirectory;

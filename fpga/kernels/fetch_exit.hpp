@@ -35,11 +35,13 @@ fetch_exit_tiles:
     v.last = uint<1>(i.flag(19) ? 1 : 0);
     v.entropy_m = uint<16>(i.word[8]);
     v.s = uint<5>(i.word[9]);
+    v.counted = uint<1>(i.flag(20) ? 1 : 0);
     v.layer = uint<6>(i.word[10]);
     v.threshold = uint<15>(i.word[11]);
     v.row_shift = uint<4>(i.word[12]);
-    send_store(out, trace_address(a, i.word[6], uint64_t(ct) * tile_width(gemm), true), columns, true);
-    if (last) send_store(out, trace_address(a, i.word[7], 0, true), kRecordWords, true);
+    const uint32_t step = i.flag(20) ? state.queue.steps * i.word[13] : 0;  // each has its own place
+    send_store(out, trace_address(a, i.word[6] + step, uint64_t(ct) * tile_width(gemm), true), columns, true);
+    if (last) send_store(out, trace_address(a, i.word[7] + step, 0, true), kRecordWords, true);
     send_vector(out, state, v);
   }
 }

@@ -17,6 +17,8 @@ enum opcode {
   kGatherOp,
   kKeepOp,
   kExitOp,
+  kRefillOp,
+  kLoopOp,
   kOpcodes
 };
 
@@ -77,6 +79,16 @@ rows_of_mask:
   return rows;
 }
 
+// Where a program is in its queue of sentences (fetch_queue.hpp).
+struct queue_state {
+  bool begun;           // it has taken one
+  uint32_t head;        // the next entry
+  uint32_t steps;       // LOOPs so far
+  uint32_t old;         // row blocks that lived when the last were taken, a bit each
+  uint32_t fresh;       // and those that these took
+  uint32_t section_end; // index of the instruction at which the fresh ones join the others
+};
+
 // What fetch remembers while a program is expanded.
 struct fetch_state {
   weight_ring ring;
@@ -85,6 +97,8 @@ struct fetch_state {
   uint32_t popped;
   uint32_t instruction;  // of the commands being sent
   row_set live;          // row blocks in which a sentence is left
+  uint32_t owed;         // data tokens that the array's next command takes before it begins
+  queue_state queue;
 };
 
 inline int ceil_div(int a, int b) { return (a + b - 1) / b; }
@@ -97,7 +111,9 @@ inline load_command load_of(int kind, uint64_t byte_address, int beats) {
   return c;
 }
 
-inline void send_array(command_streams& out, fetch_state& state, const array_command& c) {
+inline void send_array(command_streams& out, fetch_state& state, array_command c) {
+  c.pop_data = uint<8>(c.pop_data + uint<8>(state.owed));
+  state.owed = 0;
   state.popped += c.pop_data.to_uint64();
   out.array.write(c);
 }

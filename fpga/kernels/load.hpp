@@ -27,6 +27,7 @@ void load_words(const load_command& c, loop name, Port& port, uint<64> parameter
   const int slot = c.slot.to_int();
   const uint64_t base = c.beat_address.to_uint64();
   const bool rows = c.kind == kLoadRows;
+  const int first = c.row_block.to_int() * kLanes;
 load_words:
   for (int i = 0; i < beats; ++i) {
 #pragma HLS PIPELINE II = 1
@@ -35,9 +36,9 @@ load_words:
     parameters[slot][2 * i] = b.half[0];
     parameters[slot][2 * i + 1] = b.half[1];
     if (rows && i >= 2) {
-      state.field[0][i - 2] = uint<32>(b.half[0] & uint<64>(0xFFFFFFFFu));
-      state.field[1][i - 2] = uint<32>((b.half[0] >> 32) & uint<64>(0xFFFF));
-      state.field[2][i - 2] = uint<32>((b.half[0] >> 48) & uint<64>(0xFFFF));
+      state.field[0][first + i - 2] = uint<32>(b.half[0] & uint<64>(0xFFFFFFFFu));
+      state.field[1][first + i - 2] = uint<32>((b.half[0] >> 32) & uint<64>(0xFFFF));
+      state.field[2][first + i - 2] = uint<32>((b.half[0] >> 48) & uint<64>(0xFFFF));
     }
   }
 }

@@ -7,6 +7,7 @@
 
 namespace zq {
 
+constexpr int kNoRow = 255;                // of a lane without a sentence
 constexpr int kTables = 3;                 // exp, activation, pooler: looked up in every lane at once
 constexpr int kTableCopies = kLanes / 2;  // a dual-ported copy serves two lanes
 enum table_id { kTableExp, kTableActivation, kTablePooler, kTableExit, kTableClock, kTableIds };
@@ -21,6 +22,7 @@ struct exit_state {
   uint<39> total[kLanes];
   uint<54> distances[kLanes];
   uint<6> layer[kLanes];       // at which it left, 0: not yet
+  uint<6> depth[kLanes];       // exits that it has passed, where they are counted
   uint<15> entropy[kLanes];    // there
   uint<8> foretold[kLanes];    // layer, 0: none
   uint<15> first_entropy[kLanes];  // at the ramp that foretold

@@ -8,25 +8,42 @@
 
 namespace zq {
 
-// A pass begins here: nobody has left it yet.
+// A pass begins here: nobody has left it yet. A refill brings the rows of some row blocks, from `row_block` on, counted
+// from their first, and the 8 lanes of each: nobody of these has left.
 inline void copy_rows(const vector_command& c, const uint<64> parameters[kSlots][kParameterWords], vector_state& state) {
   const int slot = c.slot.to_int();
   const int words = c.words.to_int();
-  clear_exits(state.exits);
+  const bool refill = c.refill == 1;
+  const int first = refill ? c.row_block.to_int() : 0;
+  const uint<7> first_row = uint<7>(first * kLanes);
+  const int lane_words = refill ? (words - 4) / (2 * kLanes) : 4;  // 8 lanes each
+  if (!refill || c.first_tile == 1) {
+    clear_exits(state.exits);
+  copy_no_results:
+    for (int t = 0; t < kLanes; ++t) {
+#pragma HLS UNROLL
+      state.result_row[t] = byte_t(kNoRow);
+    }
+  }
 vector_copy:
   for (int i = 0; i < words; ++i) {
 #pragma HLS PIPELINE II = 1
     trip(loop::vector_copy);
     const uint<64> w = parameters[slot][i];
     if (i < 4) {
-    copy_results:
-      for (int j = 0; j < 8; ++j) {
+      if (i < lane_words) {
+      copy_results:
+        for (int j = 0; j < 8; ++j) {
 #pragma HLS UNROLL
-        state.result_row[8 * i + j] = byte_t((w >> (8 * j)) & uint<64>(255));
+          const byte_t row = byte_t((w >> (8 * j)) & uint<64>(255));
+          state.result_row[8 * (first + i) + j] = row == kNoRow ? row : byte_t(row + first_row);
+          clear_exit(state.exits, 8 * (first + i) + j);
+        }
       }
     } else if (i % 2 == 1) {
-      state.key_begin[(i - 4) / 2] = uint<8>(w & uint<64>(255));
-      state.key_end[(i - 4) / 2] = uint<8>((w >> 16) & uint<64>(255));
+      const int row = first * kLanes + (i - 4) / 2;
+      state.key_begin[row] = uint<8>(uint<8>(w & uint<64>(255)) + first_row);
+      state.key_end[row] = uint<8>(uint<8>((w >> 16) & uint<64>(255)) + first_row);
     }
   }
 }

@@ -219,7 +219,7 @@ struct given_verdicts {
   }
 };
 
-int zq_fetch(const uint64_t* regions, int count, uint64_t program, uint64_t image, uint32_t instructions,
+int zq_fetch(const uint64_t* regions, int count, uint64_t program, uint64_t image, uint64_t io, uint32_t instructions,
              uint32_t row_blocks, const int64_t* live, int unit, int64_t* out, int capacity) {
   std::vector<zq::memory_region> memory;
   for (int i = 0; i < count; ++i)
@@ -228,7 +228,7 @@ int zq_fetch(const uint64_t* regions, int count, uint64_t program, uint64_t imag
   zq::command_streams s;
   given_verdicts verdicts = {live};
   uint32_t clock_output;
-  zq::fetch_program({program, image, 0, instructions, row_blocks}, port, s, verdicts, &clock_output);
+  zq::fetch_program({program, image, io, instructions, row_blocks}, port, s, verdicts, &clock_output);
   int n = 0;
   const auto row = [&](std::initializer_list<int64_t> fields) {
     int i = 0;

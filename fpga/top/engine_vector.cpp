@@ -56,6 +56,7 @@ void engine_vector(hls::stream<vector_command>& commands, hls::stream<token>& pa
 #pragma HLS BIND_STORAGE variable = state.exits.total type = ram_s2p impl = lutram
 #pragma HLS BIND_STORAGE variable = state.exits.distances type = ram_s2p impl = lutram
 #pragma HLS ARRAY_PARTITION variable = state.exits.layer type = complete dim = 0
+#pragma HLS ARRAY_PARTITION variable = state.exits.depth type = complete dim = 0
 #pragma HLS ARRAY_PARTITION variable = state.exits.entropy type = complete dim = 0
 #pragma HLS ARRAY_PARTITION variable = state.exits.foretold type = complete dim = 0
 #pragma HLS ARRAY_PARTITION variable = state.exits.first_entropy type = complete dim = 0

@@ -99,6 +99,80 @@ def test_field_out_of_range(simulator, bad):
         bad.check(1)
 
 
+class TestQueue:
+    """REFILL takes what stands at the beginning of the io buffer, 64 bytes an entry."""
+
+    REFILL = isa.Refill(entries=3, stride=64, section=1)
+    EXIT = isa.Exit(k=8, n=2, layer=2, logits=4096, record=8192, stride=512, counted=True)
+
+    @staticmethod
+    def run(simulator, *program, queue=(), row_blocks=4):
+        io = np.zeros(1 << 16, dtype=np.uint8)
+        io[: 64 * len(queue) : 64] = queue
+        io[58 : 64 * len(queue) : 64] = 1  # the first row's keys end behind it: the lanes are of its row block
+        code = np.frombuffer(encode(*program), dtype=np.uint8).copy()
+        memory = [(PROGRAM, code), (IMAGE, np.zeros(1 << 16, dtype=np.uint8)), (IO, io)]
+        return simulator.run(memory, PROGRAM, IMAGE, IO, len(program), row_blocks)
+
+    @pytest.mark.parametrize(
+        "bad",
+        [
+            {"entries": 0}, {"entries": isa.MAX_QUEUED + 1}, {"io": 8}, {"stride": 24}, {"section": 0}, {"section": 65},
+        ],
+        ids=str,
+    )  # fmt: skip
+    def test_fields_of_a_refill(self, simulator, bad):
+        refill = replace(self.REFILL, **bad)
+        status = self.run(simulator, isa.Table(), refill, isa.End(), queue=[1])
+        assert (status.name, status.detail) == ("bad field", 1)
+        with pytest.raises(isa.ProgramError):
+            refill.check()
+
+    @pytest.mark.parametrize("row_blocks", [1, 2, 3])
+    def test_a_queue_fills_four_row_blocks(self, simulator, row_blocks):
+        status = self.run(simulator, self.REFILL, isa.Table(), isa.End(), queue=[1], row_blocks=row_blocks)
+        assert (status.name, status.detail) == ("bad field", 0)
+        with pytest.raises(isa.ProgramError):
+            self.REFILL.check(row_blocks)
+
+    @pytest.mark.parametrize(
+        "bad", [{"predict": True}, {"last": True}, {"stride": 8}, {"stride": isa.MAX_STRIDE + 16}], ids=str
+    )
+    def test_fields_of_a_counted_exit(self, simulator, bad):
+        ramp = replace(self.EXIT, **bad)
+        status = self.run(simulator, self.REFILL, isa.Table(), ramp, isa.End(), queue=[1])
+        assert (status.name, status.detail) == ("bad field", 2)
+        with pytest.raises(isa.ProgramError):
+            ramp.check()
+
+    @pytest.mark.parametrize("bad", [isa.Loop(target=3), isa.Loop(target=2, steps=1), isa.Loop(steps=0)], ids=repr)
+    def test_a_loop_that_leads_nowhere(self, simulator, bad):
+        status = self.run(simulator, self.REFILL, isa.Table(), bad, isa.End(), queue=[1])
+        assert (status.name, status.detail) == ("bad field", 2)
+
+    @pytest.mark.parametrize("count", [5, 255])
+    def test_an_entry_that_is_none(self, simulator, count):
+        status = self.run(simulator, self.REFILL, isa.Table(), isa.End(), queue=[2, count])
+        assert (status.name, status.detail) == ("bad field", 0)
+
+    def test_a_queue_of_nobody_ends_the_program(self, simulator):
+        assert self.run(simulator, self.REFILL, isa.Table(), isa.Table(table=9), isa.End()).name == "ok"
+
+    def test_a_product_of_nobody(self, simulator):
+        """The one entry leaves at its second exit; LOOP alone may follow."""
+        looped = self.REFILL, isa.Table(), self.EXIT, isa.Loop(target=0, steps=100)
+        assert self.run(simulator, *looped, isa.End(), queue=[1]).name == "ok"
+        status = self.run(simulator, *looped[:2], self.EXIT, self.EXIT, GEMM, isa.End(), queue=[1])
+        assert (status.name, status.detail) == ("bad field", 4)
+
+    def test_steps_are_the_most_that_it_runs(self, simulator):
+        never = replace(self.EXIT, layer=63)
+        program = self.REFILL, isa.Table(), never, isa.Loop(target=0, steps=5), isa.End()
+        simulator.trips()
+        assert self.run(simulator, *program, queue=[1]).name == "ok"
+        assert simulator.trips()["exit_record"] == 5 * isa.RECORD_WORDS
+
+
 @pytest.mark.parametrize(("width", "beats"), [(1, 2), (128, 2), (129, 3), (1024, 9), (1024, 65), (1, 65)])
 def test_adaptive_rows_of_any_length_that_the_buffer_holds(simulator, width, beats):
     embed = isa.Embed(row_bytes=beats * 16, width=width, adaptive=True, first=True)

@@ -40,12 +40,15 @@ EXAMPLES = (
     isa.Gather(image=0x400, width=64, entries=70, dst=9, m=128, s=1, trace=0x70),
     isa.Keep(weights=0x500, n=200, stored=77, resident=13),
     isa.Embed(image=0x200, row_bytes=48, width=64, adaptive=True),
+    isa.Refill(io=0x40, entries=12, stride=0x830, section=7),
+    isa.Loop(target=3, steps=72),
     isa.Exit(
         weights=0x110, parameters=0x220, k=99, n=200, src=5, logits=0x330, record=0x440, entropy_m=48000, entropy_s=16,
         layer=3, threshold=700, row_shift=5, predict=True, clock=True, wait=1,
     ),
 )  # fmt: skip
 EXIT = EXAMPLES[-1]
+GEMM_ALONE = isa.Gemm(k=32, n=32, src_stride=32, dst=200, dst_stride=32)
 
 
 def random_example(kind, rng):
@@ -142,8 +145,8 @@ class TestEncoding:
 
 class TestDecodingRefuses:
     def test_unknown_opcode(self):
-        with pytest.raises(isa.ProgramError, match="opcode: 10 is unknown"):
-            programs.decode_instruction(struct.pack("<16I", 10, *[0] * 15))
+        with pytest.raises(isa.ProgramError, match="opcode: 12 is unknown"):
+            programs.decode_instruction(struct.pack("<16I", 12, *[0] * 15))
 
     def test_a_word_that_no_field_owns(self):
         with pytest.raises(isa.ProgramError, match="End: a word or flag"):
@@ -161,6 +164,13 @@ class TestDecodingRefuses:
 class TestChecks:
     REFUSED = (
         (isa.Rows(io=8), "Rows.io"),
+        (isa.Refill(io=8), "Refill.io"),
+        (isa.Refill(stride=8), "Refill.stride"),
+        (isa.Refill(entries=0), "Refill.entries"),
+        (isa.Refill(section=65), "Refill.section"),
+        (isa.Loop(steps=0), "Loop.steps"),
+        (isa.Exit(k=8, n=2, stride=16), "Exit.stride"),
+        (isa.Exit(k=8, n=2, counted=True, last=True), "Exit.counted"),
         (isa.Table(image=8), "Table.image"),
         (isa.Table(table=5), "Table.table"),
         (isa.Embed(width=1025, row_bytes=1056), "Embed.width"),
@@ -295,6 +305,32 @@ def group(**changes):
     )
     fields = dict(heads=2, head_width=32, q=400, q_stride=64, p=700, context=1000, context_stride=64)
     return [*projections, isa.Attention(**fields | changes), isa.End()]
+
+
+class TestQueues:
+    REFILL, RAMP = isa.Refill(section=2), isa.Exit(k=8, n=2, counted=True, wait=1)
+    SECTION = isa.Embed(width=32, row_bytes=48), isa.Norm(width=32, entries=32, dst_stride=32, signal=True)
+    GATHER = isa.Gather(width=32, entries=32, signal=True)
+
+    def test_a_program_with_one(self):
+        """The section's tokens are the next product's, whatever it waits for."""
+        program = isa.Table(), self.REFILL, *self.SECTION, GEMM_ALONE, self.GATHER, self.RAMP, isa.Loop(target=1)
+        programs.check((*program, isa.End()))
+
+    @pytest.mark.parametrize(
+        "program, fault",
+        [
+            ((isa.Loop(target=0),), "Loop.target: 0 is no REFILL before instruction 0"),
+            ((isa.Table(), isa.Loop(target=0)), "Loop.target: 0 is no REFILL"),
+            ((REFILL, *SECTION, GATHER, isa.Loop(target=0)), "instruction 4: 1 tokens are out where other sentences"),
+            ((REFILL, isa.Loop(target=0)), "instruction 1: stands in the section of a REFILL"),
+            ((REFILL, REFILL), "instruction 1: stands in the section"),
+        ],
+        ids=str,
+    )
+    def test_programs_that_are_none(self, program, fault):
+        with pytest.raises(isa.ProgramError, match=fault):
+            programs.check((*program, isa.End()))
 
 
 class TestGroups:

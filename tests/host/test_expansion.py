@@ -16,11 +16,14 @@ from zynqbert.fpga.program import encode
 from zynqbert.fpga.simulator import Simulator
 from zynqbert.fpga.tile_commands import Load, Source, Vector
 from zynqbert.host.compiler import plan
+from zynqbert.host.exit_plan import QueuePlan
 from zynqbert.host.model_shape import Adapters, ModelShape
 
 FIELDS = 20
 PROGRAM = 0x1000
 IMAGE = 0x800_0000
+IO = 0x8000_0000
+ENTRY_BYTES = 64
 LOADS, SOURCES = list(Load), list(Source)
 VECTORS = [
     Vector.COPY_ROWS, Vector.COPY_TABLE, Vector.EMBED, Vector.LINEAR, Vector.SCORES, Vector.CONTEXT, Vector.NORM,
@@ -67,8 +70,11 @@ COMPARED = (
 )
 
 
-def commands(program, directories, board, row_blocks: int, unit: int, verdicts=(), spans=None) -> list[tuple[int, ...]]:
-    """Commands of one unit as the kernel's fetch sends them; directories and spans lie where they do in the image."""
+def commands(
+    program, directories, board, row_blocks: int, unit: int, verdicts=(), spans=None, queue=()
+) -> list[tuple[int, ...]]:
+    """Commands of one unit as the kernel's fetch sends them; directories and spans lie where they do in the image, a
+    queue's entries at the beginning of the io buffer."""
     lib = Simulator("native", board.columns).lib
     code = np.frombuffer(encode(program), dtype=np.uint8).copy()
     ends = [at + 16 * len(d) for at, d in directories.items()] + [at + 32 for at in spans or {}]
@@ -77,15 +83,15 @@ def commands(program, directories, board, row_blocks: int, unit: int, verdicts=(
         image[at : at + len(of_heads)] = of_heads
     for at, directory in directories.items():
         image[at : at + 16 * len(directory)] = np.frombuffer(encode_directory(directory), dtype=np.uint8)
-    regions = np.array(
-        [[PROGRAM, code.nbytes, code.ctypes.data], [IMAGE, image.nbytes, image.ctypes.data]], dtype=np.uint64
-    )
+    io = np.zeros((len(queue) + 1, ENTRY_BYTES), dtype=np.uint8)
+    io[: len(queue), 0] = queue
+    parts = ((PROGRAM, code), (IMAGE, image), (IO, io))
+    regions = np.array([[at, data.nbytes, data.ctypes.data] for at, data in parts], dtype=np.uint64)
     out = np.zeros((20000, FIELDS), dtype=np.int64)
     live = np.array([*verdicts, *[0] * 8], dtype=np.int64)
-    n = lib.zq_fetch(
-        pointer(regions), 2, ctypes.c_uint64(PROGRAM), ctypes.c_uint64(IMAGE), len(program), row_blocks,
-        pointer(live), unit, pointer(out), len(out),
-    )  # fmt: skip
+    where = map(ctypes.c_uint64, (PROGRAM, IMAGE, IO))
+    sizes = len(program), row_blocks
+    n = lib.zq_fetch(pointer(regions), 3, *where, *sizes, pointer(live), unit, pointer(out), len(out))
     assert n <= len(out)
     return [tuple(row) for row in out[:n].tolist()]
 
@@ -101,10 +107,10 @@ def expected(plan, row_blocks: int, unit: int) -> list[tuple[int, ...]]:
 
 
 def expansion(
-    program, directories, board, row_blocks: int, unit: int, verdicts=(), spans=None
+    program, directories, board, row_blocks: int, unit: int, verdicts=(), spans=None, queue=()
 ) -> list[tuple[int, ...]]:
     """Commands of one unit as the cycle model has them."""
-    e = expand(program, row_blocks, board.columns, directories, None, verdicts, spans)
+    e = expand(program, row_blocks, board.columns, directories, None, verdicts, spans, queue)
     streams = (e.load, e.weights, e.expand, e.array, e.vector, e.store)
     kinds = {0: LOADS, 1: SOURCES, 4: VECTORS}.get(unit)
     rows = [
@@ -227,6 +233,28 @@ def test_row_blocks_that_end_and_spans(seed, board, unit):
             verdicts.append(live)
     program.append(isa.End())
     where = tuple(program), {}, BOARDS[board], row_blocks, unit, verdicts, spans
+    got = commands(*where)
+    assert len(got) > 1
+    np.testing.assert_array_equal(got, expansion(*where))
+
+
+@pytest.mark.parametrize("unit", range(len(UNITS)), ids=UNITS)
+@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("seed", range(10))
+def test_queues(seed, board, unit):
+    """Entries of any row blocks, of which any leave at every step, to the end of the queue or of its steps."""
+    rng = np.random.default_rng(seed)
+    shape = replace(ModelShape.named("albert-minilm"), adapters=Adapters(32, (0,) * 6) if seed % 2 else None)
+    most = int(rng.integers(1, 9))
+    queue = rng.integers(1, 5, rng.integers(1, most + 1)).tolist()
+    given = QueuePlan(most, 6, 1000, bool(seed % 3), (32768, 1), 0)
+    compiled = plan(shape.one_layer(), BOARDS[board], queue=given)
+    program = [replace(i, stride=ENTRY_BYTES) if isinstance(i, isa.Refill) else i for i in compiled.instructions]
+    steps = int(rng.integers(1, 12)) if seed % 4 == 0 else 2000
+    program = tuple(replace(i, steps=steps) if isinstance(i, isa.Loop) else i for i in program)
+    # who stays is drawn as it comes; nobody stays at a last step
+    verdicts = [int(v) for v in rng.integers(0, 16, 60)] + [0] * 40
+    where = program, compiled.directories, BOARDS[board], 4, unit, verdicts, None, queue
     got = commands(*where)
     assert len(got) > 1
     np.testing.assert_array_equal(got, expansion(*where))

@@ -197,7 +197,8 @@ class TestFaults:
     def test_closing_the_engine_ends_it(self, artifact):
         target = emulated(BOARDS["zcu102"])
         with host.open(board="zcu102", artifact=artifact, device=target) as engine:
-            next(engine.packed(TEXTS, window=1))
+            results = engine.packed(TEXTS, window=1)  # referred to: it is under way when the engine closes
+            next(results)
         assert not target.device.memory.blocks and target.device.engine.idle
         names = {thread.name for thread in threading.enumerate()}
         assert not any(name.startswith("zynqbert-engine") for name in names)

@@ -222,12 +222,12 @@ class TestManifestAgainstEngine:
             (
                 {"capabilities": ["clock_select"]},
                 "capabilities is clock_select, the engine's register ID says adaptive_rows, branches, "
-                "clock_select, exit, four_bit_rows, normalized_softmax, plain_norm, spans, token_results",
+                "clock_select, exit, four_bit_rows, normalized_softmax, plain_norm, queue, spans, token_results",
             ),
             (
                 {"capabilities": []},
                 "capabilities is none, the engine's register ID says adaptive_rows, branches, "
-                "clock_select, exit, four_bit_rows, normalized_softmax, plain_norm, spans, token_results",
+                "clock_select, exit, four_bit_rows, normalized_softmax, plain_norm, queue, spans, token_results",
             ),
         ],
     )
