@@ -67,6 +67,9 @@ def quantize(
     pattern: Annotated[
         Pattern, typer.Option(help="blocks: the density holds in every 4 weights, which takes fewer cycles too.")
     ] = Pattern.free,
+    tied: Annotated[
+        bool, typer.Option("--tied", help="One set of integers for all layers of an ALBERT: for continuous batching.")
+    ] = False,
 ) -> None:
     """Quantize a float BERT, MiniLM or ALBERT model to a folder that every other command takes.
 
@@ -79,6 +82,8 @@ def quantize(
     Sparse: zynqbert quantize ./my-classifier --out ./my-sparse-artifact --calibrate sentences.txt --density 0.5
 
     In blocks: zynqbert quantize ./my-classifier --out ./my-sparse-artifact --density 0.5 --pattern blocks
+
+    For continuous batching: zynqbert quantize ./my-albert --out ./my-tied-artifact --tied
     """
     if word_bits not in (4, 8):
         raise InputError(f"--word-bits {word_bits} is neither 4 nor 8")
@@ -105,7 +110,7 @@ def quantize(
         print("zynqbert: calibrating on movie reviews; --calibrate F takes texts of your own task", file=sys.stderr)
         texts = [example.text for example in movie_reviews("train")]
     words = dict(word_bits=word_bits, word_format=word_format.value, word_density=word_density)
-    options = dict(**words, softmax=softmax.value, density=density, pattern=pattern.value)
+    options = dict(**words, softmax=softmax.value, density=density, pattern=pattern.value, tied=tied)
     report = quantize_checkpoint(source, texts, out, **options)
     print(f"{out}: {quantize_summary(report)}")
 

@@ -27,6 +27,7 @@ class Options:
     sweeps: int = 2  # of coordinate descent after the compensation
     weight_bits: int = 4  # of the encoder's matrices; the engine runs 4, others are for comparison (ablation.py)
     units: Units = ENGINE  # likewise
+    tied: bool = False  # one set of integers for all layers, which share their matrices (tied.py)
     density: float = 1.0  # share of each encoder matrix that may be other than 0 (pruning.py); 1 prunes nothing
     prune_by: str = "contribution"
     pattern: str = "free"  # or "blocks": the density holds in every block of a pair of channels (pruning.py)

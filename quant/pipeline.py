@@ -16,6 +16,7 @@ from .checkpoint import Architecture, load_checkpoint
 from .compare import compare
 from .pruning import density_report, encoder_matrices
 from .quantize import Options, quantize, steps
+from .tied import with_tied_ramps
 from .tokens import Texts, encode
 from .vocabulary import drop_unused_words
 
@@ -36,6 +37,7 @@ def quantize_checkpoint(
     softmax: str = "numerator",
     density: float = 1.0,
     pattern: str = "free",
+    tied: bool = False,
     max_length: int = 128,
     progress: Advance | None = None,
     options: Options | None = None,
@@ -47,7 +49,8 @@ def quantize_checkpoint(
     there are so many, are what the report compares float and integer answers on. `progress(step, done, total)` replaces
     the bar that is otherwise drawn on stderr; `metrics` joins the report in the manifest. With a `density` below 1 the
     encoder's matrices are pruned to it, in the `pattern` "free" or "blocks" (pruning.py), and the report says so matrix
-    by matrix. Raises UnsupportedModel, ValueError, ArtifactError or OSError; `out` then stays as it was.
+    by matrix. `tied`: all layers, which share their matrices, get the same integers, and the head as an off-ramp behind
+    each (tied.py). Raises UnsupportedModel, ValueError, ArtifactError or OSError; `out` then stays as it was.
     """
     begun = time.monotonic()
     options = dataclasses.replace(
@@ -58,15 +61,16 @@ def quantize_checkpoint(
         softmax=softmax,
         density=density,
         pattern=pattern,
+        tied=tied,
     )
     options.checked(hidden=0)  # before the model is read
     given = load_checkpoint(source)
     checkpoint = drop_unused_words(given)
-    weights = checkpoint.weights
+    weights = with_tied_ramps(checkpoint.weights) if tied else checkpoint.weights
     max_length = min(max_length, weights.architecture.positions)
     sentences = encode(checkpoint.tokenizer_json, calibration_texts[: SENTENCES + _COMPARED], max_length)
     with bar(progress) as advance:
-        total, done = steps(weights) + 2, 0
+        total, done = steps(weights, tied=tied) + 2, 0
 
         def on_step(name: str) -> None:
             nonlocal done

@@ -12,13 +12,16 @@ from .codes import Quantized
 from .options import Options
 from .scales import encode_entropy, entropy_shift
 from .shared import groups
+from .tied import TURNS, TiedWalk
 from .walk import Walk
 
 __all__ = ["Options", "quantize", "steps"]
 
 
-def steps(weights: ModelWeights) -> int:
+def steps(weights: ModelWeights, *, tied: bool = False) -> int:
     """How often `quantize` calls `on_step`."""
+    if tied:
+        return 4 * TURNS + 3 + (weights.mapping is not None)
     parts = (weights.mapping is not None, bool(groups(weights)), bool(weights.ramps))
     return 4 * weights.architecture.layers + 2 + sum(parts)
 
@@ -32,11 +35,13 @@ def quantize(
     options: Options | None = None,
     on_step: Callable[[str], None] = lambda name: None,
 ) -> Quantized:
-    """Quantize a model. Raises ValueError naming the option, or the tensor and channel, that cannot be represented."""
+    """Quantize a model; with `options.tied` one that `tied.with_tied_ramps` has given its off-ramps.
+
+    Raises ValueError naming the option, or the tensor and channel, that cannot be represented."""
     a = weights.architecture
     options = (options or Options()).checked(a.hidden)
     with torch.inference_mode():
-        walk = Walk(weights, calibration, options, on_step)
+        walk = (TiedWalk if options.tied else Walk)(weights, calibration, options, on_step)
         walk.run()
     pooler = bool(weights.ramps) and weights.ramps[0].pooler is not None
     manifest = {

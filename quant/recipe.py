@@ -11,6 +11,7 @@ from typing import Any
 from .configuration import MAX_LAYERS, POSITIONS
 from .datasets import DATA_SETS, SPLITS, DataSet, Example, read_table
 from .deepen import Deepen
+from .every_layer import Tied
 from .exit_predictor import Exits
 from .finetune import FineTuning
 from .float_stage import PRECISIONS
@@ -99,7 +100,9 @@ class Recipe:
     """A model from pretrained weights (or a fine-tuned `checkpoint`) to a trained artifact.
 
     `deepen`, `slim` and `offramps` are the stages of docs/edgebert.md, each of which may be left out, and `exits` what
-    comes after them. A file that has one of them trains the integers (`train`) only if it says so.
+    comes after them. A file that has one of them trains the integers (`train`) only if it says so. `tied` trains an
+    ALBERT `checkpoint` so that its head answers behind every layer, taught by the model that `finetune` makes, and
+    quantizes it with one set of integers for all layers (docs/continuous.md).
     """
 
     data: Data
@@ -113,6 +116,7 @@ class Recipe:
     quantize: Quantizing = field(default_factory=Quantizing)
     train: QuantizedTraining | None = field(default_factory=QuantizedTraining)
     prune: Prune | None = None
+    tied: Tied | None = None
     deepen: Deepen | None = None
     slim: Slim | None = None
     offramps: OffRamps | None = None
@@ -181,6 +185,13 @@ CHECKS: dict[type, dict[str, Check]] = {
         "word_density": real(0, 1),
     },
     QuantizedTraining: {**STEPS, **_FOLLOWED},
+    Tied: {
+        "early": real(0, 100, closed=True),
+        "losses": LOSSES,
+        **VARIED,
+        **STEPS,
+        **_DISTILLED,
+    },
     Prune: {"density": real(0, 1), "ramp": real(0, 0.9, closed=True), "pattern": choice(*PATTERNS)},
     Deepen: {"layers": whole(2, MAX_LAYERS), "share": real(0, 1), **STEPS, **_FOLLOWED},
     Slim: {
@@ -229,6 +240,7 @@ TABLES = {
     "quantize": Quantizing,
     "train": QuantizedTraining,
     "prune": Prune,
+    "tied": Tied,
 }
 
 
@@ -268,7 +280,8 @@ def load_recipe(path: str | Path, seed: int | None = None) -> Recipe:
     check_words(path, recipe.quantize)
     _check_pattern(path, recipe.prune)
     _check_exits(path, recipe)
-    if recipe.checkpoint is not None and "finetune" in parts:
+    _check_tied(path, recipe, parts)
+    if recipe.checkpoint is not None and "finetune" in parts and recipe.tied is None:
         raise RecipeError(path, "checkpoint", "stands beside [finetune]", "drop one: a checkpoint is fine-tuned")
     if recipe.slim is not None and recipe.prune is not None:
         raise RecipeError(
@@ -301,6 +314,18 @@ def _check_pattern(path: Path, prune: Prune | None) -> None:
         check_pattern(prune.pattern, prune.density)
     except ValueError as error:
         raise RecipeError(path, "prune.density", str(error), "give one of these, or leave prune.pattern out") from None
+
+
+def _check_tied(path: Path, recipe: Recipe, parts: Mapping[str, Any]) -> None:
+    if recipe.tied is None:
+        return
+    if recipe.checkpoint is None:
+        raise RecipeError(
+            path, "checkpoint", "missing", "name the ALBERT to begin with, whose layers share their matrices"
+        )
+    for other in (*STAGES, "exits", "train", "prune"):
+        if parts.get(other) is not None:
+            raise RecipeError(path, other, "stands beside [tied], which is a way of its own", f"drop [{other}]")
 
 
 def _check_exits(path: Path, recipe: Recipe) -> None:

@@ -83,6 +83,10 @@ def train(recipe: Recipe, folder: Path, out: Path, *, resume: bool = False, cons
         from .exit_stages import edgebert  # which itself quantizes and trains by this module
 
         return edgebert(recipe, names, data, out, device=device, console=console)
+    if recipe.tied is not None:
+        from .tied_stages import tied
+
+        return tied(recipe, names, data, out, device=device, console=console)
     source = recipe.checkpoint
     if source is None:
         settings = dict(max_length=recipe.data.max_length, seed=recipe.seed, device=device)
@@ -148,7 +152,7 @@ def _check_checkpoint(recipe: Recipe) -> None:
 def _keep_settings(path: Path, recipe: Recipe, names: Sequence[str], data: dict[str, list[Example]]) -> None:
     """Write what decides the run, or hold it against what the run was begun with. Raises ValueError naming fields."""
     kept: dict = {"seed": recipe.seed, "checkpoint": recipe.checkpoint, "data.labels": list(names)}
-    tables = ("data", "finetune", "quantize", "train", "prune", "deepen", "slim", "offramps", "exits")
+    tables = ("data", "finetune", "quantize", "train", "prune", "deepen", "slim", "offramps", "exits", "tied")
     for table in (table for table in tables if getattr(recipe, table) is not None):
         fields = asdict(getattr(recipe, table))
         kept |= {f"{table}.{name}": value for name, value in fields.items() if f"{table}.{name}" not in _NO_MATTER}
@@ -175,6 +179,7 @@ def calibrate_once(
             options["pattern"] = recipe.prune.pattern
         if density is not None:
             options["density"] = density
+        options["tied"] = recipe.tied is not None
         quantize_checkpoint(source, texts, out, **options)  # up to 128 tokens, however short the training texts
     return load_artifact(out)
 

@@ -611,7 +611,7 @@ class TestQuantize:
         command = ("quantize", "model", "--out", "folder", "--calibrate", str(tmp_path / "in.txt"))
         call(*command)
         words = {"word_bits": 8, "word_format": "integer", "word_density": 1.0}
-        assert given.options == {**words, "softmax": "numerator", "density": 1.0, "pattern": "free"}
+        assert given.options == {**words, "softmax": "numerator", "density": 1.0, "pattern": "free", "tied": False}
         given.report = {"density": {"wanted": 0.5, "achieved": 0.4912}}
         code, out, err = call(*command, "--density", "0.5")
         assert (code, err, given.options["density"]) == (0, "", 0.5)
