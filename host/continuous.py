@@ -143,7 +143,7 @@ class ContinuousEngine(LoadedEngine):
 
         def course() -> Course:
             job.followed = follow(job.entries, self.plan.queue, np.asarray(job.io))
-            known = {"verdicts": job.followed.verdicts, "queue": job.followed.queue}
+            known = {"verdicts": job.followed.course.verdicts, "queue": job.followed.course.queue}
             job.timing = self.plan.simulate(isa.MAX_ROW_BLOCKS, self.clock_mhz, **known)
             return Course(self.clock_mhz, self.clock_mhz, job.timing.seconds, work_of(job.timing))
 
@@ -180,9 +180,10 @@ class ContinuousEngine(LoadedEngine):
 
     def _latency_ms(self, job: QueueJob, followed: Followed, number: int) -> float:
         """From the step at which it comes to its answer; of a measured queue its share of the steps."""
-        first, last = followed.steps[number]
+        course = followed.course
+        first, last = course.steps[number]
         if job.timing is None:
-            return job.reading.latency_ms * (last - first + 1) / len(followed.verdicts)
+            return job.reading.latency_ms * (last - first + 1) / len(course.verdicts)
         begin = job.timing.verdicts[first - 1] if first else 0
         return (job.timing.verdicts[last] - begin) / (job.timing.clock_mhz * 1e3)
 

@@ -5,7 +5,9 @@ An entry is one or more sentences that lie in the same row blocks. The engine ta
 first row blocks that are free; it says nothing of which went where, so `follow` takes the same steps again.
 """
 
-from collections.abc import Sequence
+import functools
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,43 +97,62 @@ class Left:
 
 
 @dataclass(frozen=True)
-class Followed:
-    """Answers by the sentences' numbers, and the steps (from 0) at which each came and left; for the cycle model the
-    row blocks that lived after each step, and those of each entry."""
+class Course:
+    """Steps (from 0) at which each sentence came and left, by its number; for the cycle model the row blocks that lived
+    after each step, and those of each entry."""
 
-    answers: dict[int, Left]
     steps: dict[int, tuple[int, int]]
     verdicts: tuple[int, ...]
     queue: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Followed:
+    """Answers by the sentences' numbers, and the course that they took."""
+
+    answers: dict[int, Left]
+    course: Course
+
+
 def follow(entries: Sequence[Entry], layout: QueueLayout, io: np.ndarray) -> Followed:
     """What a run over these entries left in `io` (uint8), step by step."""
-    waiting = list(entries)
-    staying: dict[tuple[int, int], int] = {}  # lanes and numbers of the sentences that stay, and their row blocks
+    answers: dict[int, Left] = {}
+
+    def leaving(step: int, staying: Sequence[tuple[int, int]]) -> list[int]:
+        if step >= layout.steps:
+            raise RuntimeError("the queue's results do not end")
+        logits, record = layout.step(io, step)
+        gone = [(lane, number) for lane, number in staying if record.layer[lane]]
+        for lane, number in gone:
+            answers[number] = Left(logits[lane].copy(), int(record.layer[lane]), int(record.entropy[lane]))
+        return [number for _, number in gone]
+
+    return Followed(answers, course_of(entries, leaving))
+
+
+def course_of(entries: Sequence[Entry], leaving: Callable[[int, Sequence[tuple[int, int]]], list[int]]) -> Course:
+    """The steps that the engine takes. `leaving(step, staying)`: which of the sentences (lane, number) that are in the
+    pass leave at that step."""
+    waiting = deque(entries)
+    staying: dict[int, tuple[int, int]] = {}  # by number: lane, and row blocks, a bit each
     came: dict[int, int] = {}
-    steps: dict[int, tuple[int, int]] = {}
-    answers, verdicts = {}, []
+    left: dict[int, int] = {}
+    verdicts: list[int] = []
     live = 0
     while waiting or live:
         while waiting and (first := first_free(live, waiting[0].row_blocks)) is not None:
-            entry = waiting.pop(0)
+            entry = waiting.popleft()
             live |= ((1 << entry.row_blocks) - 1) << first
             for n, (lane, number) in enumerate(zip(entry.lanes, entry.numbers, strict=True)):
-                staying[first * isa.BLOCK_LANES + lane, number] = entry.blocks(n, first)
+                staying[number] = first * isa.BLOCK_LANES + lane, entry.blocks(n, first)
                 came[number] = len(verdicts)
-        logits, record = layout.step(io, len(verdicts))
-        for lane, number in [key for key in staying if record.layer[key[0]]]:
-            del staying[lane, number]
-            steps[number] = came[number], len(verdicts)
-            answers[number] = Left(logits[lane].copy(), int(record.layer[lane]), int(record.entropy[lane]))
-        live = 0
-        for blocks in staying.values():
-            live |= blocks
+        for number in leaving(len(verdicts), [(lane, number) for number, (lane, _) in staying.items()]):
+            del staying[number]
+            left[number] = len(verdicts)
+        live = functools.reduce(int.__or__, (blocks for _, blocks in staying.values()), 0)
         verdicts.append(live)
-        if len(verdicts) > layout.steps:
-            raise RuntimeError("the queue's results do not end")
-    return Followed(answers, steps, tuple(verdicts), tuple(entry.row_blocks for entry in entries))
+    steps = {number: (came[number], left[number]) for number in came}
+    return Course(steps, tuple(verdicts), tuple(entry.row_blocks for entry in entries))
 
 
 def first_free(live: int, count: int) -> int | None:

@@ -161,7 +161,7 @@ def test_random_queues(artifacts, seed):
     runner = QueueRunner(artifacts["albert"], "native", "zcu111", len(entries), threshold)
     followed = compare(artifacts["albert"], runner, entries, threshold)
     alone = sum(left.layer * entry.row_blocks for entry in entries for left in [followed.answers[entry.numbers[0]]])
-    assert len(followed.verdicts) <= alone  # steps are shared, or the queue is one sentence after the other
+    assert len(followed.course.verdicts) <= alone  # steps are shared, or the queue is one sentence after the other
 
 
 @pytest.mark.parametrize("board", BOARDS)
@@ -174,9 +174,14 @@ def test_trips_of_every_loop_are_the_cycle_models(artifacts, shape, lengths, boa
     runner.simulator.trips()
     followed = runner.run(entries)
     p = runner.plan
-    known = {"directories": p.directories, "spans": p.spans, "verdicts": followed.verdicts, "queue": followed.queue}
+    known = {
+        "directories": p.directories,
+        "spans": p.spans,
+        "verdicts": followed.course.verdicts,
+        "queue": followed.course.queue,
+    }
     timing = simulate(p.instructions, 4, p.board, 250, **known)
-    assert len(timing.verdicts) == len(followed.verdicts) and list(timing.verdicts) == sorted(timing.verdicts)
+    assert len(timing.verdicts) == len(followed.course.verdicts) and list(timing.verdicts) == sorted(timing.verdicts)
     trips = runner.simulator.trips()
     for name, count in timing.trips.items():
         assert name.startswith("load_") or trips[name] == count, name
