@@ -21,10 +21,10 @@ from typing import Annotated
 import typer
 
 from . import log, search_command, study_commands, task_commands, workstation
+from .bench import batching_command, compare_command
 from .bench import commands as bench_commands
-from .bench import compare_command
 from .build import build
-from .fleet_command import SchedulerOption, WorkersOption, opened, tell
+from .fleet_command import SchedulerOption, WorkersOption, check_way, opened, tell
 from .inputs import InputError, mixed_of, texts_of
 from .options import (
     DEFAULT_ARTIFACT,
@@ -97,6 +97,7 @@ bench.command()(bench_commands.emulator)
 bench.command()(bench_commands.board)
 bench.command()(bench_commands.edgebert)
 bench.command()(compare_command.compare)
+bench.command()(batching_command.batching)
 
 
 @app.command()
@@ -127,13 +128,17 @@ def run(
     packed: Annotated[
         bool, typer.Option("--packed", help="Several sentences share a pass: more a second, each a little later.")
     ] = False,
+    continuous: Annotated[
+        bool,
+        typer.Option("--continuous", help="Of a tied model: who leaves early makes room for the next at once."),
+    ] = False,
     window: Annotated[
         int | None,
         typer.Option(
             "--window",
             min=1,
             help="Lines that wait for each other: with --mixed to run task by task (64), with --packed to fill a pass "
-            "(32).",
+            "and with --continuous row blocks (32).",
         ),
     ] = None,
     workers: WorkersOption = None,
@@ -158,13 +163,13 @@ def run(
 
     Several sentences a pass: zynqbert run --packed --file lines.txt --format jsonl
 
+    From a queue: zynqbert run --continuous --artifact ./my-tied-artifact --early-exit 1 --file lines.txt
+
     More than one board: zynqbert run --workers 2 --file lines.txt, or --scheduler tcp://lab:8786 (docs/fleet.md)
     """
     from .output import progress, write_results
 
-    if packed and (mixed or workers is not None or scheduler is not None):
-        other = "--mixed" if mixed else "--workers and --scheduler"
-        raise InputError(f"--packed does not go with {other}; remedy: leave one of them out")
+    check_way({"--packed": packed, "--continuous": continuous, "--mixed": mixed}, workers, scheduler, latency_target)
     if mixed:
         tasks = mixed_tasks(artifact, task, pairs)
         given = mixed_of(texts, file, tasks)
@@ -185,23 +190,17 @@ def run(
         answered += 1
         step()
 
+    where = {"board": board.value, "artifact": artifact, "device": device.value, "clock_mhz": clock_mhz}
     with (
-        opened(
-            workers,
-            scheduler,
-            board=board.value,
-            artifact=artifact,
-            device=device.value,
-            clock_mhz=clock_mhz,
-            early_exit=early_exit,
-            task=tasks[0],
-        ) as engine,
+        opened(workers, scheduler, continuous=continuous, early_exit=early_exit, task=tasks[0], **where) as engine,
         progress("sentences", beside_output=True) as step,
     ):
         how = {"strict": strict, "latency_target_ms": latency_target}
         waiting = {} if window is None else {"window": window}
         if mixed or packed:
             results = (engine.mixed if mixed else engine.packed)(given, **waiting, **how)
+        elif continuous:
+            results = engine.stream(given, strict=strict, **waiting)
         else:
             results = engine.stream(given, **how)
         of = {name: engine.task_of(name) for name in tasks}
@@ -211,8 +210,9 @@ def run(
         switches = f"{engine.switches} switch{'' if engine.switches == 1 else 'es'} of task"
         moved = f"{switches}, {engine.switched_bytes} bytes moved"
         print(f"zynqbert: {answered} sentences, {moved}", file=sys.stderr)
-    if packed:
-        print(f"zynqbert: {answered} sentences in {engine.passes} passes", file=sys.stderr)
+    if packed or continuous:
+        unit = ("pass", "passes") if packed else ("queue", "queues")
+        print(f"zynqbert: {answered} sentences in {engine.passes} {unit[engine.passes != 1]}", file=sys.stderr)
     tell(engine)
     missed = {source: count for (met, source), count in targets.items() if not met}
     for source, count in missed.items():

@@ -2,6 +2,7 @@
 """The options of commands that may have more than one board, and what they open by them."""
 
 import sys
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -19,11 +20,30 @@ SchedulerOption = Annotated[
 ]
 
 
-def opened(workers: int | None, scheduler: str | None, **how):
-    """An Engine; or a Fleet, of `workers` here or those of a `scheduler`. how: arguments of both one's `open`.
+def check_way(
+    ways: Mapping[str, bool], workers: int | None, scheduler: str | None, latency_target: float | None
+) -> None:
+    """InputError for ways of sharing passes, by their options, that do not go together, or with the rest."""
+    chosen = [name for name, given in ways.items() if given]
+    others = ["--workers and --scheduler"] if workers is not None or scheduler is not None else []
+    others = [] if chosen == ["--mixed"] else others
+    if "--continuous" in chosen and latency_target is not None:
+        others.append("--latency-target")
+    if len(chosen) + len(others) > 1 and chosen:
+        fault = f"{chosen[0]} does not go with {[*chosen, *others][1]}"
+        raise InputError(f"{fault}; remedy: leave one of them out")
+
+
+def opened(workers: int | None, scheduler: str | None, *, continuous: bool = False, **how):
+    """An Engine, or with `continuous` one of a queue; or a Fleet, of `workers` here or those of a `scheduler`. how:
+    arguments of all of these one's `open`.
 
     Raises InputError where both are given; otherwise as these.
     """
+    if continuous:
+        from . import continuous as batching
+
+        return batching.open(**how)
     if workers is None and scheduler is None:
         from . import engine as engines
 

@@ -20,6 +20,7 @@ import pytest
 from random_artifact import make_random_artifact
 from safetensors.numpy import load_file, save
 from split_tasks import make_tasks
+from tied_artifact import make_tied_artifact
 from zynqbert.host import cli, demo, engine, output, verify
 from zynqbert.host.bench import emulator
 from zynqbert.host.emulated.device import EmulatedDevice
@@ -435,6 +436,23 @@ class TestRun:
         how = ("--packed", "--device", "emulated", "--artifact", artifact)
         refused(call("run", "a\tb", "--mixed", *how), "--packed does not go with --mixed; remedy: ")
         refused(call("run", "a", "--workers", "2", *how), "--packed does not go with --workers", "remedy: ")
+        refused(call("run", "a", "--continuous", *how), "--packed does not go with --continuous", "remedy: ")
+        late = ("--continuous", "--early-exit", "1", "--latency-target", "5", *how[1:])
+        refused(call("run", "a", *late), "--continuous does not go with --latency-target", "remedy: ")
+
+    def test_continuous(self, call, artifact, tmp_path):
+        points = {"1": {"threshold": 1900, "foretold": None, "loss_points": 1}}
+        tied = make_tied_artifact(tmp_path, layers=3, embedding=64, points=points)
+        how = ("--device", "emulated", "--early-exit", "1", "--format", "jsonl", "--artifact", str(tied))
+        texts = [f"w{4 + n} w5" for n in range(20)]
+        alone = [json.loads(line) for line in call("run", *texts, *how)[1].splitlines()]
+        code, out, err = call("run", "--continuous", *texts, *how)
+        answers = [json.loads(line) for line in out.splitlines()]
+        assert code == 0 and err == "zynqbert: 20 sentences in 1 queue\n"
+        for name in ("text", "scores", "exit_layer"):
+            assert [a[name] for a in answers] == [a[name] for a in alone]
+        own = ("--device", "emulated", "--artifact", str(tied.with_name("own")))
+        refused(call("run", "a", "--continuous", *own), "is not as layers.0.", "; remedy: ")
 
     def test_packed_of_a_tagger(self, call, tmp_path):
         tagger = make_random_artifact(tmp_path / "tagger", kind="token")
