@@ -52,6 +52,8 @@ QUANTIZED = "tests/quant/test_quantize_tasks.py"
 KERNELS = "fpga/kernels/"
 RTL = "fpga/rtl/"
 EXIT = "tests/fpga/test_exit.py -k native"
+QUEUE = "tests/host/test_queue_pass.py -k native-zcu102"
+QUEUE_AFTER = "tests/host/test_queue_pass.py -k after_a_queue"
 EXPANSION = "tests/host/test_expansion.py -k row_blocks_that_end"
 LEAVING = "tests/host/test_leaving.py -k native and zcu102"
 SPANS = "tests/host/test_leaving.py -k spans_equal and native and zcu102"
@@ -264,8 +266,8 @@ DEFECTS = (
     Defect("early exit: ramps with the last norm's clip", "quant/trainable.py", """norm = f"layers.{name.split('.')[1]}.ffn_norm\"""", "norm = before", TRAINABLE + " -k writes"),
     Defect("early exit: ramps are not trained", "quant/train.py", "torch.stack(losses).mean()", "losses[-1]", "tests/quant/test_train.py -k every_ramp"),
     Defect("early exit: heads of span 0 stay", "quant/checkpoint.py", "(torch.tensor(spans) > 0)", "(torch.tensor(spans) >= 0)", "tests/quant/test_checkpoint.py -k span_0"),
-    Defect("early exit: zeros of a pruned model come back", "quant/linears.py", "prune.times)) & (w != 0)", "prune.times))", PRUNING + " -k zeros_of"),
-    Defect("early exit: what is left is pruned again", "quant/pruning.py", "or left == heads:", "or True:", PRUNING + " -k lost_heads"),
+    Defect("early exit: zeros of a pruned model come back", "quant/linears.py", "torch.from_numpy(mask) & (w != 0)", "torch.from_numpy(mask)", PRUNING + " -k zeros_of"),
+    Defect("early exit: what is left is pruned again", "quant/pruning.py", "or left == heads or pattern", "or True or pattern", PRUNING + " -k lost_heads"),
     Defect("early exit: a span of 0 in an artifact", "quant/artifact_manifest.py", "is_int(span, 1, 128)", "is_int(span, 0, 128)", "tests/quant/test_artifact.py -k leaving_early"),
     Defect("early exit: exit rows twice as wide", "quant/scales.py", ".bit_length() - 8", ".bit_length() - 7", "tests/quant/test_scales.py -k exit_rows"),
     # Faults, and whether board, bitstream and artifact fit.
@@ -449,7 +451,7 @@ DEFECTS = (
     Defect("exit: a row block of the last row alone", KERNELS + "exit.hpp", "state.key_begin[row] < (b + 1) * kLanes && state", "state.key_end[row] <= (b + 1) * kLanes && state", EXIT),
     Defect("exit: nobody is forgotten", KERNELS + "vector_unit.hpp", "  clear_exits(state.exits);\n", "", EXIT),
     Defect("exit: dead row blocks run on", KERNELS + "fetch_exit.hpp", "  state.live = rows_of_mask(live);\n", "  if (live == 0) state.live = rows_of_mask(live);\n", EXPANSION),
-    Defect("exit: a program without sentences goes on", KERNELS + "fetch.hpp", "running = state.live.count > 0;", "state.live.count += state.live.count == 0;", EXPANSION),
+    Defect("exit: a program without sentences goes on", KERNELS + "fetch.hpp", "running = i.flag(20) || state.live.count > 0;", "state.live.count += state.live.count == 0;", EXPANSION),
     Defect("exit: keys of dead row blocks", KERNELS + "fetch_attention.hpp", "const int end = state.live.last() + 1;", "const int end = state.live.last() / 2 * 2 + 2;", EXPANSION),
     Defect("exit: the next layer's operand overwritten", "host/compiler.py", 'self.gather(f"{name}.", k, at.q)', 'self.gather(f"{name}.", k, at.x)', LEAVING),
     Defect("exit: a label too few", "host/compiler.py", "                weights=weights,\n                parameters=parameters,\n                k=k,\n                n=self.shape.labels,\n", "                weights=weights,\n                parameters=parameters,\n                k=k,\n                n=self.shape.labels - 1,\n", LEAVING),
@@ -508,4 +510,30 @@ DEFECTS = (
     Defect("fleet: all is read at once", "host/fleet_stream.py", "self._held < self.most or self._stopped", "True", FLEET + " -k room"),
     Defect("fleet: an engine for each chunk", "host/fleet_worker.py", "    if _held is not None and _held[0] == settings:\n        return", "    if False:\n        return", FLEET + " -k keeps_it"),
     Defect("fleet: any model will do", "host/fleet_worker.py", "if (found := digest(folder)) != settings.sha256:", "if not (found := digest(folder)):", FLEET + " -k another_model"),
+    # Several sentences a pass.
+    Defect("packed: the first waits on", "host/packer.py", "filled, chosen = sums[-1].bit_length() - 1, [0]", "filled, chosen = sums[-1].bit_length() - 1, [0][:len(rows) % 2]", "tests/host/test_packer.py"),
+    Defect("packed: as they come, not as they fill", "host/packer.py", "if not sums[n - 1] >> filled & 1:", "if filled >= rows[n]:", "tests/host/test_packer.py"),
+    Defect("packed: a job after a failure", "host/overlap.py", "if self._failed:", "if False:", "tests/host/test_overlap.py"),
+    Defect("packed: jobs without end are made", "host/overlap.py", "if len(running) == AHEAD:", "if len(running) == 8:", "tests/host/test_overlap.py"),
+    Defect("packed: a fault before the answers", "host/packed.py", "            fault = error\n        else:", "            raise\n        else:", "tests/host/test_packed.py -k Faults"),
+    Defect("packed: one buffer for all passes", "host/engine.py", "turns = cycle(self._ios)", "turns = cycle(self._ios[:1])", "tests/host/test_packed.py -k host_works"),
+    Defect("packed: another pass meanwhile", "host/loaded_engine.py", "if self._packed is not None:\n            raise", "if False:\n            raise", "tests/host/test_packed.py -k nothing_else"),
+    # Continuous batching.
+    Defect("queue: an entry over the one that lives", KERNELS + "fetch_queue.hpp", "first_free(taken | fresh, count)", "first_free(fresh, count)", QUEUE),
+    Defect("queue: two entries in one place", KERNELS + "fetch_queue.hpp", "first_free(taken | fresh, count)", "first_free(taken, count)", QUEUE),
+    Defect("queue: the section runs over all", KERNELS + "fetch_queue.hpp", "    state.live = rows_of_mask(fresh);\n", "    state.live = rows_of_mask(fresh | taken);\n", QUEUE),
+    Defect("queue: tokens of the new ones stay", KERNELS + "fetch_queue.hpp", "state.owed = state.pushed - state.popped;", "state.owed = 0;", QUEUE),
+    Defect("queue: every step in one place", KERNELS + "fetch_exit.hpp", "state.queue.steps * i.word[13]", "0 * i.word[13]", QUEUE),
+    Defect("queue: keys where the entry was written", KERNELS + "vector_unit.hpp", "& uint<64>(255)) + first_row);\n      state.key_end", "& uint<64>(255)));\n      state.key_end", QUEUE),
+    Defect("queue: a new sentence as deep as the one before", KERNELS + "exit.hpp", "  e.depth[t] = uint<6>(0);\n", "", QUEUE),
+    Defect("queue: all are as deep as the last", KERNELS + "exit.hpp", "const uint<6> layer = c.counted == 1 ? depth : c.layer;", "const uint<6> layer = c.layer;", QUEUE),
+    Defect("queue: rows of another row block", KERNELS + "load.hpp", "const int first = c.row_block.to_int() * kLanes;", "const int first = 0;", QUEUE),
+    Defect("queue: lanes of a pass before", KERNELS + "vector_unit.hpp", "      state.result_row[t] = byte_t(kNoRow);\n", "", QUEUE_AFTER),
+    Defect("queue: lanes one after the other", "host/sentence_queue.py", "block * isa.BLOCK_LANES + begins[:n].count(block)", "n + 0 * block", QUEUE),
+    Defect("queue: a sentence's first row block alone", "host/sentence_queue.py", "(end - 1) // isa.LANES + 1)", "begin // isa.LANES + 1)", QUEUE),
+    Defect("queue: the cycle model forgets who left", "fpga/expansion.py", "self.live = old, tuple(sorted(fresh)) or old", "self.live = old, tuple(sorted({*fresh, *old}))", "tests/host/test_expansion.py -k test_queues and zcu102"),
+    Defect("queue: layers that differ", "host/tied.py", "if same != name and not np.array_equal", "if False and not np.array_equal", "tests/host/test_queue_pass.py -k differs_is_named"),
+    Defect("tied: a stream of its own behind the layer", "quant/tied.py", "        if group != _STREAM:\n", "        if True:\n", "tests/quant/test_tied.py -k same_integers"),
+    Defect("tied: peaks of the first place", "quant/tied.py", "torch.stack([peaks[one] for one in of_all]).amax(dim=0)", "peaks[of_all[0]]", "tests/quant/test_tied.py -k peaks"),
+    Defect("tied: only the last answer is trained", "quant/every_layer.py", "s.early * torch.stack", "0 * s.early * torch.stack", "tests/quant/test_tied_stages.py -k answer_was_trained"),
 )  # fmt: skip
