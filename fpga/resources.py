@@ -253,8 +253,8 @@ def logic(board: Board) -> tuple[Logic, ...]:
         Logic("vector", "entropy of an exit", 1700, 3700, "a divider of 33 by 17 bits, shifts of 39 and 54 bits"),
         Logic("vector", "tables of an exit", 604, 44,
               "1,024 words of 16 and 12 bits, 17 LUTs a bit of a word; two of 256 bytes in LUT RAM"),
-        Logic("vector", "lanes of an exit", 2000, 48 * LANES,
-              "44 bits a lane, read 32:1; key ranges 128:1; record of 16 bits a lane 5:1"),
+        Logic("vector", "lanes of an exit", 2300, 54 * LANES,
+              "50 bits a lane, read 32:1, 8 of them cleared by a refill; key ranges 128:1; record of 16 bits a lane 5:1"),
         Logic("load", "load, an AXI master", 3900, 5400, "rows of a pass and read data in LUT RAM, runs, addresses"),
         Logic("weights", "AXI masters", 900 * board.ports, 1400 * board.ports, "an adapter of 128 bits, bursts"),
         Logic("weights", "weights", 450 * board.ports + 600, 500 * board.ports + 900,
@@ -265,6 +265,8 @@ def logic(board: Board) -> tuple[Logic, ...]:
         Logic("store", "store", 2000, 2500, "an AXI master, 512 bits to beats, 32 words of stream"),
         Logic("fetch", "fetch, registers, streams", 6600, 7500,
               "an instruction of 512 bits, live row blocks, five streams, AXI-Lite, choice of the clock"),
+        Logic("fetch", "queue of sentences", 600, 300,
+              "head, steps and section of 17 to 32 bits, row blocks side by side, the address of an entry"),
         Logic("fetch", "block design", 4000, 6000, "AXI-Lite interconnect, clocking wizard, resets"),
     )  # fmt: skip
 

@@ -39,9 +39,11 @@ base = "{folder}/bert"
 epochs = 1
 batch = 8
 [tied]
-epochs = 3
+epochs = 4
 batch = 8
-learning_rate = 2e-3
+learning_rate = 5e-3
+dropout = 0.0
+distillation = 0.1
 losses = [1, 5]
 [quantize]
 word_bits = 8
@@ -52,7 +54,7 @@ def texts_of(split):
     """Whether a text has "gem" in it is what its label says."""
     random = np.random.default_rng(len(split))
     for n in range(SPLITS[split]):
-        words = random.choice(["a", ".", "gems"], random.integers(2, 9)).tolist()
+        words = random.choice(["a", "."], random.integers(2, 9)).tolist()
         yield n % 2, " ".join([*words, "gem"] if n % 2 else words)
 
 
@@ -126,7 +128,7 @@ def test_a_finished_run_stays(ran, monkeypatch):
         (("[quantize]", "[prune]\ndensity = 0.5\n[quantize]"), "prune: stands beside"),
         (("[quantize]", "[offramps]\n[quantize]"), "offramps: stands beside"),
         (("losses = [1, 5]", "losses = []"), "tied.losses"),
-        (("epochs = 3", "epochs = 0"), "tied.epochs"),
+        (("epochs = 4", "epochs = 0"), "tied.epochs"),
     ],
 )
 def test_recipes_that_are_none(ran, tmp_path, change, fault):
