@@ -79,6 +79,7 @@ def test_no_overlap_takes_at_least_what_all_units_work(made):
     # the same work, one after the other
     assert serial.busy == compiled.simulate(4, 250).busy
     # a tile's words leave the array, and only then the vector unit reads them
+    assert serial.stall["vector.accumulators"] == 0 < compiled.simulate(4, 250).stall["vector.accumulators"]
     drained = sum(serial.trips[name] for name in ("array_drain", "array_mac"))
     assert serial.cycles > drained + serial.busy["vector"] + serial.busy["weights"] + serial.busy["load"]
 
