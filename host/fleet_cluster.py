@@ -2,9 +2,12 @@
 """The workers of a dask.distributed scheduler: found or started, held against each other, given chunks to answer."""
 
 import logging
+import signal
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from typing import Any
 
 from . import fleet_worker
@@ -48,7 +51,8 @@ class Cluster:
         _needs_distributed()
         try:
             if scheduler is None:
-                self._local = _local(workers, preload)
+                with _interrupts_later():
+                    self._local = _local(workers, preload)
                 self.address = self._local.scheduler_address
                 self.remedy = "run what is left with fewer workers: is there enough memory?"
             else:
@@ -225,6 +229,18 @@ def _needs_distributed() -> None:
         raise InputError(f"{fault}; remedy: pip install 'zynqbert[fleet]'") from None
 
 
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """A Ctrl-C is for the process that reads the answers, which ends the others in good order: it waits until these
+    have started, and none of them ever sees one, for processes have the mask of the thread that starts them."""
+    resource_tracker.ensure_running()  # whichever thread starts it has SIGINT unblocked then
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _local(workers: int, preload: Sequence[str]):
     """A scheduler here and `workers` processes, each with a nanny: one that dies is started again, so that a stream
     keeps its pace and a deadly sentence does not end them all."""
@@ -242,7 +258,7 @@ def _local(workers: int, preload: Sequence[str]):
                 memory_limit=None,
                 silence_logs=logging.CRITICAL,
                 scheduler_kwargs={"allowed_failures": DEATHS},
-                preload=[fleet_worker.__name__, *preload],
+                preload=list(preload),
             )
         except (OSError, RuntimeError) as error:
             fault = f"local workers did not start: {type(error).__name__}: {error}"

@@ -2,13 +2,12 @@
 """What runs in a worker of a fleet: one engine a process, opened for its first chunk and kept, and the answers.
 
 The scheduler imports this too, which has neither board nor compiler: pynq and the engine are imported by those who
-answer alone. `dask_setup` is for the workers that a fleet starts itself.
+answer alone.
 """
 
 import atexit
 import io
 import os
-import signal
 import socket
 import threading
 from collections.abc import Sequence
@@ -125,11 +124,6 @@ def digest(folder: Path) -> str:
 def versions() -> dict[str, str]:
     """Of what must be alike on every machine."""
     return {name: metadata.version(name) for name in VERSIONS}
-
-
-def dask_setup(worker) -> None:
-    """A Ctrl-C at the terminal is for the process that reads the answers: it ends this one in good order."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def describe(device: str, dask_worker=None) -> dict[str, Any]:

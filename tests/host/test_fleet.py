@@ -365,7 +365,9 @@ class TestRefused:
 
 
 class TestCommand:
-    def test_lines_are_answered_as_they_come_and_ctrl_c_ends_all(self, artifact, expected, tmp_path):
+    @pytest.fixture
+    def started(self, artifact):
+        """`zynqbert run` with two workers, reading from us, in a process group as a terminal's."""
         command = [sys.executable, "-m", "zynqbert.host.cli", "run", "--file", "-", "--artifact", artifact]
         process = subprocess.Popen(
             [*command, "--workers", "2", "--device", "emulated", "--format", "jsonl"],
@@ -373,20 +375,30 @@ class TestCommand:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            start_new_session=True,  # a group, as a terminal's
+            start_new_session=True,
         )
-        try:
-            for text, result in zip(TEXTS[:3], expected[:3], strict=True):
-                process.stdin.write(f"{text}\n")
-                process.stdin.flush()
-                assert json.loads(process.stdout.readline())["logits"] == list(result.logits)
-            os.killpg(process.pid, signal.SIGINT)
-            assert process.wait(20) == 130
-            assert (process.stdout.read(), process.stderr.read()) == ("", "")
-            wait_until(lambda: not is_group(process.pid), 5)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+        yield process
+        if is_group(process.pid):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+    @staticmethod
+    def ends_at_ctrl_c(process):
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(20) == 130
+        assert (process.stdout.read(), process.stderr.read()) == ("", "")
+        wait_until(lambda: not is_group(process.pid), 5)
+
+    def test_lines_are_answered_as_they_come_and_ctrl_c_ends_all(self, started, expected):
+        for text, result in zip(TEXTS[:3], expected[:3], strict=True):
+            started.stdin.write(f"{text}\n")
+            started.stdin.flush()
+            assert json.loads(started.stdout.readline())["logits"] == list(result.logits)
+        self.ends_at_ctrl_c(started)
+
+    def test_ctrl_c_while_the_workers_start(self, started):
+        wait_until(lambda: Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text())
+        self.ends_at_ctrl_c(started)
 
     def test_of_a_scheduler(self, artifact, cluster, expected, capsys, tmp_path):
         file = tmp_path / "lines.txt"
