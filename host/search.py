@@ -28,7 +28,7 @@ from .inputs import InputError
 from .search_costs import LayeredPasses, Programs
 from .search_front import counts_of, front_of, nearest
 from .search_rows import REPORT, Row, row_of, rows_of, write_report
-from .search_space import Exit, Left, exits_of, leave, outputs_at, shape_of, shaped
+from .search_space import ALL, Exit, Left, exits_of, leave, outputs_at, shape_of, shaped
 
 P99 = 99
 _ANSWERS = 10  # what a model's answers count as on the progress bar, in arrays to be looked at
@@ -74,8 +74,9 @@ def search(
     """Every candidate of `space` on the first `sentences` (all if None) of the dev split of `data`; the report.
 
     `out` gets `search.json`, written after each model on each array, and with `resume` goes on from there. `test`: what
-    is on a front also answers the test split, which nothing else reads. `progress(step, done, total)` replaces the bar
-    on stderr. Raises ValueError naming what does not fit, DataUnavailable, CompileError, OSError.
+    is on a front, and each model through all layers, also answers the test split, which nothing else reads.
+    `progress(step, done, total)` replaces the bar on stderr. Raises ValueError naming what does not fit,
+    DataUnavailable, CompileError, OSError.
     """
     path = Path(out) / REPORT
     if not bounds.latency_ms > 0:
@@ -101,7 +102,7 @@ def search(
         study.run(examples)
         report["counts"] = {board: counts_of(report, board) for board in space.boards}
         fronts = report["fronts"] = {board: front_of(rows_of(report, board)) for board in space.boards}
-        if test:
+        if test and any(fronts.values()):
             report["test"] = study.test(fronts, examples)
     write_report(path, report)
     if not any(fronts.values()):
@@ -168,11 +169,12 @@ class _Study:
                 self._step(1)
 
     def test(self, fronts: Mapping[str, Sequence[Row]], dev: Sequence[Example]) -> dict[str, dict[str, dict]]:
-        """What is on the fronts answers the test split: by model and way to leave."""
+        """What is on the fronts answers the test split, and beside it each model through all layers: by model and way
+        to leave."""
         examples = self.data.load("test")
-        chosen: dict[str, set[str]] = {}
+        chosen = {name: {ALL} for name in self.space.models}
         for row in (row for front in fronts.values() for row in front):
-            chosen.setdefault(row["model"], set()).add(row["exit"])
+            chosen[row["model"]].add(row["exit"])
         self.done, self.total = 0.0, 2 * _ANSWERS * len(chosen)
         found = {}
         for name, names in chosen.items():

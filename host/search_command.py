@@ -11,6 +11,7 @@ from .inputs import InputError
 from .options import DEFAULT_ARTIFACT, EARLY_EXIT_ARTIFACT, TaskOption
 from .workstation import ResumeOption, needing_packages
 
+WIDTH = 100  # of the tables in a file; a terminal has its own
 DEFAULT_DATA = "movie-reviews"  # of the committed models
 
 
@@ -36,7 +37,8 @@ def search(
     task: TaskOption = None,
     sentences: Annotated[int | None, typer.Option(min=1, help="Of the dev split; all if not given.")] = None,
     test: Annotated[
-        bool, typer.Option("--test", help="At the end measure what was found on the test split too.")
+        bool,
+        typer.Option("--test", help="At the end measure what was found on the test split, and the models whole."),
     ] = False,
     out: Annotated[Path, typer.Option("--out", help="Folder of the search.")] = Path("build/search"),
     resume: ResumeOption = False,
@@ -78,7 +80,8 @@ def search(
     how = dict(sentences=sentences, test=test, resume=resume)
     report = study(space, data_set(models, data), bounds, out, **how)
     draw(report, out / PICTURE)
-    Console().print(table(report))
+    console = Console()
+    Console(width=None if console.is_terminal else WIDTH).print(table(report))
     print(f"{out / REPORT}, {out / PICTURE}")
 
 

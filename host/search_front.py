@@ -62,30 +62,32 @@ def counts_text(counts: Mapping[str, Any]) -> str:
 
 def nearest(report: Mapping[str, Any], boards: Iterable[str]) -> str:
     """Where no candidate of `boards` is feasible: what they do not keep, which bound is nearest to being met, and what
-    would meet it."""
-    found = sorted(_missed(report, boards))
+    would meet it: the latency, if some array keeps the budget, else the budget."""
     why = "; ".join(f"{board}: {counts_text(report['counts'][board])}" for board in boards)
+    found = sorted(_too_slow(report, boards)) or sorted(_too_large(report, boards))
     if not found:
         return f"{why}; remedy: --columns {LEAST_COLUMNS},{MOST_COLUMNS}"
     return f"{why}; nearest to its bound is {found[0][1]}"
 
 
-def _missed(report: Mapping[str, Any], boards: Iterable[str]) -> Iterator[tuple[float, str]]:
-    """How many times its bound each candidate, or array without any, takes, and that in words."""
+def _too_slow(report: Mapping[str, Any], boards: Iterable[str]) -> Iterator[tuple[float, str]]:
+    """How many times the latency permitted each candidate takes that was modelled, and that in words."""
     settings = report["settings"]
     figure, bound = settings["latency_of"], settings["latency_ms"]
+    for row in (row for board in boards for row in rows_of(report, board)):
+        where = f"{row['model']}, {row['exit']}, {row['mode']}, {row['columns']} columns at {row['clock_mhz']:g} MHz"
+        takes = f"{row[figure]:.4g} ms ({figure.removesuffix('_ms')}, modelled) on {row['board']} for {bound:g} ms"
+        yield row[figure] / bound, f"latency, {takes}: {where}; remedy: --latency-ms {1.005 * row[figure]:.3g}"
+
+
+def _too_large(report: Mapping[str, Any], boards: Iterable[str]) -> Iterator[tuple[float, str]]:
+    """How many times what is permitted each array that can be built takes of what it takes too much of, in words."""
     for board in boards:
-        for row in rows_of(report, board):
-            where = f"{row['exit']}, {row['mode']}, {row['columns']} columns at {row['clock_mhz']:g} MHz"
-            takes = f"{row[figure]:.4g} ms ({figure.removesuffix('_ms')}, modelled) on {board} for {bound:g} ms"
-            remedy = f"--latency-ms {1.005 * row[figure]:.3g}"
-            yield row[figure] / bound, f"latency, {takes}: {row['model']}, {where}; remedy: {remedy}"
         for shape in report["shapes"][board].values():
             if shape["over"] and "array" not in shape["over"]:
                 name, times = max(shape["over"].items(), key=lambda of: of[1])
-                limit = settings["budget"].get(name, 1.0)
-                takes = f"{shape['shares'][name]:.1%} of {board}'s (modelled) for {limit:.1%}"
-                yield (
-                    times,
-                    f"{name}, {takes}: {shape['columns']} columns; remedy: fewer --columns, or another --budget",
+                limit = report["settings"]["budget"].get(name, 1.0)
+                takes = (
+                    f"{shape['shares'][name]:.1%} of {board}'s (modelled) for {limit:.1%}: {shape['columns']} columns"
                 )
+                yield times, f"{name}, {takes}; remedy: another --budget"

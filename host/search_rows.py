@@ -50,7 +50,7 @@ def write_report(path: Path, report: Mapping[str, Any]) -> None:
             lists = (f"{json.dumps(columns)}: [\n{_lines(candidates)}\n   ]" for columns, candidates in arrays.items())
             found.append(f"{json.dumps(model)}: {{\n   " + ",\n   ".join(lists) + "\n  }")
         rows.append(f"{json.dumps(board)}: {{\n  " + ",\n  ".join(found) + "\n }")
-    rest = {key: value for key, value in report.items() if key != "rows"}
+    rest = {key: value for key, value in report.items() if key not in ("fields", "rows")}
     text = json.dumps({**rest, "fields": list(FIELDS), "rows": {}}, indent=1, ensure_ascii=False, allow_nan=False)
     body = "{\n " + ",\n ".join(rows) + "\n }" if rows else "{}"
     write_whole(path, text.removesuffix("{}\n}") + body + "\n}\n")

@@ -24,7 +24,7 @@ def _models(report: Mapping[str, Any]) -> Table:
     settings = report["settings"]
     title = f"{settings['sentences']:,} texts of {settings['data']}, dev split: all layers"
     shown = Table(title=title, caption="span: mean of the heads left; MB of encoder weights; accuracy in %", **_SHAPE)
-    shown.add_column("model", no_wrap=True)
+    shown.add_column("model")
     for name in ("layers", "hidden", "heads", "span", "not 0", "MB", "tokens", "accuracy"):
         shown.add_column(name, justify="right", no_wrap=True)
     for name, of in report["models"].items():
@@ -45,12 +45,12 @@ def _board(report: Mapping[str, Any], board: str) -> Iterator[Table | str]:
     bound = f"{'slowest' if settings['latency_of'] == 'worst_ms' else 'p99'} within {settings['latency_ms']:g} ms"
     shown = Table(
         title=f"\n{board}, {bound}: Pareto front of accuracy and energy",
-        caption="p99 ms and fps/W are modelled; accuracy in % is measured, 95 % (Wilson)",
+        caption="/pass: sentences; p99 ms, fps/W modelled; accuracy in % measured, 95 % (Wilson)",
         **_SHAPE,
     )
-    shown.add_column("model", no_wrap=True)
-    shown.add_column("leaves", no_wrap=True)
-    for name in ("array", "MHz", "a pass", "dev", *(["test"] if tested else []), "layer", "p99 ms", "fps/W"):
+    shown.add_column("model")
+    shown.add_column("leaves")
+    for name in ("array", "MHz", "/pass", "dev", *(["test"] if tested else []), "layer", "p99 ms", "fps/W"):
         shown.add_column(name, justify="right", no_wrap=True)
     for row in report["fronts"][board]:
         of = report["models"][row["model"]]["exits"][row["exit"]]
