@@ -254,7 +254,7 @@ def logic(board: Board) -> tuple[Logic, ...]:
         Logic("vector", "tables of an exit", 604, 44,
               "1,024 words of 16 and 12 bits, 17 LUTs a bit of a word; two of 256 bytes in LUT RAM"),
         Logic("vector", "lanes of an exit", 2300, 54 * LANES,
-              "50 bits a lane, read 32:1, 8 of them cleared by a refill; key ranges 128:1; record of 16 bits a lane 5:1"),
+              "50 bits a lane, read 32:1, 8 cleared by a refill; key ranges 128:1; record of 16 bits a lane 5:1"),
         Logic("load", "load, an AXI master", 3900, 5400, "rows of a pass and read data in LUT RAM, runs, addresses"),
         Logic("weights", "AXI masters", 900 * board.ports, 1400 * board.ports, "an adapter of 128 bits, bursts"),
         Logic("weights", "weights", 450 * board.ports + 600, 500 * board.ports + 900,
