@@ -84,13 +84,13 @@ _GENERAL: tuple[tuple[str, float, str, str, str, str], ...] = (
         "A column's sums leave the array in the cycle they are complete, and wait in their row for their turn: a tile "
         "drains while the next one multiplies, so it takes max(K, words of the tile before). 0: a tile drains before "
         "the next one starts, as the C++ reads.",
-        "Without it BERT-base takes 16 % more on ZCU102 and 21 % more on ZCU111.",
+        "Without it BERT-base takes 21 % more on ZCU102 and 27 % more on ZCU111.",
         _ARRAY,
     ),
     (
         "accumulator_tiles", 4, "tiles",
         "The accumulator stream holds this many tiles of C words; a tile starts only when its words fit.",
-        "With one tile BERT-base takes 14 to 17 % more: the array waits until the tile before has been read.",
+        "With one tile BERT-base takes 19 to 23 % more: the array waits until the tile before has been read.",
         "The array's RTL holds the stream itself (depth 4·C, 864 bits) and counts; Verilator confirms that no tile "
         "starts without room (tests/fpga/test_mac_array_rtl.py)",
     ),
@@ -115,20 +115,20 @@ _GENERAL: tuple[tuple[str, float, str, str, str, str], ...] = (
     (
         "ddr_peak_gb_s", 17.07, "GB/s",
         "PS DDR4, 64 bits at 2133 MT/s, on both boards (UG1182, UG1271).",
-        "Half of it costs BERT-base 2 % on ZCU102 and 4 % on ZCU111; a short pass, where weights bind, twice the time.",
+        "Half of it costs BERT-base less than 0.1 %; a short pass, where weights bind, two thirds more.",
         "board: a read-bandwidth test over the HP ports",
     ),
     (
         "ddr_efficiency", 0.8, "",
         "Share of the peak that long bursts reach, refresh and the CPU's own traffic included.",
-        "At 0.3 BERT-base takes 4 % more on ZCU102 and 24 % more on ZCU111.",
+        "At 0.3 BERT-base takes 0.1 % more on ZCU102 and 7 % more on ZCU111.",
         "board: a read-bandwidth test over the HP ports",
     ),
     (
         "port_bytes", 16, "bytes/cycle",
         "Each of the C/32 HP and HPC ports moves one 128-bit beat an engine cycle; they share nothing but the DDR "
         "controller.",
-        "At half of it BERT-base takes 1 to 2 % more.",
+        "At half of it BERT-base takes 0.4 to 0.6 % more.",
         "csynth: InterfaceSummary, and a board test of all ports at once",
     ),
     (
@@ -266,7 +266,7 @@ def _table() -> tuple[Assumption, ...]:
         (
             f"depth.{loop}", depth, "cycles",
             f"Pipeline depth of {loop}: {chain}.",
-            "Added once each time the loop runs; all depths doubled cost BERT-base 2 %.",
+            "Added once each time the loop runs; all depths doubled cost BERT-base 0.4 to 0.8 %.",
             f"{_LOOP}/{LABELS.get(loop, loop)}/PipelineDepth",
         )
         for loop, (depth, chain) in DEPTHS.items()
