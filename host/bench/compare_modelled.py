@@ -66,9 +66,10 @@ def figures_of(
 
 
 def published_rows(boards: Sequence[Board], clock_mhz: float | None = None) -> Iterator[dict[str, Any]]:
-    """Every published row (fpga/rivals.py), and ours modelled on the same model and number of tokens: on its own board
-    if that is one of `boards`, else on each of them. `why` says why there is nothing to set beside it."""
-    for rival in RIVALS:
+    """Every row of fpga/rivals.py that tells latency or sentences by watt, and ours modelled on the same model and
+    number of tokens: on its own board if that is one of `boards`, else on each of them. `why` says why there is nothing
+    to set beside it."""
+    for rival in (rival for rival in RIVALS if rival.ms or rival.fps_per_w):
         why = not_ours(rival)
         own = [board for board in boards if board.name == rival.platform.lower()]
         yield {

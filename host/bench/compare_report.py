@@ -16,13 +16,14 @@ from rich.text import Text
 
 from .charts import four_digits
 
-WIDTH = 132  # of the text
+WIDTH = 140  # of the text
 NONE = "–"
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A table before it is drawn: cells of text, the first column to the left, the rest to the right."""
+    """A table before it is drawn: cells of text, the first column to the left, the rest to the right; `head` with its
+    lines."""
 
     title: str
     head: Sequence[str]
@@ -43,7 +44,7 @@ def text(report: Mapping[str, Any]) -> str:
     for grid in grids(report):
         table = Table(box=box.SIMPLE_HEAD, title=grid.title, title_justify="left", padding=(0, 1, 0, 0))
         for place, name in enumerate(grid.head):
-            table.add_column(name, justify="right" if place else "left")
+            table.add_column(name, justify="right" if place else "left", no_wrap=True)
         for row in grid.rows:
             table.add_row(*map(Text, row))
         console.print(table)
@@ -57,7 +58,8 @@ def markdown(report: Mapping[str, Any]) -> str:
     """The tables in Markdown, for a page."""
     parts = [f"{subtitle(report)}."]
     for grid in grids(report):
-        lines = [grid.head, ["---", *["---:"] * (len(grid.head) - 1)], *grid.rows]
+        head = [name.replace("\n", " ") for name in grid.head]
+        lines = [head, ["---", *["---:"] * (len(grid.head) - 1)], *grid.rows]
         drawn = "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
         parts += [f"**{grid.title}**", drawn, *("\n".join(f"- {note}" for note in of) for of in [grid.notes] if of)]
     return "\n\n".join([*parts, "\n".join(f"- {note}" for note in report["notes"])]) + "\n"
@@ -77,8 +79,8 @@ def subtitle(report: Mapping[str, Any]) -> str:
 
 
 def _measured(report: Mapping[str, Any]) -> Grid:
-    head = ("on this machine, measured", "accuracy (95 %)", "points against float (95 %)", "answers as float")
-    head = (*head, "median ms", "90 % within ms", "sentences/s", "MB")
+    head = ("on this machine, measured", "accuracy\n(95 %)", "points against float\n(95 %)", "answers\nas float")
+    head = (*head, "median\nms", "90 % within\nms", "sentences/s", "MB")
     rows = []
     for row in report["measured"]:
         speed = [four_digits(row[name]["value"]) for name in ("latency_p50", "latency_p90", "per_second")]
@@ -90,7 +92,8 @@ def _measured(report: Mapping[str, Any]) -> Grid:
 
 
 def _modelled(report: Mapping[str, Any]) -> Grid:
-    head = ("board, modelled", "accuracy, measured", "median ms", "90 % within ms", "sentences/s", "W", "fps/W (range)")
+    head = ("board, modelled", "accuracy,\nmeasured", "median\nms", "90 % within\nms", "sentences/s", "W")
+    head = (*head, "fps/W (range)")
     accuracy = {row["key"]: row["accuracy"]["share"] for row in report["measured"]}
     rows = []
     for row in report["modelled"]:
@@ -102,7 +105,16 @@ def _modelled(report: Mapping[str, Any]) -> Grid:
 
 
 def _published(report: Mapping[str, Any]) -> Grid:
-    head = ("published", "platform, precision", "model", "tokens", "ms", "fps/W", "ours, modelled: ms", "fps/W (range)")
+    head = (
+        "published",
+        "platform, precision",
+        "model",
+        "tokens",
+        "ms",
+        "fps/W",
+        "ours, modelled:\nms",
+        "fps/W (range)",
+    )
     rows, notes = [], []
     for number, row in enumerate(report["published"], 1):
         theirs = [_told(row["published"][name]) for name in ("latency", "fps_per_watt")]

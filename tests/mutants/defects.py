@@ -324,7 +324,7 @@ DEFECTS = (
     Defect("early-exit bench: thresholds of no unit", "host/bench/edgebert_report.py", "{stored * NATS:.3f} nats", "{stored:.3f} nats", "tests/host/bench/test_edgebert.py -k thresholds_in_nats"),
     Defect("early-exit bench: any tokenizer", "host/bench/edgebert_models.py", '("tokenizer", *(m.artifact.tokenizer_path.read_bytes() for', '("tokenizer", *(len(m.artifact.manifest) for', "tests/host/bench/test_edgebert.py -k vocabulary"),
     # The benchmark beside PyTorch and ONNX Runtime.
-    Defect("compare: points against float turned round", "host/bench/compare.py", '"points": -found["points"]', '"points": found["points"]', "tests/host/bench/test_compare.py -k differences"),
+    Defect("compare: points against float turned round", "host/bench/compare.py", '"points": 0 - found["points"]', '"points": 0 + found["points"]', "tests/host/bench/test_compare_parts.py -k Difference"),
     Defect("compare: always the same way first", "host/bench/compare_ways.py", "ways[(turn + place) % len(ways)]", "ways[place]", "tests/host/bench/test_compare_parts.py -k Turns"),
     Defect("compare: caches of the way before are timed", "host/bench/compare_ways.py", "                way.run(begin)\n", "", "tests/host/bench/test_compare_parts.py -k Turns"),
     Defect("compare: ours beside a length that is not ours", "host/bench/compare_modelled.py", "[tokens])\n    kept", "[32])\n    kept", "tests/host/bench/test_compare_parts.py -k fq_bert"),

@@ -11,6 +11,7 @@ from zynqbert.fpga.boards import BOARDS
 from zynqbert.fpga.rivals import RIVALS
 from zynqbert.host.bench import compare_texts
 from zynqbert.host.bench.board import bench_board
+from zynqbert.host.bench.compare import difference
 from zynqbert.host.bench.compare_modelled import board_figures, published_rows
 from zynqbert.host.bench.compare_texts import in_order, labelled_texts
 from zynqbert.host.bench.compare_ways import BLOCK, Way, timed
@@ -57,6 +58,21 @@ class TestTurns:
         assert first == [0, *range(BLOCK)]
 
 
+class TestDifference:
+    """`right` is 30 of 40 sentences in float."""
+
+    @pytest.mark.parametrize(("gained", "lost"), [(4, 0), (0, 4), (6, 2), (0, 0)])
+    def test_points_above_float(self, gained, lost):
+        float_right = [True] * 30 + [False] * 10
+        right = [False] * lost + [True] * (30 - lost) + [True] * gained + [False] * (10 - gained)
+        found = difference(float_right, right)
+        assert (found["points"], found["gained"], found["lost"]) == (2.5 * (gained - lost), gained, lost)
+        low, high = found["interval"]
+        assert low <= found["points"] <= high
+        assert (low >= 0) == (lost == 0) and (high <= 0) == (gained == 0)
+        assert "-0.0" not in str(found)
+
+
 @pytest.mark.parametrize("board", BOARDS)
 class TestBoards:
     def test_figures_are_those_of_bench_board(self, tmp_path, board):
@@ -97,10 +113,9 @@ class TestPublished:
     def rows(self):
         return list(published_rows(list(BOARDS.values())))
 
-    def test_every_row_with_its_source(self, rows):
-        assert [(row["name"], row["tokens"], row["source"]) for row in rows] == [
-            (rival.name, rival.sequence, rival.source) for rival in RIVALS
-        ]
+    def test_every_row_of_latency_or_efficiency_with_its_source(self, rows):
+        expected = [(r.name, r.sequence, r.source) for r in RIVALS if r.ms is not None or r.fps_per_w is not None]
+        assert [(row["name"], row["tokens"], row["source"]) for row in rows] == expected and len(expected) >= 8
 
     @pytest.mark.parametrize(("board", "ms", "per_watt"), [("zcu102", 43.89, 2.32), ("zcu111", 23.79, 3.18)])
     def test_fq_bert_beside_ours_on_its_board(self, rows, board, ms, per_watt):
