@@ -7,6 +7,7 @@
 # make sparsity  prune, train and measure it at other densities (after make artifact; about an hour; resumes likewise)
 # make edgebert-bench  what the early-exit recipe saves, on the whole test split (after its training; resumes likewise)
 # make tasks   a backbone and three tasks on it, and its robustness study (hours; resumes where it was cut)
+# make compare  the committed model beside PyTorch and ONNX Runtime int8 (after make artifact; minutes)
 # make artifact  fine-tune, quantize, train and measure the committed model again (about 40 minutes; resumes where it was cut)
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
@@ -37,6 +38,12 @@ artifact: .venv/ready
 	cp -r build/movie-reviews/artifact artifacts/movie-reviews
 	cp build/movie-reviews/train.json artifacts/movie-reviews.train.json
 	cp build/movie-reviews/float/finetune.json artifacts/movie-reviews.finetune.json
+
+# FLOAT: the float model that the committed artifact was made of.
+FLOAT ?= build/movie-reviews/float
+compare: .venv/ready
+	.venv/bin/zynqbert bench compare --float $(FLOAT) --artifact artifacts/movie-reviews --format json --out artifacts/movie-reviews.compare.json
+	.venv/bin/python benchmarks/compare.py
 
 sparsity: .venv/ready
 	.venv/bin/zynqbert train recipes/movie-reviews-sparse.toml --resume
@@ -102,4 +109,4 @@ endef
 clean:
 	rm -rf .venv .venv-demo build *.egg-info .pytest_cache .ruff_cache
 
-.PHONY: demo test proofs mutants artifact sparsity edgebert-bench wheel lint clean
+.PHONY: demo test proofs mutants artifact compare sparsity edgebert-bench wheel lint clean
