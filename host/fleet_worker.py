@@ -10,6 +10,7 @@ import io
 import os
 import socket
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import redirect_stderr
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ from .fleet_errors import FleetError
 
 PACKAGED = "zynqbert:"  # before the name of a model that the package holds, wherever that is installed
 MODELS = Path(__file__).resolve().parents[1] / "artifacts"
+# A worker that comes later may follow one that was killed, and be given the same sentence. Should it die before
+# its nanny has heard that it runs, the nanny would not start another.
+NANNY_S = 1.0
 VERSIONS = ("zynqbert", "distributed")  # that must be alike
 
 
@@ -155,6 +159,8 @@ def answer(settings: Settings, items: Sequence, way: str, task: str | None, how:
     name, results = _name(), []
     with _lock:
         try:
+            if _held is None:
+                time.sleep(NANNY_S)
             engine = _engine(settings)
         except _known() as error:
             return Answered(name, "", results, Failure.of(error, name))
