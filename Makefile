@@ -7,6 +7,7 @@
 # make sparsity  prune, train and measure it at other densities (after make artifact; about an hour; resumes likewise)
 # make edgebert-bench  what the early-exit recipe saves, on the whole test split (after its training; resumes likewise)
 # make tasks   a backbone and three tasks on it, and its robustness study (hours; resumes where it was cut)
+# make search  the committed models' designs within 2 ms, both boards (minutes; resumes)
 # make compare  the committed model beside PyTorch and ONNX Runtime int8 (after make artifact; minutes)
 # make artifact  fine-tune, quantize, train and measure the committed model again (about 40 minutes; resumes where it was cut)
 SHELL := /bin/bash
@@ -44,6 +45,12 @@ FLOAT ?= build/movie-reviews/float
 compare: .venv/ready
 	.venv/bin/zynqbert bench compare --float $(FLOAT) --artifact artifacts/movie-reviews --format json --out artifacts/movie-reviews.compare.json
 	.venv/bin/python benchmarks/compare.py
+
+search: .venv/ready
+	.venv/bin/zynqbert search --latency-ms 2 --board both --test --resume
+	cp build/search/search.json artifacts/movie-reviews.search.json
+	cp build/search/search.svg artifacts/movie-reviews.search.svg
+	.venv/bin/python benchmarks/search.py
 
 sparsity: .venv/ready
 	.venv/bin/zynqbert train recipes/movie-reviews-sparse.toml --resume
@@ -109,4 +116,4 @@ endef
 clean:
 	rm -rf .venv .venv-demo build *.egg-info .pytest_cache .ruff_cache
 
-.PHONY: demo test proofs mutants artifact compare sparsity edgebert-bench wheel lint clean
+.PHONY: demo test proofs mutants artifact compare search sparsity tasks edgebert-bench wheel lint clean

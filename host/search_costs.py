@@ -82,7 +82,7 @@ class Programs:
         """
         groups = list(shared_passes(tokens)) if mode == PACKED else [[n] for n in range(len(tokens))]
         passes = self.full if way.kind == ALL else self.timed if way.kind == FORETOLD else self.free
-        rest = _Clocks(passes, mhz, target_ms) if way.kind == FORETOLD else None
+        rest = Clocks(passes, mhz, target_ms) if way.kind == FORETOLD else None
         layers = left.layers.tolist()
         ms = [0.0] * len(tokens)
         ran: Counter = Counter()
@@ -99,7 +99,7 @@ class Programs:
         return Costs(ms, len(groups), seconds, sum(n * passes.energy(course).joules for n, course in courses))
 
 
-class _Clocks:
+class Clocks:
     """The clock that the engine gives the rest of a pass: the fastest of those that its table has for the layers
     foretold (docs/program.md)."""
 

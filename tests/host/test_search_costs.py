@@ -18,7 +18,7 @@ from zynqbert.host.exit_plan import ExitPlan
 from zynqbert.host.packed import passes
 from zynqbert.host.packer import Packer
 from zynqbert.host.search import programs_of
-from zynqbert.host.search_costs import LayeredPasses, shared_passes
+from zynqbert.host.search_costs import Clocks, LayeredPasses, shared_passes
 from zynqbert.host.search_space import CUT, FORETOLD, Exit, Left, exits_of, leave, outputs_at
 from zynqbert.quant.artifact import load_artifact
 from zynqbert.quant.search_answers import Answers, answers
@@ -145,6 +145,14 @@ def test_foretold_is_what_the_engine_does(asked, folder, mode):
         assert list(costs.ms) == pytest.approx([r.latency_ms for r in results])
         assert 1e3 * costs.joules == pytest.approx(sum(r.energy_mj for r in results), rel=1e-3)
     assert len(clocks) > 1, "else no clock was chosen"
+
+
+def test_the_fastest_of_the_clocks_foretold(asked):
+    """Deeper layers want faster clocks at some target; a pass gets the fastest of its sentences'."""
+    passes, layers = programs_of(asked[0], "early", "zcu102", 128).timed, range(1, DEPTH + 1)
+    found = (Clocks(passes, 300.0, target) for target in np.geomspace(0.02, 0.5, 60).tolist())
+    clocks = next(of for of in found if len({of.of(1, [layer]) for layer in layers}) > 1)
+    assert clocks.of(1, list(layers)) == max(clocks.of(1, [layer]) for layer in layers)
 
 
 def test_points_and_cuts_leave_as_they_say(asked):

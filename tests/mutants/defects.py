@@ -472,7 +472,7 @@ DEFECTS = (
     Defect("robustness: every seed is the first", "quant/robustness.py", "errors=Errors(rate, cell_bits, protected, seed)", "errors=Errors(rate, cell_bits, protected, 0)", ROBUSTNESS + " -k models_answer"),
     # The search over designs.
     Defect("search: the row blocks left are those after the layer", "host/search_costs.py", "enumerate(verdicts[:-1], 2)", "enumerate(verdicts[1:], 2)", SEARCH_COSTS + " -k sum_of_its"),
-    Defect("search: the slowest clock of a pass", "host/search_costs.py", "self.outputs[min(", "self.outputs[max(", SEARCH_COSTS + " -k foretold_is and packed"),
+    Defect("search: the slowest clock of a pass", "host/search_costs.py", "self.outputs[min(", "self.outputs[max(", SEARCH_COSTS + " -k fastest_of"),
     Defect("search: as accurate for more energy is on the front", "host/search_front.py", 'row["accuracy"] > found[-1]["accuracy"]', 'row["accuracy"] >= found[-1]["accuracy"]', SEARCH + " -k brute_force"),
     Defect("search: arrays are modelled again", "host/search.py", ' and columns not in rows.get(board, {}).get(name, {})', "", SEARCH + " -k cut_run"),
     Defect("search: another model's answers", "quant/search_answers.py", "if all(metadata.get(k) == v for k, v in of.items()) else None", "", "tests/quant/test_search_answers.py -k computed_once"),
