@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sentences from a queue, at depths of their own in every product: golden = csim = checked = native, each as alone."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from pass_runner import FILL, IMAGE, IO, PROGRAM, read_artifact
+from random_artifact import make_random_artifact
 from tied_artifact import make_tied_artifact
 from zynqbert.fpga.boards import BOARDS
 from zynqbert.fpga.cycles import simulate
@@ -121,11 +127,25 @@ def test_csim_too(artifacts, shape):
     compare(artifacts[shape], QueueRunner(artifacts[shape], "csim", "zcu102", 8, threshold), entries, threshold)
 
 
-def test_sanitized(artifacts):
-    entries = entries_of(QUEUES[3], np.random.default_rng(1))
-    threshold = some_threshold(artifacts["albert"], entries)
-    runner = QueueRunner(artifacts["albert"], "native", "zcu102", 12, threshold, sanitize=True)
-    compare(artifacts["albert"], runner, entries, threshold)
+def test_sanitized_build_finds_nothing(artifacts, tmp_path):
+    """Address and undefined-behaviour sanitizers over a queue, in a process of its own."""
+    tests = Path(__file__).parents[1]
+    script = tmp_path / "run.py"
+    script.write_text(
+        f"import sys; sys.path[:0] = {[str(tests / 'support'), str(tests / 'host')]!r}\n"
+        "from pathlib import Path; import numpy as np\n"
+        "from test_queue_pass import QUEUES, QueueRunner, compare, entries_of, some_threshold\n"
+        f"folder = Path({str(artifacts['albert'])!r})\n"
+        "entries = entries_of(QUEUES[3], np.random.default_rng(1))\n"
+        "threshold = some_threshold(folder, entries)\n"
+        "runner = QueueRunner(folder, 'native', 'zcu102', 12, threshold, sanitize=True)\n"
+        "compare(folder, runner, entries, threshold)\n"
+    )
+    ask = ["g++", "-print-file-name=libasan.so"]
+    asan = subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
+    env = {**os.environ, "LD_PRELOAD": asan, "ASAN_OPTIONS": "detect_leaks=0"}
+    run = subprocess.run([sys.executable, str(script)], env=env, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-3000:]
 
 
 @pytest.mark.parametrize("seed", range(1, 6))
@@ -199,7 +219,8 @@ class TestTied:
                 check_tied(shape, tensors)
 
     def test_models_that_cannot_be(self, tmp_path):
-        folder = make_tied_artifact(tmp_path / "ramps", exit_pooler=False, seed=5)
+        ramps = {"exits": True, "exit_pooler": False}
+        folder = make_random_artifact(tmp_path / "ramps", layers=4, family="albert", seed=5, **ramps)
         with pytest.raises(CompileError, match=r"exits\.pooler is false"):
             queue_plan(read_artifact(folder), 4, 100)
         folder = make_tied_artifact(tmp_path / "none", exits=False, seed=5)

@@ -19,7 +19,7 @@ LEAST = 'name = "x"\n[data]\nset = "movie-reviews"\n'
 OWN = 'name = "x"\n[data]\nlabels = ["no", "yes"]\ntrain = "a.tsv"\ndev = "b.tsv"\ntest = "c.tsv"\n'
 LABELS = ("no", "yes")
 # others are named after their data
-DATA_OF = dict.fromkeys(("movie-reviews-sparse", "edgebert", "edgebert-dense"), "movie-reviews")
+DATA_OF = dict.fromkeys(("movie-reviews-sparse", "edgebert", "edgebert-dense", "continuous"), "movie-reviews")
 
 
 @pytest.fixture
@@ -40,10 +40,15 @@ def test_the_committed_recipes(file):
     assert found.name == file.stem and found.data.set == DATA_OF.get(file.stem, file.stem)
     assert (found.deepen is None) == (found.slim is None) == (file.stem != "edgebert")
     assert (found.offramps is None) == (found.exits is None) == (not file.stem.startswith("edgebert"))
-    begins = {"movie-reviews-sparse": "build/movie-reviews/float", "edgebert-dense": "build/edgebert/dense"}
+    begins = {
+        "movie-reviews-sparse": "build/movie-reviews/float",
+        "edgebert-dense": "build/edgebert/dense",
+        "continuous": "build/tasks/backbone",
+    }
     assert found.checkpoint == begins.get(file.stem)
     assert (found.prune is not None) == file.stem.endswith("-sparse")
-    assert found.finetune.base == "minilm-l6" and found.quantize.word_bits == 4
+    assert found.finetune.base == "minilm-l6" and found.quantize.word_bits == (8 if found.tied else 4)
+    assert (found.tied is not None) == (file.stem == "continuous")
     assert f"zynqbert train recipes/{file.name}\n" in file.read_text()
 
 
@@ -121,7 +126,7 @@ def test_another_seed(recipe, tmp_path):
         load_recipe(tmp_path / "recipe.toml", seed=-1)
 
 
-STAGES = ("deepen", "slim", "offramps")
+STAGES = ("deepen", "slim", "offramps", "tied")
 WRONG = {  # by field: a type and a range that it has not
     "name": ['""', "3", '"a/b"', '".."'],
     "seed": ["-1", "2147483648", '"0"', "1.0", "true"],
@@ -152,6 +157,7 @@ WRONG = {  # by field: a type and a range that it has not
     "train.features": ["-0.5", "1001", "nan", '"1"'],
     "prune.density": ["0", "-0.5", "1.01", "nan", '"0.5"', "true"],
     "prune.ramp": ["-0.1", "0.91", "nan", '"0"', "false"],
+    "prune.pattern": ['"squares"', "1"],
     "deepen.layers": ["1", "257", "12.0", "true"],
     "deepen.share": ["0", "1.1", "nan"],
     "slim.density": ["0", "1.01", "true"],
@@ -179,8 +185,10 @@ WRONG = {  # by field: a type and a range that it has not
     **{f"{table}.learning_rate": ["0", "1.1", '"1e-4"'] for table in STAGES},
     **{f"{table}.distillation": ["-0.1", "1.1", "true"] for table in STAGES},
     **{f"{table}.temperature": ["0", "101"] for table in STAGES},
-    **{f"{table}.{name}": ["-0.1", "0.91"] for table in ("slim", "offramps") for name in ("dropout", "noise")},
+    **{f"{table}.{name}": ["-0.1", "0.91"] for table in ("slim", "offramps", "tied") for name in ("dropout", "noise")},
     "slim.span_from": ["-0.1", "0.91"],
+    "tied.early": ["-0.1", "1001", "true"],
+    "tied.losses": ["[]", "[1, 1]", "[-0.5]", "1"],
     "slim.answers": ["-1", "1001", "true"],
     **{f"{table}.features": ["-0.5", "1001"] for table in ("deepen", "slim")},
 }

@@ -39,9 +39,9 @@ base = "{folder}/bert"
 epochs = 1
 batch = 8
 [tied]
-epochs = 4
+epochs = 24
 batch = 8
-learning_rate = 5e-3
+learning_rate = 3e-3
 dropout = 0.0
 distillation = 0.1
 losses = [1, 5]
@@ -128,7 +128,7 @@ def test_a_finished_run_stays(ran, monkeypatch):
         (("[quantize]", "[prune]\ndensity = 0.5\n[quantize]"), "prune: stands beside"),
         (("[quantize]", "[offramps]\n[quantize]"), "offramps: stands beside"),
         (("losses = [1, 5]", "losses = []"), "tied.losses"),
-        (("epochs = 4", "epochs = 0"), "tied.epochs"),
+        (("epochs = 24", "epochs = 0"), "tied.epochs"),
     ],
 )
 def test_recipes_that_are_none(ran, tmp_path, change, fault):

@@ -545,7 +545,7 @@ def test_a_pruned_run(finished, project, of_checkpoint, tmp_path):
         assert a.manifest["metrics"]["density"] == density_report(matrices, 0.4), name
         assert all(0.35 < np.count_nonzero(q) / q.size <= 0.4 for q in matrices.values()), name
     assert report["density"] == a.manifest["metrics"]["density"]
-    assert report["training"]["settings"]["prune"] == {"density": 0.4, "ramp": 0.0}
+    assert report["training"]["settings"]["prune"] == {"density": 0.4, "ramp": 0.0, "pattern": "free"}
     assert report["training"]["epochs"][0]["density"] == report["density"]["achieved"]
     for other in (Prune(0.5), Prune(0.4, 0.5), None):
         with pytest.raises(ValueError, match=r"settings\.json: begun with other settings of prune\."):
