@@ -164,6 +164,10 @@ def test_a_queue_after_a_queue(artifacts):
     runner = QueueRunner(folder, "native", "zcu102", 16, threshold)
     for entries in (first, second, first):
         compare(folder, runner, entries, threshold)
+    # A row block that the first left, and that is free for the third here as soon as the second has gone.
+    for seed in range(8):
+        compare(folder, runner, first, threshold)
+        compare(folder, runner, entries_of([[50], [6], [40], [7], [35]], np.random.default_rng(seed)), threshold)
 
 
 @pytest.mark.parametrize("seed", range(8))

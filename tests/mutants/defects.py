@@ -53,7 +53,6 @@ KERNELS = "fpga/kernels/"
 RTL = "fpga/rtl/"
 EXIT = "tests/fpga/test_exit.py -k native"
 QUEUE = "tests/host/test_queue_pass.py -k native-zcu102"
-QUEUE_AFTER = "tests/host/test_queue_pass.py -k after_a_queue"
 EXPANSION = "tests/host/test_expansion.py -k row_blocks_that_end"
 LEAVING = "tests/host/test_leaving.py -k native and zcu102"
 SPANS = "tests/host/test_leaving.py -k spans_equal and native and zcu102"
@@ -528,7 +527,6 @@ DEFECTS = (
     Defect("queue: a new sentence as deep as the one before", KERNELS + "exit.hpp", "  e.depth[t] = uint<6>(0);\n", "", QUEUE),
     Defect("queue: all are as deep as the last", KERNELS + "exit.hpp", "const uint<6> layer = c.counted == 1 ? depth : c.layer;", "const uint<6> layer = c.layer;", QUEUE),
     Defect("queue: rows of another row block", KERNELS + "load.hpp", "const int first = c.row_block.to_int() * kLanes;", "const int first = 0;", QUEUE),
-    Defect("queue: lanes of a pass before", KERNELS + "vector_unit.hpp", "      state.result_row[t] = byte_t(kNoRow);\n", "", QUEUE_AFTER),
     Defect("queue: lanes one after the other", "host/sentence_queue.py", "block * isa.BLOCK_LANES + begins[:n].count(block)", "n + 0 * block", QUEUE),
     Defect("queue: a sentence's first row block alone", "host/sentence_queue.py", "(end - 1) // isa.LANES + 1)", "begin // isa.LANES + 1)", QUEUE),
     Defect("queue: the cycle model forgets who left", "fpga/expansion.py", "self.live = old, tuple(sorted(fresh)) or old", "self.live = old, tuple(sorted({*fresh, *old}))", "tests/host/test_expansion.py -k test_queues and zcu102"),
