@@ -2,6 +2,7 @@
 """Jobs in a thread of their own: what runs beside what, who waits for whom, what becomes of a failure. No clock."""
 
 import threading
+import time
 
 import pytest
 from zynqbert.host.overlap import AHEAD, Overlap
@@ -84,6 +85,7 @@ def test_a_failure_is_raised_in_its_place_and_ends_all():
     def work(job):
         ran.append(job)
         if job == 2:
+            time.sleep(0.1)  # until job 3 waits behind it, and whoever asks for job 2 as well
             raise RuntimeError("job 2")
 
     results, got = overlap.run(iter(range(10)), work), []
