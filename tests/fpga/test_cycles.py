@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from bare_model import BARE
 from zynqbert.fpga import instructions as isa
 from zynqbert.fpga.boards import BOARDS
 from zynqbert.fpga.cycles import CycleModelDeadlock, Model, simulate
@@ -17,23 +18,6 @@ from zynqbert.host.model_shape import LayerShape, ModelShape
 
 ZCU102 = BOARDS["zcu102"]
 END = isa.End()
-
-# Every overhead and latency 0, every loop of n trips n cycles: what remains can be counted on paper. Fetch reads an
-# instruction in 4 cycles, so that commands of the first one are there at cycle 4.
-BARE = Model(
-    depths=dict.fromkeys(Model().depths, 1),
-    command_overhead=0,
-    loop_overhead=0,
-    array_depth=0,
-    array_start=0,
-    array_shortest=0,
-    token_latency=0,
-    fetch_command_cycles=0,
-    ddr_bytes_per_second=1e18,
-    axi_read_latency_ns=0,
-    axi_write_latency_ns=0,
-    start_done_cycles=0,
-)
 
 
 def bare(*program, row_blocks=1, **changes):

@@ -3,7 +3,8 @@
 
 from zynqbert.fpga.cycles import Model
 
-# Every overhead and latency 0, every loop of n trips n cycles; fetch reads an instruction in 4 cycles.
+# Every overhead and latency 0, every loop of n trips n cycles; fetch reads an instruction in 4
+# cycles, so that commands of the first one are there at cycle 4.
 BARE = Model(
     depths=dict.fromkeys(Model().depths, 1),
     command_overhead=0,
