@@ -27,7 +27,7 @@ from .loaded_engine import LoadedEngine
 from .meter import Reading
 from .model_shape import ModelShape
 from .overlap import AHEAD, Overlap
-from .packed import Waiting
+from .packed import Waiting, passes
 from .packer import Packer
 from .packing import text_and_pair
 from .pynq_quietly import PynqBuffer
@@ -189,41 +189,30 @@ class ContinuousEngine(LoadedEngine):
 
 
 def queues(texts: Iterable, packer: Packer, encode, most: int) -> Iterator[list[list[Waiting]]]:
-    """Texts by queue and entry: at most `most` entries a queue; what reading one raises, after all those before it."""
+    """Texts by queue and entry, of the row blocks of the one that waits longest: at most `most` entries a queue; what
+    reading a text raises, after all those before it."""
     entries: list[list[Waiting]] = []
-    for entry in entries_of(texts, packer, encode):
-        if isinstance(entry, Exception):
-            if entries:
-                yield entries
-            raise entry
-        entries.append(entry)
+    fault: Exception | None = None
+    source = entries_of(texts, packer, encode)
+    while fault is None:
+        try:
+            entries.append(next(source))
+        except StopIteration:
+            break
+        except Exception as error:
+            fault = error
         if len(entries) == most:
             yield entries
             entries = []
     if entries:
         yield entries
-
-
-def entries_of(texts: Iterable, packer: Packer, encode) -> Iterator[list[Waiting] | Exception]:
-    """Texts by entry: the row blocks of the one that waits longest, filled with others; a fault is the last."""
-    fault: Exception | None = None
-    source = enumerate(texts)
-    while fault is None:
-        try:
-            number, given = next(source)
-            waiting = Waiting(number, given, encode(given))
-        except StopIteration:
-            break
-        except Exception as error:
-            fault = error
-        else:
-            packer.add(waiting, rows_of(waiting.sentence))
-            if packer.full:
-                yield packer.take(_whole(packer.first_rows))
-    while len(packer):
-        yield packer.take(_whole(packer.first_rows))
     if fault is not None:
-        yield fault
+        raise fault
+
+
+def entries_of(texts: Iterable, packer: Packer, encode) -> Iterator[list[Waiting]]:
+    """Texts by entry: the row blocks of the one that waits longest, filled with others."""
+    return passes(texts, packer, encode, rows_of, _whole)
 
 
 def _whole(rows: int) -> int:

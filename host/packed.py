@@ -43,10 +43,28 @@ def packed(
             told += 1
 
 
-def passes(texts: Iterable[Any], packer: Packer[Waiting], encode: Callable[[Any], Sentence]) -> Iterator[list[Waiting]]:
-    """Which texts share a pass; what reading one raises, after all those before it."""
+def tokens_of(sentence: Sentence) -> int:
+    """The rows that it takes of a pass."""
+    return len(sentence.ids)
+
+
+def passes(
+    texts: Iterable[Any],
+    packer: Packer[Waiting],
+    encode: Callable[[Any], Sentence],
+    rows: Callable[[Sentence], int] = tokens_of,
+    room: Callable[[int], int] | None = None,
+) -> Iterator[list[Waiting]]:
+    """Which texts go together; what reading one raises, after all those before it.
+
+    `rows` of a sentence; `room`: what those that go together may take, by the rows of the first (a pass's if None).
+    """
     fault: Exception | None = None
     source = enumerate(texts)
+
+    def take() -> list[Waiting]:
+        return packer.take(None if room is None else room(packer.first_rows))
+
     while fault is None:
         try:
             number, given = next(source)
@@ -56,10 +74,10 @@ def passes(texts: Iterable[Any], packer: Packer[Waiting], encode: Callable[[Any]
         except Exception as error:
             fault = error
         else:
-            packer.add(waiting, len(waiting.sentence.ids))
+            packer.add(waiting, rows(waiting.sentence))
             if packer.full:
-                yield packer.take()
+                yield take()
     while len(packer):
-        yield packer.take()
+        yield take()
     if fault is not None:
         raise fault
