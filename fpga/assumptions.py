@@ -170,7 +170,8 @@ _GENERAL: tuple[tuple[str, float, str, str, str, str], ...] = (
     ),
     (
         "mantissa_products_in_luts", 1, "",
-        "Products with an 8-bit mantissa, or narrower than 18 by 9 bits, are built in LUTs (bind_op fabric).",
+        "Products with an 8-bit mantissa, or narrower than 18 by 9 bits, are built in LUTs (bind_op fabric), but "
+        "for the two that take most: the requantizer and N·x.",
         "In DSPs, ZCU102 would hold over 90 % of its DSPs.",
         "csynth: AreaEstimates/Resources/DSP of the vector unit",
     ),

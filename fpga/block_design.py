@@ -12,9 +12,9 @@ from pathlib import Path
 from .boards import Board
 from .capabilities import CAPABILITIES
 from .clock_settings import STEPS, ClockSettings, find_settings
-from .instructions import ACTIVATION_WORDS, EMBEDDING_BEATS, LANES, MAX_NORM_ENTRIES, WEIGHT_WORDS
+from .instructions import ACTIVATION_WORDS, BLOCK, EMBEDDING_BEATS, LANES, MAX_NORM_ENTRIES, WEIGHT_WORDS
 from .registers import BLOCKS, CLOCK_INPUT_MHZ, RANGE, WIZARD_OUTPUTS_MHZ, engine_id
-from .resources import ACCUMULATOR_BITS, KEY_VALUE_WORDS, SLOTS
+from .resources import ACCUMULATOR_BITS, KEY_VALUE_WORDS, SLOTS, weight_bits
 
 NAME = "zynqbert"  # of project, block design, .bit and .hwh: pynq wants the last two alike
 
@@ -41,7 +41,7 @@ PORT_BITS = 128
 MAX_GROUPS = 3  # key/value ports that the array has
 
 # Fields of the commands (kernels/commands.hpp; a test sums them) and words of the streams, bits.
-COMMAND_BITS = {"load": 86, "weights": 128, "expand": 27, "array": 77, "vector": 152, "store": 73}
+COMMAND_BITS = {"load": 86, "weights": 128, "expand": 27, "array": 79, "vector": 152, "store": 73}
 TOKEN_BITS = 1
 SEGMENT_BITS, FAULT_BITS, VERDICT_BITS = 15, 20, 7
 # Depths of kernels/config.hpp; axis_data_fifo takes powers of two from 16 on.
@@ -92,6 +92,11 @@ class MemoryBank:
     @property
     def address_bits(self) -> int:
         return max(1, (self.words - 1).bit_length())
+
+    @property
+    def stalls(self) -> int:
+        """Whether its reader stalls (rtl/memory.v): the array's RTL never does."""
+        return int(not self.reader.startswith("array/"))
 
 
 @dataclass(frozen=True)
@@ -191,16 +196,17 @@ def memories(board: Board) -> tuple[MemoryBank, ...]:
 
     Block RAM: URAM, where the part has it, holds the resident weights, a memory of their unit alone.
     """
-    banks = [MemoryBank("weights", "expand/weights", "array/weights", WEIGHT_WORDS, board.columns * 4, "block")]
+    banks = [MemoryBank("weights", "expand/weights", "array/weights", WEIGHT_WORDS, weight_bits(board), "block")]
     for bank in range(2):
         name = f"parameters_{bank}"
         banks.append(MemoryBank(name, f"load/{name}", f"vector/{name}", SLOTS * MAX_NORM_ENTRIES // 2, 64, "block"))
     for lane in range(LANES):
         name = f"embedding_{lane}"
         banks.append(MemoryBank(name, f"load/{name}", f"vector/{name}", SLOTS * EMBEDDING_BEATS, 128, "block"))
-    banks.append(
-        MemoryBank("activations", "vector/activations", "array/activations", ACTIVATION_WORDS, LANES * 8, "block")
-    )
+    for bank in range(BLOCK):
+        name = f"activations_{bank}"
+        words = ACTIVATION_WORDS // BLOCK
+        banks.append(MemoryBank(name, f"vector/{name}", f"array/{name}", words, LANES * 8, "block"))
     for group in range(board.groups):
         name = f"key_value_{group}"
         banks.append(MemoryBank(name, f"vector/{name}", f"array/{name}", KEY_VALUE_WORDS, LANES * 8, "block"))
@@ -303,7 +309,7 @@ def settings_tcl(
             (s.name, s.producer, s.consumer, s.bits, s.fifo_depth, s.fifo_memory) for s in design.streams
         ),
         "memories": tcl_rows(
-            (m.name, m.writer, m.reader, m.words, m.bits, m.address_bits, m.style) for m in design.memories
+            (m.name, m.writer, m.reader, m.words, m.bits, m.address_bits, m.style, m.stalls) for m in design.memories
         ),
         "ports": tcl_rows((p.name, p.interface, p.clock, p.segments, *p.masters) for p in design.ports),
         "unconnected": tcl_list(design.unconnected),

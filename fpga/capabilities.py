@@ -19,6 +19,7 @@ CAPABILITIES = (
     "adaptive_rows",
     "branches",
     "queue",
+    "chosen",
 )
 
 
@@ -50,8 +51,9 @@ def needed(program: Sequence[Instruction]) -> frozenset[str]:
                 found.add("exit")
             case Refill():
                 found.add("queue")
-            case Gemm(branch=True):
-                found.add("branches")
-            case Gemm(destination=destination, result_block=False) if destination == TO_IO:
-                found.add("token_results")
+            case Gemm():
+                found |= {"branches"} if instruction.branch else set()
+                found |= {"chosen"} if instruction.chosen else set()
+                of_tokens = instruction.destination == TO_IO and not instruction.result_block
+                found |= {"token_results"} if of_tokens else set()
     return frozenset(found)

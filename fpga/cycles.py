@@ -579,7 +579,7 @@ class _Pass:
         moved = [0] * len(own)
         for c in e.array:
             own[c.instruction]["keys and values" if c.keys_values else "weights"] += c.k
-            own[c.instruction]["activations"] += c.k
+            own[c.instruction]["activations"] += c.activations
             own[c.instruction]["accumulators"] += 2 * c.words
         for c in e.expand:
             own[c.instruction]["weights"] += c.k

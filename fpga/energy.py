@@ -20,6 +20,7 @@ from types import MappingProxyType
 from .boards import Board
 from .constants import VALUES
 from .cycles import UNITS, Mark, Timing
+from .instructions import BLOCK
 from .power import activity_of, factor, watts
 from .resources import resources
 
@@ -72,7 +73,8 @@ def work_until(mark: Mark, clock_mhz: float, zero_share: float = 0.0) -> Work:
     if not 0 <= zero_share <= 1:
         raise ValueError(f"share of zero products is {zero_share:g}, not 0 to 1")
     busy = {f"{unit} busy": min(worked, mark.cycles) for unit, worked in mark.busy.items()}
-    accesses = {f"{name} accesses": min(count, mark.cycles) for name, count in mark.accesses.items()}
+    most = {name: BLOCK if name == "activations" else 1 for name in mark.accesses}  # a cycle
+    accesses = {f"{n} accesses": min(count, most[n] * mark.cycles) for n, count in mark.accesses.items()}
     counts = {CYCLES: mark.cycles, BYTES: mark.ddr_bytes, ZERO_STEPS: zero_share * busy["array busy"]}
     return Work({SECONDS: mark.cycles / (clock_mhz * 1e6), **counts, **busy, **accesses})
 

@@ -124,6 +124,16 @@ def gathers_of(fields: Sequence[Sequence[int]]) -> dict[tuple[int, int], tuple[i
     return found
 
 
+@dataclass(frozen=True)
+class _Loads:
+    """What a column tile's commands name: what is stored of it, None if not compressed, its first word in the weight
+    buffer, None if it is zeros, and the parameter slot."""
+
+    tile: Tile | None
+    word: int | None
+    slot: int
+
+
 @dataclass
 class _Expander:
     """The streams as they grow, and what fetch remembers."""
@@ -276,22 +286,23 @@ class _Expander:
         """Bring one tile of weights; its first word, None for a tile of zeros."""
         if tile is not None and tile.zero:
             return None
-        word, freed = self.buffer.place(i.k)
+        steps = i.k if tile is None else tile.steps(i.k)
+        word, freed = self.buffer.place(steps)
         self.weights.append(
             WeightsCommand(
                 self.index,
                 Source.RESIDENT if i.resident else Source.MEMORY,
-                i.k if tile is None else tile.beats,
-                i.k,
+                steps if tile is None else tile.beats,
+                steps,
                 i.stored + before if i.resident else 0,
                 self.columns // 32,
-                1 if tile is None else segments(i.k),
+                1 if tile is None else segments(steps),
                 compressed=tile is not None,
                 pop_weights_free=freed,
                 place=self.places[self.index],
             )
         )
-        self.expansions.append(ExpandCommand(self.index, i.k, word))
+        self.expansions.append(ExpandCommand(self.index, steps, word))
         return word
 
     def _keep(self, i: Keep) -> None:
@@ -357,14 +368,14 @@ class _Expander:
         tiles = self._tiles(i)
         for ct in range(len(tiles)):
             last = ct == len(tiles) - 1
-            slots = self._tile_loads(i, ct, tiles)
+            loads = self._tile_loads(i, ct, tiles)
             norm_slot = 0
             if last and norm is not None:
                 with self._at(self.index + 1):
                     norm_slot = self._parameters(Load.PARAMETERS, -(-norm.entries // 2))
                     self.norm_index = self.index
             for n in range(len(self.rows(i))):
-                self._tile(i, ct, n, slots, push=int(last and i.signal))
+                self._tile(i, ct, n, loads, push=int(last and i.signal))
                 if last and norm is not None:
                     with self._at(self.index + 1):
                         self._norm_block(norm, Vector.NORM, norm_slot, n)
@@ -376,20 +387,22 @@ class _Expander:
         yield
         self.index = before
 
-    def _tile_loads(self, i: Gemm, ct: int, tiles: Sequence[Tile | None]) -> tuple[int | None, int]:
-        """Weights and parameters of column tile `ct`: word and slot."""
+    def _tile_loads(self, i: Gemm, ct: int, tiles: Sequence[Tile | None]) -> _Loads:
+        """Weights and parameters of column tile `ct`."""
         width = self.columns // 2 if i.w8 else self.columns
         words = min(width, i.n - ct * width)
         before = sum(tile.beats for tile in tiles[:ct] if tile is not None)
-        return self._weights(i, tiles[ct], before), self._parameters(Load.PARAMETERS, -(-words // 2))
+        word = self._weights(i, tiles[ct], before)
+        return _Loads(tiles[ct], word, self._parameters(Load.PARAMETERS, -(-words // 2)))
 
-    def _product(self, i: Gemm, ct: int, n: int, word: int | None) -> int:
+    def _product(self, i: Gemm, ct: int, n: int, word: int | None, tile: Tile | None) -> int:
         """The array's part of column tile `ct` in the n-th of its row blocks; the words that are drained."""
         width = self.columns // 2 if i.w8 else self.columns
         words = min(width, i.n - ct * width)
         zero = word is None
+        bound = 0 if tile is None else tile.bound
         self._array(
-            1 if zero else i.k,
+            1 if zero else i.k if tile is None else tile.steps(i.k),
             words,
             w8=i.w8,
             operand_unsigned=i.operand_unsigned,
@@ -398,20 +411,20 @@ class _Expander:
             push_weights_free=n == len(self.rows(i)) - 1 and not zero,
             pop_data=i.wait if ct == 0 else 0,
             zero=zero,
+            bound=bound,
         )
         return words
 
-    def _tile(self, i: Gemm, ct: int, n: int, slots: tuple[int | None, int], push: int) -> None:
+    def _tile(self, i: Gemm, ct: int, n: int, loads: _Loads, push: int) -> None:
         """Column tile `ct` in the n-th of its row blocks."""
-        word, slot = slots
-        words, rows = self._product(i, ct, n, word), self.rows(i)
+        words, rows = self._product(i, ct, n, loads.word, loads.tile), self.rows(i)
         trace = i.dst if i.destination == TO_IO else i.trace
         self._vector(
             Vector.LINEAR,
             words,
             trace,
             i.destination in (TO_IO, TO_RESIDUAL),
-            slot=slot,
+            slot=loads.slot,
             row_block=rows[n],
             destination=i.destination,
             first=ct == 0,
@@ -426,9 +439,9 @@ class _Expander:
         product = i.product()
         tiles = self._tiles(product)
         for ct in range(len(tiles)):
-            word, slot = self._tile_loads(product, ct, tiles)
-            words, last = self._product(product, ct, 0, word), ct == len(tiles) - 1
-            credits = {"slot": slot, "pop_parameters": True, "push_parameters_free": True}
+            loads = self._tile_loads(product, ct, tiles)
+            words, last = self._product(product, ct, 0, loads.word, loads.tile), ct == len(tiles) - 1
+            credits = {"slot": loads.slot, "pop_parameters": True, "push_parameters_free": True}
             self._vector(
                 Vector.LINEAR, words, i.logits, True, destination=TO_EXIT, first=ct == 0, last_tile=last, **credits
             )
@@ -483,9 +496,9 @@ class _Expander:
                 index, gemm = gemms[at]
                 with self._at(index):
                     if n == 0:
-                        slots = self._tile_loads(gemm, group, directories[at])
+                        loads = self._tile_loads(gemm, group, directories[at])
                     # the scores of the group wait for all of it
-                    self._tile(gemm, group, n, slots, push=int(step == steps - 1))
+                    self._tile(gemm, group, n, loads, push=int(step == steps - 1))
                 due = until - count + count * (step + 1) // steps
                 if due - self.items >= 2 or step == steps - 1:
                     self._hidden_items(i, due, ready)

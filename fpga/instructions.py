@@ -33,6 +33,7 @@ RECORD_WORDS = 5  # that it leaves behind its logits
 CLOCK_TABLE_BYTES = 256  # that the host writes to the io buffer
 WEIGHT_WORDS = 2 * MAX_ENTRIES  # of the weight buffer, a word a K step
 WEIGHT_TILES = 8  # tiles in it at a time
+BLOCK, GROUP = 4, 4  # consecutive entries of K of which a group of channels chooses, and channels that choose alike
 
 # Of a queue (kernels/fetch.hpp).
 QUEUE_BEATS = 3  # of an entry before its rows: its row blocks, and its lanes
@@ -249,6 +250,7 @@ class Gemm(Instruction):
     resident: bool = False
     grouped: bool = False
     branch: bool = False  # to the residual: the product alone also to `dst`, an adapter's operand (Q25)
+    chosen: bool = False  # compressed: tiles may have a density bound, and groups of channels choose their activations
     stored: int = 0  # compressed: beats a port of its streams; resident: their first word in the resident memory
 
     OPCODE: ClassVar[int] = 5
@@ -259,7 +261,7 @@ class Gemm(Instruction):
     }  # fmt: skip
     FLAGS: ClassVar[dict[str, int]] = {
         "w8": 17, "operand_unsigned": 18, "result_block": 19, "output_unsigned": 20, "compressed": 21, "resident": 22,
-        "grouped": 23, "branch": 24,
+        "grouped": 23, "branch": 24, "chosen": 25,
     }  # fmt: skip
     ALIGNED: ClassVar[tuple[str, ...]] = ("weights", "parameters")
 
@@ -276,6 +278,14 @@ class Gemm(Instruction):
                 raise ProgramError(f"Gemm.{name}", f"does not go with {other}")
         if self.resident and not self.compressed:
             raise ProgramError("Gemm.resident", "is for compressed weights")
+        if self.chosen:
+            if not self.compressed:
+                raise ProgramError("Gemm.chosen", "is for compressed weights")
+            for name in ("src", "src_stride"):
+                if getattr(self, name) % BLOCK:
+                    raise ProgramError(
+                        f"Gemm.{name}", f"{getattr(self, name)} is no multiple of {BLOCK}, as blocks need"
+                    )
         _within("Gemm.k", self.k, 1, MAX_ENTRIES)
         _within("Gemm.n", self.n, 1, widest)
         _within("Gemm.table", self.table, 0, TABLE_POOLER)

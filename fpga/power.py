@@ -119,7 +119,7 @@ def activity_of(
         found = []
         for b in resources.blocks:
             if b.kind == kind and b.accesses in timing.accesses and (units is None or b.unit in units):
-                found.append((b.count, min(timing.accesses[b.accesses] / cycles, 1.0) / b.rows))
+                found.append((b.count, min(timing.accesses[b.accesses] / cycles, b.most) / b.rows))
             elif b.kind == kind:
                 found += pairs([(b.unit, b.count)])
         return found

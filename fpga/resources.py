@@ -14,7 +14,9 @@ from .assumptions import assumed
 from .boards import Board
 from .instructions import (
     ACTIVATION_WORDS,
+    BLOCK,
     EMBEDDING_BEATS,
+    GROUP,
     LANES,
     MAX_HEADS,
     MAX_NORM_ENTRIES,
@@ -24,8 +26,9 @@ from .instructions import (
     WEIGHT_WORDS,
 )
 
-# Widths that one BRAM36 offers at each depth (UG573), and a URAM's only shape.
+# Widths that one BRAM36, and each of its halves by itself, offers at each depth (UG573), and a URAM's only shape.
 BRAM36_SHAPES = ((512, 72), (1024, 36), (2048, 18), (4096, 9), (8192, 4), (16384, 2), (32768, 1))
+BRAM18_SHAPES = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 URAM_WORDS, URAM_BITS = 4096, 72
 PORT_BITS = 128
 DSP_A_BITS, DSP_B_BITS = 27, 18  # signed multiplier of a DSP48E2 (UG579)
@@ -45,12 +48,15 @@ class Product:
     a_bits: int
     b_bits: int
     copies: int = LANES
+    bound: bool = False  # to DSPs, by bind_op
 
     @property
     def in_fabric(self) -> bool:
         """Whether it is built in LUTs: one operand of at most 8 bits, or operands of at most 18 by 11 bits."""
         low, high = sorted((self.a_bits, self.b_bits))
-        return bool(assumed("mantissa_products_in_luts")) and (low <= 8 or (low <= 11 and high <= 18))
+        return (
+            not self.bound and bool(assumed("mantissa_products_in_luts")) and (low <= 8 or (low <= 11 and high <= 18))
+        )
 
     @property
     def dsp(self) -> int:
@@ -86,6 +92,7 @@ class Memory:
     deep: bool = False  # goes to URAM where the part has it
     accesses: str = ""
     row_enabled: bool = False
+    interleaved: bool = False  # an access is to one of the copies
 
     @property
     def _shape(self) -> tuple[int, int]:
@@ -95,13 +102,22 @@ class Memory:
 
     @property
     def bram36(self) -> int:
-        """BRAM36 of all copies."""
-        return self.copies * math.prod(self._shape)
+        """BRAM36 of all copies: of one shape where a row of them works at a time, else columns of one and a last one of
+        another, in halves."""
+        if self.row_enabled:
+            return self.copies * math.prod(self._shape)
+        halves = []
+        for depth, width in BRAM18_SHAPES:
+            whole, rest = divmod(self.bits, width)
+            last = min(math.ceil(self.words / d) * math.ceil(rest / w) for d, w in BRAM18_SHAPES)
+            halves.append(math.ceil(self.words / depth) * whole + last)
+        return math.ceil(self.copies * min(halves) / 2)
 
     @property
     def rows(self) -> int:
-        """Of so many blocks in depth one works in an access."""
-        return self._shape[0] if self.row_enabled and assumed("rows_enabled") else 1
+        """Of so many blocks in depth, of all copies where they are interleaved, one works in an access."""
+        rows = self._shape[0] if self.row_enabled and assumed("rows_enabled") else 1
+        return rows * (self.copies if self.interleaved else 1)
 
     @property
     def uram(self) -> int:
@@ -129,6 +145,7 @@ class Blocks:
     count: int
     accesses: str
     rows: int
+    most: int = 1  # accesses a cycle
 
 
 @dataclass(frozen=True)
@@ -168,13 +185,13 @@ def products() -> tuple[Product, ...]:
     return (
         Product("vector", "Q6 q·m", 13, 8),
         Product("vector", "Q7 x² beside the embedding", 16, 16),
-        Product("vector", "Q2, one requantizer for every loop", 27, 8),
+        Product("vector", "Q2, one requantizer for every loop", 27, 8, bound=True),
         Product("vector", "Q12 y·m_r", 16, 8),
         Product("vector", "Q25 h·m", 16, 8),
         Product("vector", "Q7 x² beside the residual", 16, 16),
         Product("vector", "Q18 e·r", 8, 17),
         Product("vector", "Q17 acc·r", 27, 17),
-        Product("vector", "Q7 N·x", 11, 16),
+        Product("vector", "Q7 N·x", 11, 16, bound=True),
         Product("vector", "Q7 D·r", 27, 17),
         Product("vector", "Q7 z·γ", 18, 8),
         Product("vector", "Q9 y·m", 16, 8),
@@ -193,14 +210,28 @@ def products() -> tuple[Product, ...]:
     )
 
 
+def weight_bits(board: Board) -> int:
+    """Of a word of the weight buffer: 4 a column, and two of choice for every GROUP columns."""
+    return board.columns * 4 + board.columns // GROUP * 2
+
+
 def memories(board: Board) -> tuple[Memory, ...]:
     """The memories of docs/program.md, as the tops partition them."""
     columns = board.columns
     # URAM first where the part has it; what goes beyond its whole multiples of 4,096 words is block RAM
     deep = board.resident_words // URAM_WORDS * URAM_WORDS if board.uram else 0
     return (
-        Memory("weights", WEIGHT_WORDS, columns * 4, "array", accesses="weights", row_enabled=True),
-        Memory("activations", ACTIVATION_WORDS, LANES * 8, "array", accesses="activations", row_enabled=True),
+        Memory("weights", WEIGHT_WORDS, weight_bits(board), "array", accesses="weights", row_enabled=True),
+        Memory(
+            "activations, four banks",
+            ACTIVATION_WORDS // BLOCK,
+            LANES * 8,
+            "array",
+            copies=BLOCK,
+            accesses="activations",
+            row_enabled=True,
+            interleaved=True,
+        ),
         Memory(
             "keys and values",
             KEY_VALUE_WORDS,
@@ -211,8 +242,8 @@ def memories(board: Board) -> tuple[Memory, ...]:
             row_enabled=True,
         ),
         Memory("residual, one bank a row block", MAX_WIDTH, LANES * 16, "vector", copies=MAX_ROW_BLOCKS),
-        # A dual-ported copy of the three tables serves two lanes; two copies share a BRAM36.
-        Memory("tables, two copies each", 3 * 256, 2 * 8, "vector", copies=LANES // 4),
+        # A dual-ported copy of the three tables serves two lanes, and takes half a BRAM36.
+        Memory("tables, a copy two lanes", 3 * 256, 2 * 8, "vector", copies=LANES // 2),
         Memory("head factors", MAX_HEADS * (MAX_WIDTH // MAX_HEADS + 2), 16, "vector"),
         Memory("parameters, even and odd", SLOTS * MAX_NORM_ENTRIES // 2, 64, "vector", copies=2),
         Memory("embedding rows, a bank a lane", SLOTS * EMBEDDING_BEATS, 128, "load", copies=LANES),
@@ -228,7 +259,6 @@ def memories(board: Board) -> tuple[Memory, ...]:
             "resident weights", board.resident_words - deep, PORT_BITS * board.ports, "weights", accesses="resident"
         ),
         Memory("AXI read data", 512, PORT_BITS, "weights", copies=board.ports),
-        Memory("AXI write data", 512, PORT_BITS, "store"),
     )
 
 
@@ -257,12 +287,13 @@ def logic(board: Board) -> tuple[Logic, ...]:
               "50 bits a lane, read 32:1, 8 cleared by a refill; key ranges 128:1; record of 16 bits a lane 5:1"),
         Logic("load", "load, an AXI master", 3900, 5400, "rows of a pass and read data in LUT RAM, runs, addresses"),
         Logic("weights", "AXI masters", 900 * board.ports, 1400 * board.ports, "an adapter of 128 bits, bursts"),
-        Logic("weights", "weights", 450 * board.ports + 600, 500 * board.ports + 900,
-              "count of 128 bits 130, masking 130, state 190 a port"),
+        Logic("weights", "weights", 480 * board.ports + 600, 500 * board.ports + 900,
+              "count of 128 bits 130, masking 130, state 220 a port"),
         Logic("weights", "streams to expand", 700 * board.ports, 350 * board.ports, "64 and 128 beats in LUT RAM"),
-        Logic("expand", "expand", 1750 * board.ports + 300, 1500 * board.ports + 300,
-              "a port: ranks 250, 32 choices of 64 nibbles in two steps 1,400, window"),
-        Logic("store", "store", 2000, 2500, "an AXI master, 512 bits to beats, 32 words of stream"),
+        Logic("expand", "expand", 1800 * board.ports + 300, 1530 * board.ports + 300,
+              "a port: ranks 250, 32 choices of 64 nibbles in two steps 1,400, 16 bits of a beat of 128 32, window"),
+        Logic("store", "store", 2300, 2500,
+              "an AXI master, 128 beats of write data and 32 words of stream in LUT RAM, 512 bits to beats"),
         Logic("fetch", "fetch, registers, streams", 6600, 7500,
               "an instruction of 512 bits, live row blocks, five streams, AXI-Lite, choice of the clock"),
         Logic("fetch", "queue of sentences", 600, 300,
@@ -282,7 +313,8 @@ def resources(board: Board) -> Resources:
     for m in memories(board):
         target, count = (uram, m.uram) if m.deep and board.uram else (bram, m.bram36)
         target[m.reader] = target.get(m.reader, 0) + count
-        blocks.append(Blocks("uram" if target is uram else "bram36", m.reader, count, m.accesses, m.rows))
+        most = m.copies if m.interleaved else 1
+        blocks.append(Blocks("uram" if target is uram else "bram36", m.reader, count, m.accesses, m.rows, most))
     luts: dict[str, float] = {}
     for part in logic(board):
         luts[part.unit] = luts.get(part.unit, 0) + part.lut

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from .instructions import BEAT_BYTES, LANES, TO_VALUES, Instruction
+from .instructions import BEAT_BYTES, BLOCK, LANES, TO_VALUES, Instruction
 
 
 class Load(Enum):
@@ -113,11 +113,17 @@ class ArrayCommand:
     push_weights_free: bool = False
     pop_data: int = 0
     zero: bool = False  # a tile without weights
+    bound: int = 0  # steps a block of activations, of which groups of channels choose; 0: a step a word
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates of 32 rows that this tile asked for."""
         return LANES * self.k * self.words
+
+    @property
+    def activations(self) -> int:
+        """Words of the activation memory that it reads: of each block all of them, once."""
+        return -(-self.k // self.bound) * BLOCK if self.bound else self.k
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ NEEDED_BY = {
     "adaptive_rows": "AdaptivFloat word embeddings need",
     "branches": "adapters need",
     "queue": "continuous batching needs",
+    "chosen": "weights with a density bound in blocks need",
 }
 
 

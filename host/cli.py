@@ -235,6 +235,9 @@ def estimate(
     density: Annotated[
         float | None, typer.Option(help="Share of the int4 weights that is not 0, for --model; all if not given.")
     ] = None,
+    pattern: Annotated[
+        str, typer.Option(help="Where the zeros are, for --density: free, or blocks, which spare the array steps.")
+    ] = "free",
     plot: Annotated[
         Path | None,
         typer.Option("--plot", help="Draw where the cycles go, and a roofline beside published designs: .svg or .png."),
@@ -249,6 +252,8 @@ def estimate(
     Example: zynqbert estimate --model bert-base --board zcu111 --seq 128 --json
 
     Pruned to half: zynqbert estimate --model albert-base --board zcu111 --density 0.5
+
+    Of every four entries two: zynqbert estimate --model bert-base --density 0.5 --pattern blocks
 
     What it rests on, and a picture: zynqbert estimate --model bert-base --sensitivity --plot roofline.svg
     """
@@ -267,6 +272,8 @@ def estimate(
         raise InputError("--task is of a backbone; remedy: name its folder with --artifact")
     if density is not None and (artifact is not None or not 0 < density <= 1):
         raise InputError("--density is above 0, at most 1, and goes with --model: an artifact has a density of its own")
+    if pattern != "free" and density is None:
+        raise InputError("--pattern says where the zeros are of --density, which is not given")
     if plot is not None:
         check_plot(plot)
     quantized = None
@@ -277,9 +284,8 @@ def estimate(
         shape = ModelShape.of_manifest(quantized.manifest, str(artifact))
     else:
         shape = ModelShape.named(model)
-    share = 1.0 if density is None else density
-    figures = model_estimate(shape, board_named(board.value), seq, clock_mhz, artifact=quantized, density=share)
-    how = {"artifact": quantized, "density": share}
+    how = {"artifact": quantized, "density": 1.0 if density is None else density, "pattern": pattern}
+    figures = model_estimate(shape, board_named(board.value), seq, clock_mhz, **how)
     if plot is not None:
         add_roofline(figures, shape, **how)
         draw(figures, plot)

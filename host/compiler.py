@@ -146,6 +146,7 @@ def plan(
     artifact: Artifact | None = None,
     trace: bool = False,
     density: float = 1.0,
+    pattern: str = "free",
     word_density: float = 1.0,
     resident: bool = True,
     exits: ExitPlan | None = None,
@@ -156,8 +157,8 @@ def plan(
     With `exits` sentences leave at the model's off-ramps; without, all run through every layer.
 
     The factors of norms and residuals come from `artifact`; without one (estimates) they are 1/2, which costs the same,
-    and of the int4 weights a share of `density` is taken not to be 0, of each AdaptivFloat row of words one of
-    `word_density` (0 excluded; ValueError). `resident` false keeps no weights on chip.
+    and of the int4 weights a share of `density` is taken not to be 0, in `pattern`, of each AdaptivFloat row of words
+    one of `word_density` (0 excluded; ValueError). `resident` false keeps no weights on chip.
     With `queue` the layer of a shape of one (ModelShape.one_layer) is run again and again by sentences that each leave
     when they are ready, or when they passed it so often as the queue says; others take their places.
     With `trace` every instruction leaves its result in the io buffer, named as in quant/golden_model.py.
@@ -165,7 +166,7 @@ def plan(
     check_limits(shape)
     if queue is not None and (len(shape.layers) != 1 or shape.kind != "sequence" or trace or exits is not None):
         raise CompileError("a queue needs a sequence's model of one layer, without traces or a pass's exits")
-    stored = matrices(shape, board, artifact=artifact, density=density, resident=resident)
+    stored = matrices(shape, board, artifact=artifact, density=density, pattern=pattern, resident=resident)
     if exits is not None and shape.exits is None:
         raise CompileError("exits: the artifact has no off-ramps; remedy: train one with them, or run all layers")
     check_density(word_density, "word_density")
@@ -282,7 +283,7 @@ def _check_sharing(shape: ModelShape) -> None:
 def activation_map(shape: ModelShape) -> ActivationMap:
     """Lay the activation memory out for passes of four row blocks. What `check_limits` passes always fits."""
     norms = [shape.embedding_norm, *(n for layer in shape.layers for n in (layer.attention_norm, layer.ffn_norm))]
-    x_stride = max(*norms, shape.mapping or 0)
+    x_stride = _whole_blocks(max(*norms, shape.mapping or 0))
     base = isa.MAX_ROW_BLOCKS * x_stride
     context = base + isa.MAX_ROW_BLOCKS * shape.hidden + 2 * isa.MAX_ROWS
     return ActivationMap(
@@ -293,9 +294,14 @@ def activation_map(shape: ModelShape) -> ActivationMap:
         p=base + isa.MAX_ROW_BLOCKS * shape.hidden,
         context=context,
         ffn=base,
-        ffn_stride=max((layer.ffn for layer in shape.layers), default=0),
+        ffn_stride=_whole_blocks(max((layer.ffn for layer in shape.layers), default=0)),
         ramp=max(context, base + x_stride),
     )
+
+
+def _whole_blocks(entries: int) -> int:
+    """So that every row block begins with a block of entries, whose weights may have a density bound."""
+    return -(-entries // isa.BLOCK) * isa.BLOCK
 
 
 class _Compiler:
@@ -549,7 +555,7 @@ class _Compiler:
         matrix = self.stored.get(self.names[len(self.instructions)].removesuffix(".weight"))
         if matrix is not None and matrix.compressed:
             resident = matrix.resident is not None
-            fields |= {"compressed": True, "resident": resident}
+            fields |= {"compressed": True, "resident": resident, "chosen": matrix.chosen}
             fields["stored"] = matrix.resident if resident else matrix.words
         self.emit(isa.Gemm(weights=weights, parameters=parameters, k=k, n=n, trace=trace, w8=w8, **fields))
 

@@ -26,13 +26,14 @@ def estimate(
     *,
     artifact: Artifact | None = None,
     density: float = 1.0,
+    pattern: str = "free",
 ) -> dict[str, Any]:
     """One sentence of `sequence` tokens, everything modelled: the fields of fpga.estimate.Estimate beside `model`,
     `board` and `sequence`; in `extra` also other clocks, other lengths, where the weights lie and the traffic, and for
     a model with off-ramps `exits`, what it costs to leave behind each layer.
 
-    What weights are 0 comes from `artifact`; without one a share of `density` is taken not to be. Raises ValueError for
-    a length, clock or density out of range, CompileError for a model beyond the engine.
+    What weights are 0 comes from `artifact`; without one a share of `density` is taken not to be, in `pattern`. Raises
+    ValueError for a length, clock or density out of range, CompileError for a model beyond the engine.
     """
     longest = min(isa.MAX_ROWS, shape.positions)
     if not 1 <= sequence <= longest:
@@ -40,8 +41,8 @@ def estimate(
     clock_mhz = board.clock_mhz if clock_mhz is None else clock_mhz
     if not clock_mhz > 0:
         raise ValueError(f"clock of {clock_mhz:g} MHz is not positive")
-    compiled = plan(shape, board, artifact=artifact, density=density)
-    streamed = plan(shape, board, artifact=artifact, density=density, resident=False)
+    stored = {"artifact": artifact, "density": density, "pattern": pattern}
+    compiled, streamed = plan(shape, board, **stored), plan(shape, board, **stored, resident=False)
     timing = compiled.simulate(_blocks(sequence), clock_mhz)
     found = models.estimate(timing, board, shape.dense_macs(sequence)).to_json()
     found["extra"] |= {
@@ -50,7 +51,7 @@ def estimate(
         "memory": memory(compiled, streamed, sequence, clock_mhz),
     }
     if shape.exits is not None:
-        leaving = plan(shape, board, artifact=artifact, density=density, exits=ExitPlan(0))
+        leaving = plan(shape, board, **stored, exits=ExitPlan(0))
         found["extra"]["exits"] = exit_rows(leaving, _blocks(sequence), clock_mhz)
     return {"model": shape.name, "board": board.name, "sequence": sequence, **found}
 
@@ -134,6 +135,7 @@ def memory(compiled: Plan, streamed: Plan, sequence: int, clock_mhz: float) -> d
                 "bytes": m.bytes,
                 "words": m.words,
                 "compressed": m.compressed,
+                "chosen": m.chosen,
                 "place": "resident" if m.resident is not None else "DDR",
                 "word": m.resident,
                 "why": m.why,

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 from ..fpga import instructions as isa
 from ..fpga.boards import Board
-from ..fpga.resources import memories
+from ..fpga.resources import memories, weight_bits
 from .compiler import Plan
 from .layouts import is_task_region
 from .storage import Matrix
@@ -192,8 +192,8 @@ def _blocks(word: int, words: int, deep: int) -> str:
 def _ring(plan: Plan) -> Memory:
     """A ring that no matrix has a place in: its longest tile says how many fit."""
     longest = max((i.k for i in plan.instructions if isinstance(i, isa.Gemm)), default=0)
-    size = plan.board.columns // 2
-    why = f"a tile takes its K words, {longest} at most; up to {isa.WEIGHT_TILES} tiles at a time"
+    size = weight_bits(plan.board) // 8
+    why = f"a tile takes its K words, {longest} at most, choices beside the weights; {isa.WEIGHT_TILES} tiles at a time"
     whole = Row("tiles on their way to the array", WEIGHTS, _words(0, isa.WEIGHT_WORDS), isa.WEIGHT_WORDS * size, why)
     return Memory(RING, "block RAM", whole.bytes, (whole,))
 
@@ -235,7 +235,7 @@ def _others(plan: Plan) -> Memory:
         "embedding rows, a bank a lane": f"the longest row has {row_bytes} of {isa.EMBEDDING_BEATS * 16} bytes",
         "head factors": f"{shape.heads} of {isa.MAX_HEADS} heads",
     }
-    named = ("weights", "activations", "resident weights", "resident weights, deep")
+    named = ("weights", "activations, four banks", "resident weights", "resident weights, deep")
     rows = [
         Row(
             m.name,

@@ -16,11 +16,16 @@ from .output import progress
 
 
 def add_roofline(
-    figures: dict[str, Any], shape: ModelShape, *, artifact: Artifact | None = None, density: float = 1.0
+    figures: dict[str, Any],
+    shape: ModelShape,
+    *,
+    artifact: Artifact | None = None,
+    density: float = 1.0,
+    pattern: str = "free",
 ) -> None:
     """Add `parts` and `roofline` to the `extra` of an estimate of `shape` (estimate.estimate)."""
     board, clock_mhz, sequence = _asked(figures)
-    compiled = plan(shape, board, artifact=artifact, density=density)
+    compiled = plan(shape, board, artifact=artifact, density=density, pattern=pattern)
     lengths = sorted({sequence, *(tokens for tokens in LENGTHS if tokens <= shape.positions)})
     points = []
     for tokens in lengths:
@@ -59,11 +64,16 @@ def parts_json(parts: list[PartCycles]) -> list[dict[str, Any]]:
 
 
 def add_sensitivity(
-    figures: dict[str, Any], shape: ModelShape, *, artifact: Artifact | None = None, density: float = 1.0
+    figures: dict[str, Any],
+    shape: ModelShape,
+    *,
+    artifact: Artifact | None = None,
+    density: float = 1.0,
+    pattern: str = "free",
 ) -> None:
     """Add `sensitivity` to the `extra` of an estimate of `shape`: the headline, then a row an assumption broken."""
     board, clock_mhz, sequence = _asked(figures)
-    compiled = plan(shape, board, artifact=artifact, density=density)
+    compiled = plan(shape, board, artifact=artifact, density=density, pattern=pattern)
     rows = sensitivity(
         lambda mhz, model: compiled.simulate(_blocks(sequence), mhz, model),
         board,

@@ -12,8 +12,10 @@ from typing import Protocol
 import numpy as np
 
 from ..fpga.boards import Board
-from ..fpga.directory import FRAME_BEATS, Directory, Tile, expected_beats, region_bytes, segments
+from ..fpga.directory import FRAME_BEATS, Directory, Tile, chosen_beats, expected_beats, region_bytes, segments
+from ..fpga.instructions import BLOCK
 from ..quant.compressed import compress
+from ..quant.pruning import check_pattern
 from .model_shape import ModelShape
 from .nibbles import unpack_nibbles
 
@@ -63,6 +65,11 @@ class Matrix:
         return self.resident is not None or self.compressed_bytes < self.dense_bytes
 
     @property
+    def chosen(self) -> bool:
+        """Whether a tile of it has a density bound in blocks."""
+        return self.compressed and any(tile.bound for tile in self.directory)
+
+    @property
     def bytes(self) -> int:
         """Bytes in the memory image."""
         return self.compressed_bytes if self.compressed else self.dense_bytes
@@ -89,15 +96,19 @@ def matrices(
     *,
     artifact: Artifact | None = None,
     density: float = 1.0,
+    pattern: str = "free",
     resident: bool = True,
 ) -> dict[str, Matrix]:
     """Every int4 matrix by name, stored and placed for `board`.
 
-    What is not 0 comes from `artifact`; without one a share of `density` is taken for random weights. With `resident`
-    false nothing stays on chip. Raises ValueError for a density outside 0 .. 1.
+    What is not 0 comes from `artifact`; without one a share of `density` is taken for random weights, of `pattern`
+    "free" or "blocks" (quant/pruning.py). With `resident` false nothing stays on chip. Raises ValueError for a density
+    outside 0 .. 1, or one that blocks cannot have.
     """
     if not 0 <= density <= 1:
         raise ValueError(f"density of {density:g} is not 0 to 1")
+    check_pattern(pattern, density)
+    bound = round(density * BLOCK) % BLOCK if pattern == "blocks" else 0
     found = {}
     for name, k, n, uses in shapes(shape):
         tiles = -(-n // board.columns)
@@ -105,7 +116,8 @@ def matrices(
         common["dense_bytes"] = tiles * k * board.columns // 2
         if artifact is None:
             beats = min(expected_beats(k, density), k + segments(k) + FRAME_BEATS)
-            found[name] = Matrix(**common, density=density, directory=(Tile(beats),) * tiles)
+            tile = Tile(chosen_beats(k, bound), bound) if bound else Tile(beats)
+            found[name] = Matrix(**common, density=density, directory=(tile,) * tiles)
         else:
             found[name] = _of_tensor(artifact.tensors[f"{name}.weight"], board, **common)
     return _placed(found, board, resident)
@@ -114,8 +126,8 @@ def matrices(
 def _of_tensor(packed: np.ndarray, board: Board, *, name: str, k: int, n: int, **common) -> Matrix:
     nibbles = unpack_nibbles(name, packed, k)
     density = np.count_nonzero(nibbles) / nibbles.size
-    made = compress(nibbles, board.columns)
-    tiles = tuple(Tile(beats) for beats in made.beats)
+    made = compress(nibbles, board.columns, chosen=True)
+    tiles = tuple(map(Tile, made.beats, made.bounds))
     return Matrix(name, k, n, density=density, directory=tiles, data=made.data, **common)
 
 

@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from ..fpga import instructions as isa
-from ..fpga.gating import zero_products
+from ..fpga.directory import Directory
+from ..fpga.gating import zero_choices, zero_products
+from ..quant.compressed import choose
 from .compiler import Artifact, Plan
 from .memory_image import linear_layers
 from .nibbles import unpack_nibbles
@@ -28,14 +30,13 @@ def gated_steps(plan: Plan, artifact: Artifact, trace: Mapping[str, np.ndarray])
     `trace`: every buffer of the pass by the names of quant/golden_model.py, whole row blocks. Products that it does not
     have, of layers that no sentence reached, are left out; so is the one step of a compressed tile of zeros.
     """
-    found = [zero_products(*product, plan.board.columns) for product in _products(plan, artifact, trace)]
+    found = list(_counts(plan, artifact, trace))
     return sum(steps for steps, _ in found), sum(gated for _, gated in found)
 
 
-def _products(
-    plan: Plan, artifact: Artifact, trace: Mapping[str, np.ndarray]
-) -> Iterator[tuple[np.ndarray, np.ndarray, bool]]:
-    """Weights [N, K], activations [M, K] and whether w8, of every product of the pass."""
+def _counts(plan: Plan, artifact: Artifact, trace: Mapping[str, np.ndarray]) -> Iterator[tuple[int, int]]:
+    """Cell-steps and gated ones of every product of the pass."""
+    columns = plan.board.columns
     for gemm, name, owner in linear_layers(plan):
         operand = trace.get(operand_of(name, plan))
         reached = name in trace or name[-1] not in "qkv"  # what these read, an off-ramp before them reads too
@@ -43,7 +44,10 @@ def _products(
             weights = artifact.tensors[f"{owner}.weight"]
             if not gemm.w8:
                 weights = unpack_nibbles(owner, weights, gemm.k)
-            yield _worked(weights, plan.board.columns) if gemm.compressed else weights, operand, gemm.w8
+            if gemm.compressed:
+                yield from _of_tiles(weights, operand, plan.matrices[owner].directory, columns)
+            else:
+                yield zero_products(weights, operand, gemm.w8, columns)
     width = plan.shape.head_width
     for layer, heads in enumerate(plan.shape.layer_heads):
         if f"layers.{layer}.numerators" not in trace:
@@ -52,14 +56,24 @@ def _products(
         for head in range(heads):
             of_head = slice(head * width, (head + 1) * width)
             for first in range(0, len(k), KEYS):
-                yield k[first : first + KEYS, of_head], q[:, of_head], True
-            yield v[:, of_head].T, trace[f"layers.{layer}.numerators"][head], True
+                yield zero_products(k[first : first + KEYS, of_head], q[:, of_head], True, columns)
+            yield zero_products(v[:, of_head].T, trace[f"layers.{layer}.numerators"][head], True, columns)
 
 
-def _worked(weights: np.ndarray, columns: int) -> np.ndarray:
-    """The rows of `weights` that are not in a column tile of zeros, which the array passes over in one step."""
-    tiles = np.array_split(weights, range(columns, len(weights), columns))
-    return np.concatenate([tile for tile in tiles if tile.any()] or [weights[:0]])
+def _of_tiles(
+    weights: np.ndarray, operand: np.ndarray, directory: Directory, columns: int
+) -> Iterator[tuple[int, int]]:
+    """Those of the column tiles of compressed weights [N, K]; the array passes over one of zeros in one step."""
+    for number, tile in enumerate(directory):
+        of_tile = weights[number * columns : (number + 1) * columns]
+        if tile.bound:
+            channels, entries = -len(of_tile) % isa.GROUP, -operand.shape[1] % isa.BLOCK
+            steps, choices = choose(np.pad(of_tile, ((0, channels), (0, 0))), tile.bound)
+            first = isa.BLOCK * (np.arange(steps.shape[1]) // tile.bound)
+            taken = first + choices.repeat(isa.GROUP // 2, axis=0)
+            yield zero_choices(steps, taken, np.pad(operand, ((0, 0), (0, entries))), False, columns)
+        elif not tile.zero:
+            yield zero_products(of_tile, operand, False, columns)
 
 
 def operand_of(name: str, plan: Plan) -> str:

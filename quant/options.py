@@ -30,7 +30,7 @@ class Options:
     tied: bool = False  # one set of integers for all layers, which share their matrices (tied.py)
     density: float = 1.0  # share of each encoder matrix that may be other than 0 (pruning.py); 1 prunes nothing
     prune_by: str = "contribution"
-    pattern: str = "free"  # or "blocks": the density holds in every block of a pair of channels (pruning.py)
+    pattern: str = "free"  # or "blocks": the density holds in every block of a group of channels (pruning.py)
     block_shape: tuple[int, int] = SHAPE  # others than the engine's are for comparison
 
     def checked(self, hidden: int) -> "Options":

@@ -7,8 +7,8 @@ of what it multiplies on the calibration rows (after Wanda, Sun et al., arXiv 23
 by the columns that GPTQ rounds after it (SparseGPT, Frantar and Alistarh, arXiv 2301.00774): gptq.py holds the mask.
 
 In the pattern "blocks" density has a bound in every place (VDBB, Liu et al., arXiv 2009.02381): of `BLOCK` consecutive
-entries of K the `PAIR` channels that share a multiplier keep the same d·BLOCK, so that an array which chooses its
-activations spends d of the steps. numpy only.
+entries of K the `GROUP` channels that choose alike keep the same d·BLOCK, so that the array, which chooses its
+activations, spends d of the steps. numpy only.
 """
 
 import math
@@ -18,13 +18,12 @@ from decimal import Decimal
 import numpy as np
 
 from .artifact_tensors import linears
+from .compressed import BLOCK, GROUP, tile_bound
 from .packing import unpack_nibbles
 
 PRUNE_BY = ("magnitude", "contribution")
 PATTERNS = ("free", "blocks")
-BLOCK = 4  # consecutive entries of K
-PAIR = 2  # stored channels that share a multiplier, and so their choice
-SHAPE = (BLOCK, PAIR)  # of a block; others are for comparison (benchmarks/block_shapes.py)
+SHAPE = (BLOCK, GROUP)  # of a block; others are for comparison (benchmarks/block_shapes.py)
 TILE = 32  # weights of a row that one bitmask covers
 _RAW_ABOVE = 24  # non-zeros of a tile above which it is stored as it is: 75 %
 
@@ -94,9 +93,9 @@ def keep_blocks(
 ) -> np.ndarray:
     """Mask bool [N, K] of the pattern "blocks" for the `score` [N, K] ≥ 0; shape: entries, and rows that choose alike.
 
-    In each block of BLOCK entries (the last of a row may have fewer) a pair of stored rows keeps the same
-    ⌈density·BLOCK⌉ entries, those with the largest sum of squares over the pair, of equal ones the first. Row i is
-    stored `times[i]` times, one after the other (1 if not given); where its copies lie in two pairs it keeps what both
+    In each block of BLOCK entries (the last of a row may have fewer) a group of GROUP stored rows keeps the same
+    ⌈density·BLOCK⌉ entries, those with the largest sum of squares over the group, of equal ones the first. Row i is
+    stored `times[i]` times, one after the other (1 if not given); where its copies lie in two groups it keeps what both
     keep.
 
     >>> keep_blocks(np.array([[3, 0, 2, 0, 1.0], [0, 0, 0, 1, 0]]), 0.5).astype(int)
@@ -104,15 +103,15 @@ def keep_blocks(
            [1, 0, 1, 0, 1]])
     """
     n, k = score.shape
-    block, pair = shape
+    block, group = shape
     bound = math.ceil(Decimal(repr(density)) * block)
     stored = np.repeat(np.arange(n), np.ones(n, np.int64) if times is None else np.asarray(times, np.int64))
-    square = np.pad(score[stored].astype(np.float64) ** 2, ((0, -len(stored) % pair), (0, -k % block)))
-    sums = square.reshape(-1, pair, square.shape[1] // block, block).sum(axis=1)  # [pairs, blocks, block]
+    square = np.pad(score[stored].astype(np.float64) ** 2, ((0, -len(stored) % group), (0, -k % block)))
+    sums = square.reshape(-1, group, square.shape[1] // block, block).sum(axis=1)  # [groups, blocks, block]
     order = np.argsort(-sums, axis=2, kind="stable")
     chosen = np.zeros(sums.shape, bool)
     np.put_along_axis(chosen, order[:, :, :bound], True, axis=2)
-    of_row = chosen.reshape(len(chosen), -1)[np.arange(len(stored)) // pair, :k]  # [stored rows, K]
+    of_row = chosen.reshape(len(chosen), -1)[np.arange(len(stored)) // group, :k]  # [stored rows, K]
     mask = np.ones((n, k), bool)
     np.logical_and.at(mask, stored, of_row)
     return mask
@@ -158,14 +157,12 @@ def densities(matrices: Mapping[str, np.ndarray]) -> dict[str, float]:
 
 
 def block_bound(q: np.ndarray) -> int:
-    """The most entries of a block in which a pair of rows of q [N, K] is other than 0: 0 to BLOCK.
+    """The most entries of a block in which a group of rows of q [N, K] is other than 0: 0 to BLOCK.
 
     >>> block_bound(np.array([[1, 0, 0, 0, 5], [0, 0, 2, 0, 0]]))
     2
     """
-    filled = np.pad(q != 0, ((0, -q.shape[0] % PAIR), (0, -q.shape[1] % BLOCK)))
-    filled = filled.reshape(-1, PAIR, filled.shape[1] // BLOCK, BLOCK).any(axis=1)
-    return int(filled.sum(axis=2).max(initial=0))
+    return tile_bound(np.pad(q, ((0, -q.shape[0] % GROUP), (0, 0))))
 
 
 def density_report(matrices: Mapping[str, np.ndarray], wanted: float) -> dict:

@@ -56,7 +56,7 @@ struct weights_status {
   uint<16> instruction = 0;
 };
 
-enum segment_kind { kZeroSegment, kRawSegment, kMaskedSegment };
+enum segment_kind { kZeroSegment, kRawSegment, kMaskedSegment, kChosenSegment };
 
 struct segment_command {
   uint<2> kind = 0;
@@ -81,6 +81,7 @@ struct array_command {
   uint<1> push_weights_free = 0;
   uint<8> pop_data = 0;  // tokens data-ready (vector to array)
   uint<1> zero = 0;      // every operand is 0, whatever the memories hold: a tile without weights, in one step
+  uint<2> bound = 0;     // steps a block of kBlock activation words, of which each group of channels chooses; 0: a word a step
 };
 
 enum vector_kind { kCopyRows, kCopyTable, kEmbed, kLinear, kScores, kContext, kNorm, kGather, kCopyHeads };

@@ -15,6 +15,10 @@ constexpr int kPairs = kColumns / 2;
 constexpr int kGroups = kColumns / 64;  // column groups of 32 in w8 mode
 constexpr int kPorts = kColumns / 32;   // 128-bit AXI ports that bring weights
 static_assert(kColumns % 64 == 0, "w8 mode takes whole groups of 32 columns");
+// Density-bound blocks: of so many consecutive entries of K the channels that choose alike use a few.
+constexpr int kBlock = 4;
+constexpr int kChoicePairs = 2;                // pairs of columns that choose alike
+constexpr int kChoiceBytes = kPairs / kChoicePairs / 4;  // of a weight word: two bits each, two bytes a port
 constexpr int kMaxPorts = 6;            // HP0-3, HPC0-1 of the PS
 static_assert(kPorts <= kMaxPorts, "weights need a port of their own for every 32 columns");
 
@@ -41,7 +45,7 @@ static_assert(kFieldShift + 4 <= kOperandBits, "signed high nibble above the fie
 // Memories.
 constexpr int kMaxEntries = 4608;      // K of one product
 constexpr int kParameterWords = 1280;  // 64-bit words a slot
-constexpr int kActivationWords = 24576;
+constexpr int kActivationWords = 24576;  // in kBlock banks, word i in bank i % kBlock
 constexpr int kSlots = 2;
 constexpr int kWeightWords = 2 * kMaxEntries;  // a ring of tiles, one word a K step
 constexpr int kWeightTiles = 8;                // tiles in it at a time
@@ -72,13 +76,15 @@ static_assert(kWeightTiles <= kTokenDepth, "a token for each tile in the weight 
 // beats of values: the streams hold them, so that no port waits for one that waits for it.
 constexpr int kSegmentSteps = 256;
 constexpr int kMaskDepth = kSegmentSteps / 4;
+constexpr int kMaskSteps = 4;    // that a beat of masks tells of
+constexpr int kChoiceSteps = 8;  // that a beat of choices tells of
 constexpr int kValueDepth = 128;
 constexpr int kMaxTiles = (kMaxEntries + kColumns - 1) / kColumns;
 
 // Program.
 constexpr int kProgramVersion = 4;
 constexpr int kInstructionBeats = 4;
-constexpr unsigned kCapabilities = 0b1111111111;  // fpga/capabilities.py
+constexpr unsigned kCapabilities = 0b11111111111;  // fpga/capabilities.py
 // Register ID, 64 bits: what stands on chip beside fetch (fpga/registers.py, rtl/engine_control.v).
 constexpr unsigned long long kEngineId =
     (static_cast<unsigned long long>(kCapabilities) << 8 | kLanes) << 32 | 0x5A51u << 16 | kProgramVersion << 8 | kColumns;

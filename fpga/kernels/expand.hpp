@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Expand: makes words of the weight buffer of what `weights` sorted, one a step and one step a cycle. Port p fills bytes
 // 16p .. 16p + 15, as 32 nibbles, nibble j being channel j of the port's: non-zero where bit j of the mask is, and then
-// the next of the port's values.
+// the next of the port's values. Behind the pairs each port has two bytes of choices, 0 but in a chosen segment.
 #pragma once
 #include "weights.hpp"
 
@@ -50,6 +50,7 @@ inline void expand_segment(const segment_command& segment, int first, hls::strea
   const int k = segment.k.to_int();
   const bool raw = segment.kind == kRawSegment;
   const bool masked = segment.kind == kMaskedSegment;
+  const bool chosen = segment.kind == kChosenSegment;
   beat mask[kPorts];
   value_window window[kPorts];
 expand_clear:
@@ -71,9 +72,14 @@ expand_words:
   expand_ports:
     for (int p = 0; p < kPorts; ++p) {
 #pragma HLS UNROLL
-      if (masked && i % 4 == 0) mask[p] = masks[p].read();
-      const uint32_t bits = word_of(mask[p], i % 4);
-      if (raw) {
+      if ((masked && i % kMaskSteps == 0) || (chosen && i % kChoiceSteps == 0)) mask[p] = masks[p].read();
+      const uint32_t bits = word_of(mask[p], i % kMaskSteps);
+    expand_choices:
+      for (int j = 0; j < 2; ++j) {
+#pragma HLS UNROLL
+        word[kPairs + 2 * p + j] = chosen ? byte_of(mask[p], 2 * (i % kChoiceSteps) + j) : byte_t(0);
+      }
+      if (raw || chosen) {
         const beat b = values[p].read();
       expand_bytes:
         for (int j = 0; j < 16; ++j) {

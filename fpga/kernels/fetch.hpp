@@ -50,7 +50,8 @@ inline bool valid(const instruction& i, uint32_t row_blocks) {
       const bool packed = i.flag(21);
       const uint32_t limit = w[7] == kToActivation ? uint32_t(kMaxEntries) : (w[7] == kToIo ? uint32_t(kMaxLabels) : uint32_t(kMaxWidth));
       const bool head = w[14] == 32 || w[14] == 64;
-      return (!packed || !i.flag(17)) && (packed || !i.flag(22)) && (!i.flag(23) || !i.flag(17)) && aligned(w[1]) &&
+      return (!packed || !i.flag(17)) && (packed || !i.flag(22)) &&
+             (!chosen(i) || (packed && w[5] % kBlock == 0 && w[6] % kBlock == 0)) && (!i.flag(23) || !i.flag(17)) && aligned(w[1]) &&
              aligned(w[2]) && within(w[3], 1, kMaxEntries) && w[7] <= kToIo && within(w[4], 1, limit) &&
              region(w[5], w[6], blocks, w[3]) && w[12] < uint32_t(kTables) && aligned_trace(w[13]) &&
              (!branch(i) || w[7] == kToResidual) &&

@@ -215,7 +215,7 @@ fetch_attention_directories:
   copy.words = uint<11>(2 * beats);
   copy.pop_parameters = copy.push_parameters_free = uint<1>(1);
   send_vector(out, state, copy);
-  tile_loads loads = {false, 0, 0};
+  tile_loads loads = tile_loads();
 fetch_attention_groups:
   for (int group = 0; group <= groups; ++group) {
     const int steps = held.count > 0 && group < groups ? 3 * blocks : 0;

@@ -95,6 +95,8 @@ struct tile_loads {
   bool zero;
   int word;
   int slot;
+  int steps;
+  int bound;
 };
 
 inline int tile_words(const instruction& i, int ct) {
@@ -105,9 +107,9 @@ inline int tile_words(const instruction& i, int ct) {
 // Weights and parameters of column tile ct.
 inline tile_loads send_tile_loads(const instruction& i, const fetch_arguments& a, command_streams& out,
                                   fetch_state& state, int ct, const tile_entry& entry) {
-  const int k = i.word[3];
+  const int k = tile_steps(int(i.word[3]), entry);
   const bool packed = compressed(i);
-  tile_loads loads = {packed && entry.kind == 0, 0, 0};
+  tile_loads loads = {packed && entry.kind == 0, 0, 0, k, int(entry.bound)};
   if (!loads.zero) {
     const placed_tile placed = place_tile(state.ring, k);
     loads.word = placed.word;
@@ -143,12 +145,13 @@ inline void send_product(const instruction& i, command_streams& out, fetch_state
   m.unsigned_operand = uint<1>(i.flag(18) ? 1 : 0);
   m.weights = uint<14>(loads.word);
   m.operand = uint<15>(i.word[5] + rows.block[n] * i.word[6]);
-  m.k = uint<13>(loads.zero ? 1 : int(i.word[3]));
+  m.k = uint<13>(loads.zero ? 1 : loads.steps);
   m.words = uint<8>(tile_words(i, ct));
   m.pop_weights_ready = uint<1>(n == 0 && !loads.zero ? 1 : 0);
   m.push_weights_free = uint<1>(n == rows.count - 1 && !loads.zero ? 1 : 0);
   m.pop_data = uint<8>(ct == 0 ? i.wait() : 0);
   m.zero = uint<1>(loads.zero ? 1 : 0);
+  m.bound = uint<2>(loads.bound);
   send_array(out, state, m);
 }
 

@@ -45,11 +45,17 @@ struct tile_entry {
   uint32_t kind;    // 0 zero, 1 stored
   uint32_t beats;   // a port
   uint32_t before;  // beats a port before it
+  uint32_t bound;   // steps a block of kBlock entries; 0: a step an entry
 };
+
+// Steps of the array, and words of the weight buffer, that a tile of K entries takes.
+inline int tile_steps(int k, const tile_entry& e) { return e.bound == 0 ? k : ceil_div(k, kBlock) * int(e.bound); }
 
 inline int tile_width(const instruction& i) { return i.flag(17) ? kColumns / 2 : kColumns; }
 inline int tile_count(const instruction& i) { return ceil_div(int(i.word[4]), tile_width(i)); }
 inline bool branch(const instruction& i) { return i.flag(24); }
+// Its tiles may have a density bound in blocks.
+inline bool chosen(const instruction& i) { return i.op() == kGemmOp && i.flag(25); }
 inline bool compressed(const instruction& i) { return i.op() == kKeepOp || i.flag(21); }
 inline bool resident(const instruction& i) { return i.op() == kGemmOp && i.flag(22); }
 
@@ -59,7 +65,9 @@ inline uint64_t stream_address(const instruction& i, const fetch_arguments& a) {
 }
 
 inline bool valid_entry(const instruction& i, const tile_entry& e) {
-  if (e.kind == 0) return e.beats == 0;
+  if (e.kind == 0) return e.beats == 0 && e.bound == 0;
+  // KEEP only moves beats: what they are is the GEMM's affair.
+  if (e.bound >= uint32_t(kBlock) || (e.bound != 0 && i.op() == kGemmOp && !chosen(i))) return false;
   const uint64_t end = uint64_t(e.before) + e.beats;
   const bool in_memory = resident(i) || end <= i.word[15];
   const uint64_t base = i.op() == kKeepOp ? i.word[7] : i.word[15];
@@ -79,6 +87,7 @@ read_directory:
     entries[n].kind = word_of(b, 0);
     entries[n].beats = word_of(b, 1);
     entries[n].before = word_of(b, 2);
+    entries[n].bound = word_of(b, 3);
     valid = valid && valid_entry(i, entries[n]);
   }
   return valid;

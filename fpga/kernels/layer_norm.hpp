@@ -77,7 +77,9 @@ norm_apply:
 #pragma HLS UNROLL
       y[t] = x[t];
       if (!plain) {
-        const sint<27> centred = width * x[t] - state.sum[rb][t];
+        const sint<27> whole = width * x[t];
+#pragma HLS BIND_OP variable = whole op = mul impl = dsp
+        const sint<27> centred = whole - state.sum[rb][t];
         const sint<18> z = sint<18>(round_shift<44>(sint<44>(centred * root[t].r), 12 + root[t].h.to_int()));
         const sint<26> shaped = z * p.gamma;
 #pragma HLS BIND_OP variable = shaped op = mul impl = fabric

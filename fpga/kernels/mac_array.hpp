@@ -3,6 +3,8 @@
 //
 // w4: columns 2j and 2j + 1 share a multiplier, n0 and n1 signed nibbles, acc[2j] = lo, acc[2j + 1] = hi.
 // w8: column j, n1 the signed high and n0 the unsigned low nibble of one byte, acc = 16 * hi + lo.
+// A step takes one activation word, or, where a tile's blocks have a density bound, one word of a block of kBlock for
+// each group of kChoicePairs pairs, which the weight word names; a block then has `bound` steps.
 //     P += (n1 * 2^23 + n0) * a,   hi = (P + 2^22) >> 23,   lo = P - hi * 2^23
 // Exact while amax * sum |n0| < 2^22 for each column: checked when the weights are packed.
 //
@@ -37,7 +39,15 @@ struct operand_mode {
   bool is_unsigned;
   bool zero;
   bool from_memory;  // second operand from the key/value memory
+  bool chosen;       // each group of pairs takes one of the kBlock activation words
 };
+
+// Which word of the block the pairs of group g take.
+inline int choice_of(const weight_word& weights, const operand_mode& mode, int g) {
+#pragma HLS INLINE
+  const int shift = 2 * (g % 4);
+  return mode.chosen && !mode.from_memory ? ((weights[kPairs + g / 4] >> shift) & byte_t(3)).to_int() : 0;
+}
 
 // Where a step's second operand stands: a word of the weight buffer, or one of each key/value group.
 inline byte_t operand_byte(const weight_word& weights, const activation_word key_value[][kKeyValueWords], int at,
@@ -57,7 +67,7 @@ array_activations:
 
 // One step of the cells of P multipliers by T rows. The order of the cells is free: each sums on its own.
 template <int P, int T, class Sum, class Operand, class Activation>
-inline void mac_step(Sum (&p)[P][T], const Operand* w, const Activation* a) {
+inline void mac_step(Sum (*p)[T], const Operand* w, const Activation* a) {
 #pragma HLS INLINE
 mac_columns:
   for (int j = 0; j < P; ++j) {
@@ -86,18 +96,27 @@ struct array_state {
       }
     }
   }
+  // activations: a word, or those of a block.
   void step(const weight_word& weights, const activation_word key_value[][kKeyValueWords], int at,
-            const activation_word& activations, const operand_mode& mode) {
+            const activation_word* activations, const operand_mode& mode) {
 #pragma HLS INLINE
     operand_t w[kPairs];
-    activation_t a[kLanes];
+    activation_t a[kBlock][kLanes];
   array_operands:
     for (int j = 0; j < kPairs; ++j) {
 #pragma HLS UNROLL
       w[j] = pack_operand(operand_byte(weights, key_value, at, mode, j), mode.w8);
     }
-    read_operands(activations, mode, a);
-    mac_step(p, w, a);
+  array_block:
+    for (int i = 0; i < kBlock; ++i) {
+#pragma HLS UNROLL
+      if (i == 0 || mode.chosen) read_operands(activations[i], mode, a[i]);
+    }
+  array_groups:
+    for (int g = 0; g < kPairs / kChoicePairs; ++g) {
+#pragma HLS UNROLL
+      mac_step<kChoicePairs>(p + kChoicePairs * g, w + kChoicePairs * g, a[choice_of(weights, mode, g)]);
+    }
   }
   void column(int j, product_sum_t out[kLanes]) const {
 #pragma HLS INLINE
@@ -113,17 +132,22 @@ template <class Cells>
 void array_mac(const array_command& c, const activation_word* activations,
                const weight_word weights[kWeightWords], const activation_word key_value[][kKeyValueWords],
                Cells& cells) {
-  const operand_mode mode = {c.w8 == 1, c.unsigned_operand == 1, c.zero == 1, c.keys_values == 1};
+  const int bound = c.bound.to_int();
+  const operand_mode mode = {c.w8 == 1, c.unsigned_operand == 1, c.zero == 1, c.keys_values == 1, bound != 0};
   const int k_count = c.k.to_int();
-  const int base = c.operand.to_int();
   const int pair_base = c.key_value.to_int();
   const int first = c.weights.to_int();
+  int operand = c.operand.to_int();
+  int of_block = 0;
   cells.clear();
 array_mac:
   for (int k = 0; k < k_count; ++k) {
 #pragma HLS PIPELINE II = 1
     trip(loop::array_mac);
-    cells.step(weights[first + k], key_value, pair_base + k, activations[base + k], mode);
+    cells.step(weights[first + k], key_value, pair_base + k, activations + operand, mode);
+    const bool next = of_block + 1 >= bound;
+    operand += next ? (mode.chosen ? kBlock : 1) : 0;
+    of_block = next ? 0 : of_block + 1;
   }
 }
 

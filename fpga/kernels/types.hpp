@@ -18,7 +18,7 @@ using acc_t = sint<kAccBits>;
 using half_t = sint<16>;
 
 using activation_word = lanes<byte_t, kLanes>;
-using weight_word = lanes<byte_t, kPairs>;
+using weight_word = lanes<byte_t, kPairs + kChoiceBytes>;  // a pair's weights a byte, then choices
 using acc_word = lanes<acc_t, kLanes>;
 using half_word = lanes<half_t, kLanes>;
 

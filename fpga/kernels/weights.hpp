@@ -4,6 +4,7 @@
 //
 //   header  [31:16] 0x5A47, [1:0] kind; beats that follow; K steps; non-zero weights of this port
 //   masked  for every 4 steps a beat of 4 x 32 mask bits, then beats of 32 nibbles as soon as masks ask for them
+//   chosen  for every 8 steps a beat of 8 x 8 choices of two bits, each followed by a beat a step
 //   raw     a beat a step;  zero: nothing
 //   end     0x2E444E45
 //
@@ -84,8 +85,8 @@ struct segment_state {
   int k;           // steps of the segment
   int beats;       // left of it
   int left_k;      // steps of the tile not yet in any segment
-  int groups[kPorts];  // masks left, 4 steps each
-  int debt[kPorts];    // non-zeros whose values have not come
+  int groups[kPorts];  // masks left, 4 steps each, or choices, 8 steps each
+  int debt[kPorts];    // nibbles that they ask for and that have not come
   int count[kPorts];   // non-zeros that the header promised and no mask has shown
 };
 
@@ -100,6 +101,11 @@ same_header_ports:
   return same;
 }
 
+inline int steps_of_group(uint32_t kind) {
+#pragma HLS INLINE
+  return kind == kChosenSegment ? kChoiceSteps : kMaskSteps;
+}
+
 // Starts a segment; its fault, kOk if it may. `left`: beats of the tile behind the header, the end beat among them.
 inline int begin_segment(const port_word& w, int left, segment_state& s) {
 #pragma HLS INLINE
@@ -107,13 +113,15 @@ inline int begin_segment(const port_word& w, int left, segment_state& s) {
   const uint32_t beats = word_of(w[0], 1);
   const uint32_t k = word_of(w[0], 2);
   const uint32_t kind = tag & 0xFFFFu;
-  const int groups = int((k + 3) / 4);
-  if ((tag >> 16) != kSegmentTag || kind > uint32_t(kMaskedSegment) || !same_header(w)) return kBadSegment;
+  const int per = steps_of_group(kind);
+  const int groups = int((k + per - 1) / per);
+  if ((tag >> 16) != kSegmentTag || kind > uint32_t(kChosenSegment) || !same_header(w)) return kBadSegment;
   if (k == 0 || k > uint32_t(s.left_k) || (k != kSegmentSteps && k != uint32_t(s.left_k)) || k > kSegmentSteps) return kBadSegment;
   if (beats >= uint32_t(left)) return kOverlong;
   if (kind == kZeroSegment && beats != 0) return kBadSegment;
   if (kind == kRawSegment && beats != k) return kBadSegment;
   if (kind == kMaskedSegment && (beats < uint32_t(groups) || beats > uint32_t(5 * groups))) return kBadSegment;
+  if (kind == kChosenSegment && beats != k + uint32_t(groups)) return kBadSegment;
   s.kind = int(kind);
   s.k = int(k);
   s.beats = int(beats);
@@ -121,7 +129,7 @@ inline int begin_segment(const port_word& w, int left, segment_state& s) {
 begin_segment_ports:
   for (int p = 0; p < kPorts; ++p) {
 #pragma HLS UNROLL
-    s.groups[p] = kind == kMaskedSegment ? groups : 0;
+    s.groups[p] = kind >= uint32_t(kMaskedSegment) ? groups : 0;
     s.debt[p] = 0;
     s.count[p] = kind == kMaskedSegment ? int(word_of(w[p], 3) & 0xFFFFu) : 0;
   }
@@ -138,12 +146,15 @@ take_beat_ports:
       values[p].write(w[p]);
       s.debt[p] -= 32;
     } else if (s.groups[p] > 0) {
-      const int steps = s.k - 4 * ((s.k + 3) / 4 - s.groups[p]);
-      const beat mask = first_words(w[p], steps < 4 ? steps : 4);
+      const bool chosen = s.kind == kChosenSegment;
+      const int per = steps_of_group(s.kind);
+      const int left = s.k - per * ((s.k + per - 1) / per - s.groups[p]);
+      const int steps = left < per ? left : per;
+      const beat mask = chosen ? w[p] : first_words(w[p], steps);
       const int ones = count_ones(mask);
       masks[p].write(mask);
-      s.debt[p] += ones;
-      s.count[p] -= ones;
+      s.debt[p] += chosen ? 32 * steps : ones;
+      s.count[p] -= chosen ? 0 : ones;
       --s.groups[p];
     }
   }

@@ -7,6 +7,10 @@
 // next tile starts in the cycle after the last step of this one; two starts are two cycles apart at least. Once started
 // nothing stops a tile. 1 <= k <= 4608, 1 <= words <= PAIRS (w8) or 2 * PAIRS (w4).
 //
+// Activations lie in four banks, word i in bank i % 4. A tile with bound = 0 reads a word a step, of one bank; with
+// bound > 0 each `bound` steps are of one block of four words, which is read in the first of them from all banks and
+// stays at their ports. Such a tile begins at a block.
+//
 // Cycle 0 being the one of the first address: `take` and the fields with it belong to the word at the memories' ports in
 // cycle 2; `add` is 0 in cycle 4, a cycle after the first operand has entered the array. With e the cycle after the
 // last address, row 0's column j of group g has its sum in cycle e + 5 + j - g: `select` is then its place in the group.
@@ -34,6 +38,7 @@ module array_control #(
     input  logic        command_push_weights,
     input  logic [ 7:0] command_pop_data,
     input  logic        command_zero,
+    input  logic [ 1:0] command_bound,
 
     input  logic weights_ready,       // a token is there
     output logic weights_ready_taken,
@@ -43,10 +48,10 @@ module array_control #(
     input  logic weights_free_taken,
     input  logic word_left,           // one of the accumulator stream
 
-    output logic [14:0] activations_address,
+    output logic [12:0] activations_address,  // the same for all banks
     output logic [13:0] weights_address,
     output logic [12:0] key_values_address,
-    output logic        activations_ce,
+    output logic [ 3:0] activations_ce,       // of each bank
     output logic        weights_ce,
     output logic        key_values_ce,
 
@@ -55,6 +60,8 @@ module array_control #(
     output logic unsigned_operand,
     output logic w8,
     output logic keys_values,
+    output logic chosen,
+    output logic [1:0] bank,
     output logic add,
 
     output logic [2*GROUPS-1:0] select,
@@ -74,6 +81,7 @@ module array_control #(
   logic [13:0] next_weights;
   logic [12:0] next_key_value, next_k;
   logic [7:0] next_words, next_pop_data;
+  logic [1:0] next_bound;
 
   assign command_ready = !held || start;
 
@@ -91,6 +99,7 @@ module array_control #(
       next_push_weights <= command_push_weights;
       next_pop_data <= command_pop_data;
       next_zero <= command_zero;
+      next_bound <= command_bound;
     end
     if (!resetn) begin
       held <= 1'b0;
@@ -123,7 +132,7 @@ module array_control #(
 
   logic [13:0] drain_left;
 
-  logic run, run_1, push_weights;
+  logic run, push_weights;
   logic [12:0] steps_left;
   logic weights_ok, data_ok, room_ok, drain_ok, free_ok;
 
@@ -156,14 +165,22 @@ module array_control #(
       else if (drain_left != 14'd0) drain_left <= drain_left - 14'd1;
     end
 
-  // The tile that runs: an address a cycle.
+  // The tile that runs: an address a cycle, of activations one for each block where they are chosen.
 
-  logic run_w8, run_unsigned, run_keys_values, run_zero, run_first, kv_1, zero_1;
+  logic run_w8, run_unsigned, run_keys_values, run_zero, run_first, run_chosen, block_last;
   logic [7:0] run_words;
+  logic [1:0] run_bound, of_block;
+  logic [14:0] activations_word;
+
+  assign run_chosen = run_bound != 2'd0;
+  assign block_last = of_block == run_bound;
+  assign activations_address = activations_word[14:2];
 
   always_ff @(posedge clk) begin
     if (start) begin
-      activations_address <= next_operand;
+      activations_word <= next_operand;
+      run_bound <= next_bound;
+      of_block <= 2'd1;
       weights_address <= next_weights;
       key_values_address <= next_key_value;
       steps_left <= next_k;
@@ -171,26 +188,28 @@ module array_control #(
       run_words <= next_words;
       push_weights <= next_push_weights;
     end else begin
-      activations_address <= activations_address + 15'd1;
+      if (!run_chosen) activations_word <= activations_word + 15'd1;
+      else if (block_last) activations_word <= activations_word + 15'd4;
+      of_block <= block_last ? 2'd1 : of_block + 2'd1;
       weights_address <= weights_address + 14'd1;
       key_values_address <= key_values_address + 13'd1;
       steps_left <= steps_left - 13'd1;
     end
     run_first <= start;
-    {kv_1, zero_1} <= {run_keys_values, run_zero};
-    if (!resetn) {run, run_1} <= 2'b00;
-    else {run, run_1} <= {start || (run && !last), run};
+    run <= resetn && (start || (run && !last));
   end
 
-  // The second cycle of a read wants the enable once more.
-  assign activations_ce = (run && !run_zero) || (run_1 && !zero_1);
-  assign weights_ce = (run && !run_zero && !run_keys_values) || (run_1 && !zero_1 && !kv_1);
-  assign key_values_ce = (run && !run_zero && run_keys_values) || (run_1 && !zero_1 && kv_1);
+  // A word is at the ports two cycles later, whether the enable stays or not (memory.v, STALLS = 0).
+  logic reads;
+  assign reads = run && !run_zero;
+  assign activations_ce = !reads ? 4'd0 : run_chosen ? {4{of_block == 2'd1}} : 4'd1 << activations_word[1:0];
+  assign weights_ce = reads && !run_keys_values;
+  assign key_values_ce = reads && run_keys_values;
 
-  delay #(.WIDTH(5), .DEPTH(2)) fields (
+  delay #(.WIDTH(8), .DEPTH(2)) fields (
       .clk(clk),
-      .d({run, run_zero, run_unsigned, run_w8, run_keys_values}),
-      .q({take, zero, unsigned_operand, w8, keys_values})
+      .d({run, run_zero, run_unsigned, run_w8, run_keys_values, run_chosen, run_chosen ? 2'd0 : activations_word[1:0]}),
+      .q({take, zero, unsigned_operand, w8, keys_values, chosen, bank})
   );
   delay #(.WIDTH(1), .DEPTH(4)) first_step (.clk(clk), .d(!run_first), .q(add));
 

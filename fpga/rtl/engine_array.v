@@ -4,7 +4,8 @@
 //
 // A command is laid out as C lays out kernels/commands.hpp's array_command, which is how Vitis HLS (UG1399) pads a
 // struct on a stream: each field in the least of 1, 2, 4, 8 bytes that hold it, on a multiple of that. An accumulator
-// word holds each lane in 32 bits, sign-extended from 27. A token is a byte whose value means nothing.
+// word holds each lane in 32 bits, sign-extended from 27. A token is a byte whose value means nothing. A word of weights
+// is a byte a pair of columns and, behind them, two bits of choice for every two pairs.
 //
 // Key/value ports beyond COLUMNS / (2 * ROWS) are not used: key_value_2 with 128 columns.
 module engine_array #(
@@ -53,12 +54,21 @@ module engine_array #(
     (* X_INTERFACE_INFO = "xilinx.com:interface:axis:1.0 accumulators TREADY" *)
     input  wire                 accumulators_tready,
 
-    output wire [         14:0] activations_address0,
-    output wire                 activations_ce0,
-    input  wire [   8*ROWS-1:0] activations_q0,
+    output wire [         12:0] activations_0_address0,
+    output wire                 activations_0_ce0,
+    input  wire [   8*ROWS-1:0] activations_0_q0,
+    output wire [         12:0] activations_1_address0,
+    output wire                 activations_1_ce0,
+    input  wire [   8*ROWS-1:0] activations_1_q0,
+    output wire [         12:0] activations_2_address0,
+    output wire                 activations_2_ce0,
+    input  wire [   8*ROWS-1:0] activations_2_q0,
+    output wire [         12:0] activations_3_address0,
+    output wire                 activations_3_ce0,
+    input  wire [   8*ROWS-1:0] activations_3_q0,
     output wire [         13:0] weights_address0,
     output wire                 weights_ce0,
-    input  wire [4*COLUMNS-1:0] weights_q0,
+    input  wire [COLUMNS*9/2-1:0] weights_q0,
     output wire [         12:0] key_value_0_address0,
     output wire                 key_value_0_ce0,
     input  wire [   8*ROWS-1:0] key_value_0_q0,
@@ -73,22 +83,29 @@ module engine_array #(
   localparam integer PAIRS = COLUMNS / 2;
   localparam integer GROUP = 3;    // columns that share a stop of the drain: with what passes by, a choice of four
   localparam integer GROUPS = (PAIRS + GROUP - 1) / GROUP;
+  localparam integer BLOCK = 4;    // activations that a pair of columns may choose of
   localparam integer BITS = 47;    // of a sum
   localparam integer WAITING = 6;  // address of the sums that wait in a row: half of 96, and some
   localparam integer WORDS = 4 * COLUMNS;
 
-  wire take, zero, unsigned_operand, w8, keys_values, add;
+  wire take, zero, unsigned_operand, w8, keys_values, chosen, add;
+  wire [1:0] bank;
   wire [2*GROUPS-1:0] select;
   wire write, read, read_high, read_w8;
   wire [WAITING-1:0] write_address, read_address;
-  wire [9*ROWS-1:0] a;
+  wire [8*ROWS*BLOCK-1:0] a;
+  wire a_signed;
   wire [9*PAIRS-1:0] w;
+  wire [PAIRS-1:0] choice;
   wire [BITS*ROWS-1:0] sum;
   wire word_valid;
   wire [27*ROWS-1:0] word, word_out;
   wire [24*ROWS-1:0] key_values = {key_value_2_q0, key_value_1_q0, key_value_0_q0};
 
   assign weights_free_tdata = 8'd1;
+  assign activations_1_address0 = activations_0_address0;
+  assign activations_2_address0 = activations_0_address0;
+  assign activations_3_address0 = activations_0_address0;
   assign key_value_1_address0 = key_value_0_address0;
   assign key_value_1_ce0 = key_value_0_ce0;
   assign key_value_2_address0 = key_value_0_address0;
@@ -116,6 +133,7 @@ module engine_array #(
       .command_push_weights(commands_tdata[112]),
       .command_pop_data(commands_tdata[120+:8]),
       .command_zero(commands_tdata[128]),
+      .command_bound(commands_tdata[137:136]),
       .weights_ready(weights_ready_tvalid),
       .weights_ready_taken(weights_ready_tready),
       .data_ready(data_ready_tvalid),
@@ -123,10 +141,10 @@ module engine_array #(
       .weights_free(weights_free_tvalid),
       .weights_free_taken(weights_free_tready),
       .word_left(accumulators_tvalid && accumulators_tready),
-      .activations_address(activations_address0),
+      .activations_address(activations_0_address0),
       .weights_address(weights_address0),
       .key_values_address(key_value_0_address0),
-      .activations_ce(activations_ce0),
+      .activations_ce({activations_3_ce0, activations_2_ce0, activations_1_ce0, activations_0_ce0}),
       .weights_ce(weights_ce0),
       .key_values_ce(key_value_0_ce0),
       .take(take),
@@ -134,6 +152,8 @@ module engine_array #(
       .unsigned_operand(unsigned_operand),
       .w8(w8),
       .keys_values(keys_values),
+      .chosen(chosen),
+      .bank(bank),
       .add(add),
       .select(select),
       .write(write),
@@ -146,7 +166,8 @@ module engine_array #(
 
   operands #(
       .ROWS (ROWS),
-      .PAIRS(PAIRS)
+      .PAIRS(PAIRS),
+      .BLOCK(BLOCK)
   ) operands (
       .clk(ap_clk),
       .take(take),
@@ -154,23 +175,31 @@ module engine_array #(
       .unsigned_operand(unsigned_operand),
       .w8(w8),
       .keys_values(keys_values),
-      .activations(activations_q0),
-      .weights(weights_q0),
+      .chosen(chosen),
+      .bank(bank),
+      .activations({activations_3_q0, activations_2_q0, activations_1_q0, activations_0_q0}),
+      .weights(weights_q0[8*PAIRS-1:0]),
+      .choices(weights_q0[9*PAIRS-1:8*PAIRS]),
       .key_values(key_values[8*PAIRS-1:0]),
       .a(a),
-      .w(w)
+      .a_signed(a_signed),
+      .w(w),
+      .choice(choice)
   );
 
   mac_array #(
       .ROWS (ROWS),
       .PAIRS(PAIRS),
       .GROUP(GROUP),
+      .BLOCK(BLOCK),
       .BITS (BITS)
   ) array (
       .clk(ap_clk),
       .a(a),
+      .a_signed(a_signed),
       .add(add),
       .w(w),
+      .choice(choice),
       .select(select),
       .sum(sum)
   );

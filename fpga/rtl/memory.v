@@ -5,7 +5,9 @@
 // read_ce gates both registers of the read port. HLS holds ce from the cycle of the address to the cycle before it
 // takes the data, and takes it away from a pipeline that stalls: a word under way has to stand still with the
 // pipeline, else it would overwrite the word before it that is still to be taken. HLS's own two-cycle memories do the
-// same. So a word is at read_q after two edges with read_ce, and stays until the next.
+// same. So a word is at read_q after two edges with read_ce, and stays until the next. With STALLS = 0 read_ce gates the
+// first register alone: for the array, whose reads never stall, a word is there two edges after its read_ce and stays
+// until another was asked for, so that only an access works.
 //
 // A word read in the very cycle it is written: here the old word, in an UltraRAM perhaps the new one. No unit does
 // that: a token, which takes longer, comes between.
@@ -18,6 +20,7 @@ module memory #(
     parameter integer WIDTH = 64,
     parameter integer DEPTH = 1280,
     parameter integer ADDRESS_WIDTH = 11,
+    parameter integer STALLS = 1,
     parameter STYLE = "auto"  // ram_style: ultra, block, distributed or auto
 ) (
     (* X_INTERFACE_INFO = "xilinx.com:signal:clock:1.0 clk CLK" *)
@@ -36,10 +39,7 @@ module memory #(
 
   always @(posedge clk) if (write_ce && write_we) words[write_address] <= write_d;
 
-  always @(posedge clk)
-    if (read_ce) begin
-      word   <= words[read_address];
-      read_q <= word;
-    end
+  always @(posedge clk) if (read_ce) word <= words[read_address];
+  always @(posedge clk) if (read_ce || STALLS == 0) read_q <= word;
 
 endmodule

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whether one row's activation is 0, a cycle behind it.
+// Whether an activation is 0, a cycle behind it.
 module zero_flag (
     input  logic       clk,
-    input  logic [8:0] a,
+    input  logic [7:0] a,
     output logic       zero
 );
 
-  always_ff @(posedge clk) zero <= a == 9'd0;
+  always_ff @(posedge clk) zero <= a == 8'd0;
 
 endmodule

@@ -38,9 +38,9 @@ class blocked_cells {
 
   // Only notes where the operands stand, which stay there for the tile.
   void step(const weight_word& weights, const activation_word key_value[][kKeyValueWords], int at,
-            const activation_word& activations, const operand_mode& mode) {
+            const activation_word* activations, const operand_mode& mode) {
     weights_[pending_] = &weights;
-    activations_[pending_] = &activations;
+    activations_[pending_] = activations;
     at_[pending_] = at;
     key_value_ = key_value;
     mode_ = mode;
@@ -70,6 +70,7 @@ class blocked_cells {
   static constexpr int kSlice = 16;        // pairs of columns that a thread takes, or a multiple
   static constexpr int kSlices = kPairs / kSlice;
   static_assert(kLanes % kBlockRows == 0 && kSlice % kBlockColumns == 0 && kPairs % kSlice == 0, "whole blocks");
+  static_assert(kBlockColumns == kChoicePairs, "the columns of a block choose alike");
 
   // The integer in d, |d| < 2^51: beside 3 * 2^51 it stands in the low bits of the double.
   static int64_t integer(double d) {
@@ -97,16 +98,19 @@ class blocked_cells {
   void slices(int begin, int end) {
     vector_of a[kRowBlocksOfCells][kBlockSteps][kBlockVectors];
     double w[kSlice / kBlockColumns][kBlockSteps][kBlockColumns];
+    int entry[kSlice / kBlockColumns][kBlockSteps];  // that a block's columns take in a step
     int first = 0;
     do {
-      const int steps = std::min(pending_ - first, kBlockSteps);
-      for (int k = 0; k < steps; ++k) {
-        activation_t read[kLanes];
-        read_operands(*activations_[first + k], mode_, read);
-        for (int rows = 0; rows < kRowBlocksOfCells; ++rows)
-          for (int v = 0; v < kBlockVectors; ++v)
-            for (int i = 0; i < kVectorLanes; ++i)
-              a[rows][k][v][i] = static_cast<double>(read[(rows * kBlockVectors + v) * kVectorLanes + i].v);
+      // Activation words, each once: those of a block stand behind the first of its steps.
+      int entries = 0, steps = 0, first_of_step[kBlockSteps];
+      const int words = mode_.chosen ? kBlock : 1;
+      for (; first + steps < pending_ && steps < kBlockSteps; ++steps) {
+        const activation_word* of_step = activations_[first + steps];
+        if (steps == 0 || !mode_.chosen || of_step != activations_[first + steps - 1]) {
+          if (entries + words > kBlockSteps) break;
+          for (int n = 0; n < words; ++n) read_entry(of_step[n], a, entries++);
+        }
+        first_of_step[steps] = entries - words;
       }
       for (int slice = begin; slice < end; ++slice) {
         for (int k = 0; k < steps; ++k) {
@@ -115,13 +119,25 @@ class blocked_cells {
           for (int j = 0; j < kSlice; ++j) packed[j] = pack_operand(bytes[j], mode_.w8);
           for (int j = 0; j < kSlice; ++j)
             w[j / kBlockColumns][k][j % kBlockColumns] = static_cast<double>(packed[j].v);
+          for (int b = 0; b < kSlice / kBlockColumns; ++b)
+            entry[b][k] = first_of_step[k] +
+                          choice_of(*weights_[first + k], mode_, slice * (kSlice / kBlockColumns) + b);
         }
         for (int rows = 0; rows < kRowBlocksOfCells; ++rows)
           for (int b = 0; b < kSlice / kBlockColumns; ++b)
-            block(w[b], a[rows], steps, cleared_ && first == 0, p_[slice * (kSlice / kBlockColumns) + b][rows]);
+            block(w[b], a[rows], entry[b], steps, cleared_ && first == 0, p_[slice * (kSlice / kBlockColumns) + b][rows]);
       }
-      first += kBlockSteps;
+      first += steps;
     } while (first < pending_);
+  }
+
+  void read_entry(const activation_word& word, vector_of (*a)[kBlockSteps][kBlockVectors], int entry) const {
+    activation_t read[kLanes];
+    read_operands(word, mode_, read);
+    for (int rows = 0; rows < kRowBlocksOfCells; ++rows)
+      for (int v = 0; v < kBlockVectors; ++v)
+        for (int i = 0; i < kVectorLanes; ++i)
+          a[rows][entry][v][i] = static_cast<double>(read[(rows * kBlockVectors + v) * kVectorLanes + i].v);
   }
 
   // Those of kSlice pairs from the j-th on, as operand_byte has them.
@@ -130,11 +146,11 @@ class blocked_cells {
     return mode_.from_memory ? &key_value_[j / kLanes][at_[k]][j % kLanes] : &(*weights_[k])[j];
   }
 
-  static void block(const double (*w)[kBlockColumns], const vector_of (*a)[kBlockVectors], int steps, bool fresh,
-                    vector_of (&sums)[kBlockColumns][kBlockVectors]) {
+  static void block(const double (*w)[kBlockColumns], const vector_of (*a)[kBlockVectors], const int* entry, int steps,
+                    bool fresh, vector_of (&sums)[kBlockColumns][kBlockVectors]) {
     vector_of p[kBlockColumns][kBlockVectors] = {};
     if (!fresh) std::memcpy(p, sums, sizeof p);
-    for (int k = 0; k < steps; ++k) mac_step(p, w[k], a[k]);
+    for (int k = 0; k < steps; ++k) mac_step<kBlockColumns>(p, w[k], a[entry[k]]);
     std::memcpy(sums, p, sizeof p);
   }
 

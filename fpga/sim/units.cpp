@@ -71,8 +71,13 @@ void zq_put_key_value(void* e, int group, int address, const int64_t* v) {
 void zq_get_key_value(void* e, int group, int address, int64_t* v) {
   get(memories(e).key_value[group][address], v, zq::kLanes);
 }
-void zq_put_weights(void* e, int word, const int64_t* v) { put(memories(e).weights[word], v, zq::kPairs); }
-void zq_get_weights(void* e, int word, int64_t* v) { get(memories(e).weights[word], v, zq::kPairs); }
+// A word of the weight buffer: the pairs' bytes, then the choices'.
+void zq_put_weights(void* e, int word, const int64_t* v) {
+  put(memories(e).weights[word], v, zq::kPairs + zq::kChoiceBytes);
+}
+void zq_get_weights(void* e, int word, int64_t* v) {
+  get(memories(e).weights[word], v, zq::kPairs + zq::kChoiceBytes);
+}
 void zq_put_parameter(void* e, int slot, int i, uint64_t v) { memories(e).parameters[slot][i] = v; }
 void zq_put_embedding(void* e, int slot, int lane, int word, const int64_t* v) {
   put(memories(e).embedding[slot][lane][word], v, 16);
@@ -84,7 +89,7 @@ void zq_get_residual(void* e, int rb, int channel, int64_t* v) {
   get(memories(e).vector.residual[rb][channel], v, zq::kLanes);
 }
 
-// One array command: w8, unsigned operand, keys/values, weights, operand, key_value, k, words, zero.
+// One array command: w8, unsigned operand, keys/values, weights, operand, key_value, k, words, zero, bound.
 int zq_array(void* e, const int64_t* f, int64_t* out) {
   try {
     hls::stream<zq::array_command> commands;
@@ -100,6 +105,7 @@ int zq_array(void* e, const int64_t* f, int64_t* out) {
     c.k = zq::uint<13>(f[6]);
     c.words = zq::uint<8>(f[7]);
     c.zero = zq::uint<1>(f[8]);
+    c.bound = zq::uint<2>(f[9]);
     commands.write(c);
     zq::engine_memories& m = memories(e);
     zq::array_unit(commands, ready, free, data, accumulators, m.activations, m.weights, m.key_value, m.array);
@@ -257,7 +263,7 @@ int zq_fetch(const uint64_t* regions, int count, uint64_t program, uint64_t imag
       const zq::array_command c = s.array.read();
       row({c.k.to_int(), c.words.to_int(), c.w8.to_int(), c.unsigned_operand.to_int(), c.keys_values.to_int(),
            c.weights.to_int(), c.pop_weights_ready.to_int(), c.push_weights_free.to_int(), c.pop_data.to_int(),
-           c.zero.to_int()});
+           c.zero.to_int(), c.bound.to_int()});
     }
   if (unit == 4)
     while (!s.vector.empty()) {

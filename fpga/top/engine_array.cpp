@@ -20,6 +20,7 @@ void engine_array(hls::stream<array_command>& commands, hls::stream<token>& weig
 #pragma HLS INTERFACE mode = ap_memory port = weights storage_type = rom_1p latency = 2
 #pragma HLS INTERFACE mode = ap_memory port = key_value storage_type = rom_1p latency = 2
 #pragma HLS AGGREGATE variable = activations compact = bit
+#pragma HLS ARRAY_PARTITION variable = activations type = cyclic factor = 4 dim = 1
 #pragma HLS AGGREGATE variable = weights compact = bit
 #pragma HLS AGGREGATE variable = key_value compact = bit
 #pragma HLS ARRAY_PARTITION variable = key_value type = complete dim = 1

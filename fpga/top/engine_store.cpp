@@ -12,6 +12,6 @@ void engine_store(hls::stream<store_command>& commands, hls::stream<half_word>& 
 #pragma HLS INTERFACE mode = axis port = commands
 #pragma HLS INTERFACE mode = axis port = words
 #pragma HLS INTERFACE mode = axis port = done
-#pragma HLS INTERFACE mode = m_axi port = hp0 bundle = hp0 offset = off depth = kTestbenchBeats max_write_burst_length = 64
+#pragma HLS INTERFACE mode = m_axi port = hp0 bundle = hp0 offset = off depth = kTestbenchBeats max_write_burst_length = 64 num_write_outstanding = 2
   store_unit(commands, words, done, hp0);
 }

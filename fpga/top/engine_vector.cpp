@@ -32,6 +32,7 @@ void engine_vector(hls::stream<vector_command>& commands, hls::stream<token>& pa
 #pragma HLS INTERFACE mode = ap_memory port = key_value storage_type = ram_1p latency = 2
 #pragma HLS AGGREGATE variable = embedding compact = bit
 #pragma HLS AGGREGATE variable = activations compact = bit
+#pragma HLS ARRAY_PARTITION variable = activations type = cyclic factor = 4 dim = 1
 #pragma HLS AGGREGATE variable = key_value compact = bit
 #pragma HLS ARRAY_PARTITION variable = parameters type = cyclic factor = 2 dim = 2
 #pragma HLS ARRAY_PARTITION variable = embedding type = complete dim = 2

@@ -46,9 +46,12 @@ def test_the_resource_model_uses_the_counts(board):
 
 
 def test_a_cell_takes_what_its_group_shares():
-    """47 bits of a drain of one LUT and one register each, twice eleven bits handed on, and an enable, its delay and a
-    flag of the weight for each of three DSPs."""
-    assert counts()["modules"]["mac_group"] == {"dsp": 3, "lut": 47 + 3, "ff": 47 + 2 * 11 + 3 * 2}
+    """47 bits of a drain of one LUT and one register each; twice a block of four bytes with a sign, four flags of zeros
+    and `add` handed on, once what was chosen; an enable, its delay and a flag of the weight for each of three DSPs; for
+    each choice two bits handed on, and a choice of four of eight bits and a flag, a sign, and a LUT that joins them."""
+    for kind, choices in (("even", 2), ("odd", 1)):
+        lut, ff = 47 + 3 + 11 * choices, 47 + 2 * (32 + 1 + 4 + 1) + 10 + 3 * 2 + 2 * choices
+        assert counts()["modules"][f"mac_group_{kind}"] == {"dsp": 3, "lut": lut, "ff": ff}
 
 
 def test_the_document_has_the_counts():
@@ -65,7 +68,7 @@ def test_longer_delays_take_no_fewer_luts():
 @pytest.mark.proof
 def test_yosys_counts_the_same(benchmark):
     """Some modules and a whole slice again, with the version that the counts name."""
-    few = ("mac_group", "zero_flag", "weight_edge", "nibbles", "activation_edge", "drain_lane")
+    few = ("mac_group_even", "mac_group_odd", "zero_flag", "weight_edge", "nibbles", "activation_edge", "drain_lane")
     benchmark.MODULES = {name: benchmark.MODULES[name] for name in few}
     version, modules = benchmark.count_modules()
     assert version == counts()["yosys"]

@@ -96,12 +96,12 @@ def test_streams_and_memories_have_the_sizes_of_the_kernels(board):
     assert (accumulators.depth, accumulators.bits) == (0, 32 * k["kAccBits"])  # the array holds kAccumulatorDepth
     assert (stored.depth, stored.bits) == (k["kStoredDepth"], 512)
     banks = {m.name: (m.words, m.bits) for m in bd.memories(board)}
-    assert banks["weights"] == (k["kWeightWords"], 8 * k["kPairs"])
-    assert banks["activations"] == (k["kActivationWords"], 256)
+    assert banks["weights"] == (k["kWeightWords"], 8 * (k["kPairs"] + k["kChoiceBytes"]))
+    assert {banks[f"activations_{n}"] for n in range(4)} == {(k["kActivationWords"] // k["kBlock"], 256)}
     assert banks["key_value_1"] == (k["kKeyValueWords"], 256)
     assert banks["parameters_1"] == (k["kSlots"] * k["kParameterWords"] // 2, 64)
     assert banks["embedding_31"] == (k["kSlots"] * k["kEmbeddingWords"], 128)
-    assert len(banks) == 1 + 2 + 32 + 1 + k["kGroups"]
+    assert len(banks) == 1 + 2 + 32 + 4 + k["kGroups"]
     last = k["kPorts"] - 1
     assert (streams[f"masks_{last}"].depth, streams[f"masks_{last}"].bits) == (k["kMaskDepth"], 128)
     assert (streams[f"values_{last}"].depth, streams[f"values_{last}"].bits) == (k["kValueDepth"], 128)
@@ -116,7 +116,7 @@ def test_streams_and_memories_have_the_sizes_of_the_kernels(board):
 @pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
 def test_memories_take_what_the_model_counts(board):
     """The same banks as in the resource model, and URAM within the part."""
-    between_units = ("weights", "activations", "keys and values", "parameters, even and odd",
+    between_units = ("weights", "activations, four banks", "keys and values", "parameters, even and odd",
                      "embedding rows, a bank a lane")  # fmt: skip
     modelled = [m for m in modelled_memories(board) if m.name in between_units]
     assert sorted((m.words, m.bits) for m in bd.memories(board)) == sorted(
@@ -346,6 +346,12 @@ def test_every_memory_port_of_the_units_has_its_memory(made):
     assert {m.name: m.style for m in made.design.memories} == {
         cell.removeprefix("memory_"): made.found.settings[cell]["STYLE"] for cell in cells
     }
+    still = {cell.removeprefix("memory_") for cell in cells if made.found.settings[cell]["STALLS"] == "0"}
+    assert still == {
+        "weights",
+        *(f"activations_{n}" for n in range(4)),
+        *(f"key_value_{n}" for n in range(made.board.groups)),
+    }
 
 
 def test_memory_ports_of_the_ps(made):
@@ -463,12 +469,12 @@ REFUSED = {
         r"expand/weights has a second port \(expand/weights_address1\)",
     ),
     "unknown input": (
-        {"edit": swapped("{activations_q0} {I}", "{extra} {I} {data} {}} {{activations_q0} {I}")},
+        {"edit": swapped("{activations_0_q0} {I}", "{extra} {I} {data} {}} {{activations_0_q0} {I}")},
         r"not connected: /array/extra$",
     ),
     "narrow memory port": (
-        {"edit": swapped("{weights_q0} {I} {data} {4*$COLUMNS-1}", "{weights_q0} {I} {data} {2*$COLUMNS-1}")},
-        r"the width of array/weights_q0 is 256, must be 512",
+        {"edit": swapped("{weights_q0} {I} {data} {$COLUMNS*9/2-1}", "{weights_q0} {I} {data} {4*$COLUMNS-1}")},
+        r"the width of array/weights_q0 is 512, must be 576",
     ),
     "addresses that differ": (
         {"edit": swapped("{weights_address0} {O} {data} {13}} {{weights_ce0} {O} {data} {}} {{weights_q0}",
@@ -476,8 +482,8 @@ REFUSED = {
         r"the width of array/weights_address0 is 13, must be 14",
     ),
     "address beyond the memory": (
-        {"edit": swapped("{activations_address0} {O} {data} {14}", "{activations_address0} {O} {data} {15}")},
-        r"vector/activations_address0 has 16 bits, 24576 words need 15",
+        {"edit": swapped("{activations_3_address0} {O} {data} {12}", "{activations_3_address0} {O} {data} {13}")},
+        r"vector/activations_3_address0 has 14 bits, 6144 words need 13",
     ),
     "byte enables": (
         {"edit": swapped("{weights_we0} {O} {data} {}", "{weights_we0} {O} {data} {63}")},

@@ -7,12 +7,15 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from sparse import sparse
+from sparse import in_blocks, sparse
 from zynqbert.fpga import instructions as isa
+from zynqbert.fpga.boards import BOARDS
+from zynqbert.fpga.instructions import ProgramError
 from zynqbert.fpga.simulator import Simulator
 from zynqbert.quant.compressed import compress
 
 PROGRAM, IMAGE, IO = 0x1000, 0x10_0000, 0x20_0000
+RESIDENT = BOARDS["zcu102"].resident_words
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +242,9 @@ def test_random_matrices_of_noise_never_leave_the_memories():
             at = 8192 * number
             n, k = int(rng.integers(1, 400)), int(rng.integers(1, 300))
             tiles = -(-n // 128)
-            made = compress(sparse(rng, n, k, 0.3 * rng.random()), 128)
+            chosen = bool(rng.integers(2))
+            nibbles = in_blocks(rng, n, k, int(rng.integers(1, 4))) if chosen else sparse(rng, n, k, 0.3 * rng.random())
+            made = compress(nibbles, 128, chosen)
             size = min(len(made.data), 8192 - 16)
             image[at : at + size] = made.data[:size]
             if rng.random() < 0.6:
@@ -247,18 +252,20 @@ def test_random_matrices_of_noise_never_leave_the_memories():
                 image[at + noisy] = rng.integers(0, 256, len(noisy))
             if rng.random() < 0.4:
                 entry = image[at : at + 16 * tiles].view("<u4").reshape(tiles, 4)[rng.integers(tiles)]
-                entry[rng.integers(3)] = int(rng.choice([0, 1, 2, 11264, 65535, 65536, 2**32 - 1]))
+                entry[rng.integers(4)] = int(rng.choice([0, 1, 2, 3, RESIDENT, 65535, 65536, 2**32 - 1]))
             if made.beats[0] and rng.random() < 0.1:  # all ports' first headers want more beats than there are
                 ports = image[at + 16 * tiles :][: 64 * made.beats[0]].view("<u4").reshape(4, -1, 4)
                 ports[:, 0, 1] = made.beats[0]
             stored = sum(made.beats) + int(rng.integers(-1, 2) * (rng.random() < 0.1))
-            place = int(rng.choice([0, 100, 11264 - sum(made.beats)]))
-            flags = {"compressed": True, "stored": max(stored, 0)}
+            place = int(rng.choice([0, 100, RESIDENT - sum(made.beats)]))
+            flags = {"compressed": True, "stored": max(stored, 0), "chosen": chosen or bool(rng.integers(2))}
             if rng.random() < 0.4:
                 program.append(isa.Keep(weights=at, n=n, stored=max(stored, 0), resident=place))
                 flags |= {"resident": True, "stored": place}
             program.append(
-                isa.Gemm(weights=at, parameters=65536, k=k, n=n, src_stride=k, dst=5000, dst_stride=n, **flags)
+                isa.Gemm(
+                    weights=at, parameters=65536, k=k, n=n, src_stride=-(-k // 4) * 4, dst=5000, dst_stride=n, **flags
+                )
             )
         image[65536:].view(np.uint64)[:] = 1 << 40  # m = 0, s = 1
         code = np.frombuffer(encode(*program, isa.End()), dtype=np.uint8).copy()
@@ -311,7 +318,18 @@ class TestCompressed:
 
     @pytest.mark.parametrize(
         ("word", "value"),
-        [(0, 2), (0, 2**32 - 1), (0, 0), (1, 0), (1, 65536), (1, "more"), (2, "more"), (2, 2**32 - 1)],
+        [
+            (0, 2),
+            (0, 2**32 - 1),
+            (0, 0),
+            (1, 0),
+            (1, 65536),
+            (1, "more"),
+            (2, "more"),
+            (2, 2**32 - 1),
+            (3, 4),
+            (3, 2**32 - 1),
+        ],
     )
     @pytest.mark.parametrize("where", ["gemm", "keep", "q", "k", "v"])
     def test_corrupt_directory(self, simulator, where, word, value):
@@ -335,6 +353,31 @@ class TestCompressed:
             assert self.run(simulator, image, isa.Rows(), *held, attention(n // 32)) == (6, 1 + at)
         self.is_sound_again(simulator)
 
+    def test_a_bound_without_the_flag(self, simulator):
+        """A GEMM that does not say that it chooses has no tile with a bound; KEEP moves it all the same."""
+        made = compress(in_blocks(np.random.default_rng(4), self.N, self.K, 2), 128, chosen=True)
+        assert made.bounds == (2, 2)
+        words, image = sum(made.beats), self.image([made], [0])
+        assert self.run(simulator, image, self.gemm(0, words)) == (6, 0)
+        assert self.run(simulator, image, self.gemm(0, words, chosen=True)) == (0, 0)
+        keep = isa.Keep(weights=0, n=self.N, stored=words, resident=9)
+        assert self.run(simulator, image, keep, self.gemm(0, 9, resident=True)) == (6, 1)
+        assert self.run(simulator, image, keep, self.gemm(0, 9, resident=True, chosen=True)) == (0, 0)
+        image[:4] = 0  # a tile of zeros that is not stored has none
+        image[4:8] = 0
+        assert self.run(simulator, image, self.gemm(0, words, chosen=True)) == (6, 0)
+
+    @pytest.mark.parametrize("field", ["src", "src_stride"])
+    def test_blocks_begin_at_a_multiple_of_four(self, simulator, field):
+        made, places = self.matrices(1)
+        words = sum(made[0].beats)
+        with pytest.raises(ProgramError, match=f"Gemm.{field}: .* is no multiple of 4, as blocks need"):
+            self.gemm(0, words, chosen=True, **{field: 42}).check(1)
+        code = np.frombuffer(encode(self.gemm(0, words, chosen=True), isa.End()), dtype=np.uint8).copy()
+        code.view("<u4")[isa.Gemm.WORDS[field]] = 42
+        memory = [(PROGRAM, code), (IMAGE, self.image(made, places)), (IO, np.zeros(65536, dtype=np.uint8))]
+        assert simulator.run(memory, PROGRAM, IMAGE, IO, 2, 1).code == 2
+
     def test_a_stream_beyond_the_matrix(self, simulator):
         made, places = self.matrices()
         layers = self.layers(made, places)
@@ -346,10 +389,10 @@ class TestCompressed:
     def test_resident_memory_ends(self, simulator):
         made, places = self.matrices(1)
         words, image = sum(made[0].beats), self.image(made, places)
-        keep = isa.Keep(weights=0, n=self.N, stored=words, resident=11264 - words)
-        gemm = self.gemm(0, 11264 - words, resident=True)
+        keep = isa.Keep(weights=0, n=self.N, stored=words, resident=RESIDENT - words)
+        gemm = self.gemm(0, RESIDENT - words, resident=True)
         assert self.run(simulator, image, keep, gemm) == (0, 0)
-        for beyond in (11264 - words + 1, 2**32 - 1):
+        for beyond in (RESIDENT - words + 1, 2**32 - 1):
             assert self.run(simulator, image, replace(keep, resident=beyond)) == (6, 0)
             assert self.run(simulator, image, keep, replace(gemm, stored=beyond)) == (6, 1)
 

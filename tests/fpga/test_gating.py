@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
-from zynqbert.fpga.gating import zero_products
+from zynqbert.fpga.gating import zero_choices, zero_products
 
 
 def step_by_step(weights, activations, w8, columns, rows):
@@ -29,6 +29,23 @@ def test_it_is_what_the_cells_would_count(w8, n, m):
     weights = rng.integers(-7, 8, (n, 13)) * (rng.random((n, 13)) < 0.4)
     activations = rng.integers(-127, 256, (m, 13)) * (rng.random((m, 13)) < 0.6)
     assert zero_products(weights, activations, w8, 8, 3) == step_by_step(weights, activations, w8, 8, 3)
+
+
+@pytest.mark.parametrize("w8", [False, True])
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (4, 3), (8, 7)])
+def test_where_pairs_choose_it_is_that_of_what_each_takes(w8, n, m):
+    """A pair at a time, as an array of one pair: the activations that it takes, one behind the other."""
+    rng = np.random.default_rng(n)
+    n = -(-n // 2) if w8 else n
+    weights = rng.integers(-7, 8, (n, 10)) * (rng.random((n, 10)) < 0.4)
+    activations = rng.integers(-127, 256, (m, 20)) * (rng.random((m, 20)) < 0.6)
+    taken = rng.integers(0, 20, (4, 10))
+    per_pair, found = (1 if w8 else 2), np.zeros(2, dtype=int)
+    for pair in range(4):
+        own = np.zeros((per_pair, 10), dtype=int)
+        own[: len(weights[per_pair * pair :][:per_pair])] = weights[per_pair * pair :][:per_pair]
+        found += step_by_step(own, activations[:, taken[pair]], w8, 2, 3)
+    assert zero_choices(weights, taken, activations, w8, 8, 3) == tuple(found)
 
 
 def test_by_hand():

@@ -3,8 +3,10 @@
 
 import numpy as np
 import pytest
+from sparse import in_blocks
 from units import Units
 from zynqbert.quant import golden
+from zynqbert.quant.compressed import choose
 
 BUILDS = ["csim", "checked", "native"]
 
@@ -79,3 +81,48 @@ def test_a_tile_without_weights_is_zeros(units, unsigned):
     units.sim.trips()
     assert not units.array(a, w, w8=False, unsigned=unsigned, zero=True).any()
     assert units.sim.trips()["array_mac"] == 1
+
+
+def signed(nibbles: np.ndarray) -> np.ndarray:
+    return (nibbles.astype(np.int64) ^ 8) - 8
+
+
+@pytest.mark.parametrize("unsigned", [False, True])
+@pytest.mark.parametrize("bound", [1, 2, 3])
+@pytest.mark.parametrize("k", [4, 7, 64, 130])
+def test_blocks_with_a_bound(units, k, bound, unsigned):
+    """Each four channels choose their entries of every block; the product is that of all K, in fewer steps."""
+    rng = np.random.default_rng(10 * k + bound)
+    a = operand(rng, k, unsigned)
+    nibbles = in_blocks(rng, units.columns, k, bound)
+    steps, choices = choose(nibbles, bound)
+    units.put_operand(np.full((32, 4), 0x55), 40 + k)  # behind the last entry: never chosen
+    units.sim.trips()
+    got = units.array(a, signed(steps), w8=False, unsigned=unsigned, word=3, operand=40, bound=bound, choices=choices)
+    np.testing.assert_array_equal(got, golden.linear_ref(signed(nibbles), a))
+    assert units.sim.trips()["array_mac"] == -(-k // 4) * bound
+
+
+@pytest.mark.parametrize("bound", [1, 2, 3])
+def test_any_choices_are_taken_as_named(units, bound):
+    """An entry twice, none, in any order; what choices say where there is no bound counts for nothing."""
+    rng = np.random.default_rng(bound)
+    steps = 8 * bound
+    a, w = operand(rng, 32, True), rng.integers(-7, 8, (units.columns, steps))
+    choices = rng.integers(0, 4, (units.columns // 4, steps))
+    entry = 4 * (np.arange(steps) // bound) + choices.repeat(4, axis=0)
+    wanted = np.stack([a[:, entry[n]] @ w[n] for n in range(units.columns)], axis=1)
+    got = units.array(a, w, w8=False, unsigned=True, bound=bound, choices=choices)
+    np.testing.assert_array_equal(got, wanted)
+    plain = units.array(a[:, :steps], w, w8=False, unsigned=True, choices=choices)
+    np.testing.assert_array_equal(plain, golden.linear_ref(w, a[:, :steps]))
+
+
+def test_a_long_tile_with_a_bound(units):
+    """More steps than any cache of the emulator's cells holds at a time, blocks across its seams."""
+    rng = np.random.default_rng(5)
+    k, bound = (4608, 3) if units.sim.build == "native" else (400, 3)
+    a, nibbles = operand(rng, k, False), in_blocks(rng, units.columns, k, bound)
+    steps, choices = choose(nibbles, bound)
+    got = units.array(a, signed(steps), w8=False, bound=bound, choices=choices)
+    np.testing.assert_array_equal(got, golden.linear_ref(signed(nibbles), a))

@@ -13,9 +13,8 @@ from zynqbert.fpga.assumptions import assumed
 from zynqbert.fpga.cycle_array import ArrayTimes
 from zynqbert.fpga.cycle_streams import Accumulators
 from zynqbert.fpga.expansion import expand
-from zynqbert.fpga.gating import zero_products
+from zynqbert.fpga.gating import zero_choices, zero_products
 from zynqbert.fpga.simulator import ROOT, SimulatorUnavailable
-from zynqbert.quant import golden
 
 # Rows and columns: the ZCU102's, one with a last group that is full and three key/value banks, one that is quick.
 SIZES = {"small": (4, 16), "odd": (8, 48), "zcu102": (32, 128)}
@@ -39,7 +38,7 @@ def zcu102():
 def check(array: Array, commands: list[dict], **how) -> Result:
     """Run tiles; every word must be the golden product of what the memories hold."""
     result = array.run(commands, **how)
-    wanted = [golden.linear_ref(*array.operands(c)) for c in commands]
+    wanted = [array.product(c) for c in commands]
     np.testing.assert_array_equal(result.accumulators, np.concatenate([x.T for x in wanted]))
     return result
 
@@ -49,6 +48,8 @@ def random_tiles(array: Array, rng: np.random.Generator, count: int, longest: in
     tiles = []
     for _ in range(count):
         w8, k = bool(rng.integers(2)), int(rng.integers(1, rng.choice([2, 8, longest])))
+        bound = int(rng.choice([0, 0, 0, 1, 2, 3]))
+        operand = int(rng.integers(0, (24576 - 4 * k) // 4) * 4) if bound else int(rng.integers(0, 24576 - k))
         columns = array.pairs if w8 else array.columns
         tiles.append(
             {
@@ -56,7 +57,7 @@ def random_tiles(array: Array, rng: np.random.Generator, count: int, longest: in
                 "unsigned_operand": int(rng.integers(2)),
                 "keys_values": int(w8 and rng.integers(2)),
                 "weights": int(rng.integers(0, 9216 - k)),
-                "operand": int(rng.integers(0, 24576 - k)),
+                "operand": operand,
                 "key_value": int(rng.integers(0, 6144 - k)),
                 "k": k,
                 "words": columns if rng.integers(2) else int(rng.integers(1, columns + 1)),
@@ -64,6 +65,7 @@ def random_tiles(array: Array, rng: np.random.Generator, count: int, longest: in
                 "push_weights_free": int(rng.integers(2)),
                 "pop_data": int(rng.choice([0, 0, 1, 4])),
                 "zero": int(rng.random() < 0.1),
+                "bound": bound,
             }
         )
     return tiles
@@ -134,12 +136,12 @@ def test_a_tile_of_zeros_is_zero_whatever_the_memories_hold(array):
 
 
 def test_all_of_an_array_command_is_taken_from_where_c_puts_it():
-    """uint<1> three times, four 16-bit words, five bytes: 18 bytes with the padding."""
+    """uint<1> three times, four 16-bit words, six bytes: 18 bytes with the padding."""
     raw = command_bytes(
         w8=1, unsigned_operand=1, keys_values=1, weights=0x2A05, operand=0x7F01, key_value=0x1F02, k=0x1203, words=0x84,
-        pop_weights_ready=1, push_weights_free=1, pop_data=0x85, zero=1,
+        pop_weights_ready=1, push_weights_free=1, pop_data=0x85, zero=1, bound=2,
     )  # fmt: skip
-    assert raw.hex() == "01010100052a017f021f0312840101850100"
+    assert raw.hex() == "01010100052a017f021f0312840101850102"
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -189,7 +191,9 @@ def enabled_steps(array: Array, command: dict) -> int:
     """Cell-steps of a tile that are not gated, by what the memories hold for all of its columns."""
     w8 = bool(command.get("w8"))
     w, a = array.operands(command | {"words": array.pairs if w8 else array.columns})
-    products, gated = zero_products(w, a, w8, array.columns, array.rows)
+    size = w8, array.columns, array.rows
+    taken = array.choose(command)
+    products, gated = zero_choices(w, taken, a, *size) if command.get("bound") else zero_products(w, a, *size)
     return products - gated
 
 

@@ -49,7 +49,7 @@ def test_wizard_has_the_vendors_offsets():
 
 
 def test_ids_tell_boards_apart():
-    assert registers.engine_id(128) == 0x3_FF20_5A51_0480
+    assert registers.engine_id(128) == 0x7_FF20_5A51_0480
     assert registers.engine_id(192, ("plain_norm",)) == 0x0220_5A51_04C0
     assert len({registers.engine_id(board.columns) for board in BOARDS.values()}) == len(BOARDS)
 

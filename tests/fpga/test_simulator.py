@@ -29,7 +29,7 @@ def test_tiles_follow_each_other_at_once():
     rng = np.random.default_rng(0)
     a, w = rng.integers(-127, 128, (32, 512)), rng.integers(-7, 8, (128, 512))
     units.array(a, w, w8=False)
-    fields = np.array([0, 0, 0, 0, 0, 0, 512, 128], dtype=np.int64)
+    fields = np.array([0, 0, 0, 0, 0, 0, 512, 128, 0, 0], dtype=np.int64)
     out = np.empty((128, 32), dtype=np.int64)
     expected = golden.linear_ref(w, a).T
     for _ in range(500):

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sparse import end_beat, segment, sparse, streams_of, tile_of, words
+from sparse import end_beat, in_blocks, segment, sparse, streams_of, tile_of, words
 from units import Units
 from zynqbert.quant import compressed
-from zynqbert.quant.compressed import MASKED, RAW, ZERO, compress, expand_ref
+from zynqbert.quant.compressed import CHOSEN, MASKED, RAW, ZERO, choose, compress, expand_ref, steps_of
 
 BUILDS = ("csim", "checked", "native")
 DENSITIES = (0.0, 0.01, 0.25, 0.5, 0.74, 0.76, 1.0)
@@ -43,9 +43,10 @@ def through(units, stream, k, *, source="memory", word=0, **rest) -> tuple[np.nd
 def as_golden(units, stream, k, **where) -> int:
     """Words and fault are the golden decoder's; the fault."""
     got, (code, instruction) = through(units, stream, k, **where)
-    expected, fault = expand_ref(stream, k)
+    expected, choices, fault = expand_ref(stream, k)
     assert (code, instruction) == (fault, 21 if fault else 0)
     np.testing.assert_array_equal(got, expected)
+    np.testing.assert_array_equal(units.get_choices(where.get("word", 0), k), choices)
     return code
 
 
@@ -91,6 +92,30 @@ class TestSound:
         got, status = through(units, stream, nibbles.shape[1])
         assert status == (0, 0)
         np.testing.assert_array_equal(got, nibbles)
+
+    @pytest.mark.parametrize("bound", [1, 2, 3])
+    @pytest.mark.parametrize("k", [4, 7, 300, 1031])
+    def test_every_bound_and_length(self, units, k, bound):
+        """A tile with a bound in its blocks: steps and choices as the array takes them."""
+        nibbles = in_blocks(np.random.default_rng(k), units.columns, k, bound)
+        steps = steps_of(k, bound)
+        stream = tile_of(nibbles, units.columns, chosen=True)
+        assert stream.shape[1] == 1 + -(-steps // 256) + steps + -(-steps // 8)
+        got, status = through(units, stream, steps, word=5)
+        assert status == (0, 0)
+        wanted, choices = choose(nibbles, bound)
+        np.testing.assert_array_equal(got, wanted)
+        np.testing.assert_array_equal(units.get_choices(5, steps), choices)
+
+    def test_choices_of_a_segment_are_its_own(self, units):
+        """Behind a chosen segment one of zeros and one of masks: no choice is left over."""
+        rng = np.random.default_rng(8)
+        nibbles, masked = in_blocks(rng, units.columns, 512, 2), sparse(rng, units.columns, 40, 0.2)
+        parts = [tile_of(nibbles, units.columns, chosen=True)[:, :-1]]
+        parts.append(segment(ZERO, 256, np.zeros((units.columns // 32, 0, 16), np.uint8), 0))
+        stream = np.concatenate([*parts, tile_of(masked, units.columns)], axis=1)
+        assert as_golden(units, stream, 256 + 256 + 40) == 0
+        assert units.get_choices(0, 256).any() and not units.get_choices(256, 296).any()
 
     def test_every_nibble_at_every_place(self, units):
         """Values of all 15 kinds, at each channel, behind every number of values before."""
@@ -179,7 +204,20 @@ class TestFaults:
         words(stream)[:, 0, 1] = beats
         self.is_fault(units, stream, BAD_SEGMENT)
 
-    @pytest.mark.parametrize("kind", [ZERO, RAW])
+    @pytest.mark.parametrize("by", [-1, 1])
+    def test_beats_that_no_chosen_segment_has(self, units, by):
+        """One less takes the end for a beat, one more has none."""
+        stream = tile_of(in_blocks(np.random.default_rng(6), units.columns, 200, 2), units.columns, chosen=True)
+        stream = np.concatenate([stream, end_beat(len(stream))], axis=1)
+        words(stream)[:, 0, 1] += np.array([by], dtype="<i4").view("<u4")
+        assert as_golden(units, stream, 100) == BAD_SEGMENT
+
+    def test_a_chosen_segment_counts_nothing(self, units):
+        stream = tile_of(in_blocks(np.random.default_rng(6), units.columns, 64, 1), units.columns, chosen=True)
+        words(stream)[:, 0, 3] = 7
+        assert as_golden(units, stream, 16) == 0
+
+    @pytest.mark.parametrize("kind", [ZERO, RAW, CHOSEN])
     def test_beats_that_no_segment_of_this_kind_has(self, units, stream, kind):
         words(stream)[:, 0, 0] = compressed.SEGMENT_TAG << 16 | kind
         self.is_fault(units, stream, BAD_SEGMENT)
@@ -281,7 +319,7 @@ def damaged(rng, stream: np.ndarray) -> np.ndarray:
                 by = np.array([rng.choice([1, 2, -1, 64])], dtype="<i4").view("<u4")
                 words(stream)[ports, header, word : word + 1] += by
             case 4 if header < stream.shape[1]:
-                words(stream)[:, header, 0] = compressed.SEGMENT_TAG << 16 | int(rng.integers(3))
+                words(stream)[:, header, 0] = compressed.SEGMENT_TAG << 16 | int(rng.integers(4))
             case 5:
                 stream = np.ascontiguousarray(stream[:, : int(rng.integers(1, stream.shape[1] + 1))])
             case _:
@@ -295,9 +333,11 @@ def damage_and_compare(units, seeds) -> set[int]:
         rng = np.random.default_rng(seed)
         k = int(rng.choice([1, 5, 30, 256, 262, 520]))
         density = float(rng.choice([0.02, 0.3, 0.6, 0.8]))
-        nibbles = sparse(rng, units.columns, k, density)
+        bound = int(rng.integers(4))
+        nibbles = in_blocks(rng, units.columns, k, bound, density) if bound else sparse(rng, units.columns, k, density)
         nibbles[0, 0] = 1
-        seen.add(as_golden(units, damaged(rng, tile_of(nibbles, units.columns)), k))
+        made = compress(nibbles, units.columns, chosen=bool(bound))
+        seen.add(as_golden(units, damaged(rng, streams_of(made)[0]), steps_of(k, made.bounds[0])))
     return seen
 
 

@@ -289,7 +289,7 @@ class TestLogging:
         assert {record.levelno for record in caplog.records} == {logging.INFO}
         said = [record.getMessage() for record in caplog.records if record.name.startswith("zynqbert.host")]
         assert said[0] == f"emulated zcu102, bitstream {engine.target.bitstream}"
-        capabilities = "adaptive_rows branches clock_select exit four_bit_rows"
+        capabilities = "adaptive_rows branches chosen clock_select exit four_bit_rows"
         assert said[1].startswith(f"engine: program version 4, 128 columns, 32 lanes, capabilities {capabilities} ")
         assert said[2].startswith("engine clock: ") and "mhz=200" in said[2]
         assert said[3].startswith("bytes of program {}, image {}, io {}; loaded in ".format(*sizes))

@@ -46,6 +46,7 @@ COMPARED = (
         "push_weights_free",
         "pop_data",
         "zero",
+        "bound",
     ),
     (
         "words",
@@ -171,7 +172,8 @@ def test_compressed_models_too(resident, density, board, row_blocks, unit):
 @pytest.mark.parametrize("board", BOARDS)
 @pytest.mark.parametrize("seed", range(12))
 def test_random_directories(seed, board, unit):
-    """Matrices with tiles of zeros here and there, in memory and kept, heads beside projections among them."""
+    """Matrices with tiles of zeros and of any bound here and there, in memory and kept, heads beside projections among
+    them."""
     rng, columns = np.random.default_rng(seed), BOARDS[board].columns
     program, directories, kept, at = [], {}, 0, 0
 
@@ -179,13 +181,14 @@ def test_random_directories(seed, board, unit):
         """A matrix's directory, kept on chip or not; the fields of its GEMM."""
         nonlocal kept, at
         beats = rng.integers(1, 300, -(-n // columns)) * (rng.random(-(-n // columns)) < 0.6)
-        directories[at] = tuple(Tile(int(b)) for b in beats)
+        bounds = rng.integers(0, 4, len(beats)) * (beats > 0)
+        directories[at] = tuple(Tile(int(b), int(bound)) for b, bound in zip(beats, bounds, strict=True))
         stored, resident, weights = int(beats.sum()), bool(rng.integers(2)), at
         at += 16 * (len(beats) + 1)
         if resident:
             program.append(isa.Keep(weights=weights, n=n, stored=stored, resident=kept))
             kept += stored
-        return {"weights": weights, "n": n, "compressed": True, "resident": resident} | {
+        return {"weights": weights, "n": n, "compressed": True, "chosen": True, "resident": resident} | {
             "stored": kept - stored if resident else stored
         }
 
@@ -194,11 +197,11 @@ def test_random_directories(seed, board, unit):
     qkv = [placed(n) for _ in range(3)]
     gemms = [placed(int(rng.integers(1, 900))) for _ in range(4)]
     for destination, fields in zip((isa.TO_ACTIVATION, isa.TO_KEYS, isa.TO_VALUES), qkv, strict=True):
-        program.append(isa.Gemm(k=k, src_stride=k, destination=destination, head_width=64, grouped=True, **fields))
+        program.append(isa.Gemm(k=k, destination=destination, head_width=64, grouped=True, **fields))
     program.append(isa.Attention(heads=heads, head_width=64, signal=True))
     for fields in gemms:
         k = int(rng.integers(1, 4609))
-        program.append(isa.Gemm(k=k, src_stride=k, destination=isa.TO_RESIDUAL, residual_s=1, wait=1, **fields))
+        program.append(isa.Gemm(k=k, src_stride=4, destination=isa.TO_RESIDUAL, residual_s=1, wait=1, **fields))
         program.append(isa.Norm(width=8, entries=8, signal=True))
     program.append(isa.End())
     where = tuple(program), directories, BOARDS[board], int(rng.integers(1, 5)), unit

@@ -163,6 +163,7 @@ class TestWhatTheArtifactNeeds:
         ("plain_norm", {"family": "albert"}, "embedding mapping needs"),
         ("normalized_softmax", {"softmax": "normalized"}, "normalized softmax needs"),
         ("token_results", {"kind": "token"}, "labels of tokens need"),
+        ("chosen", {"bound": 2}, "weights with a density bound in blocks need"),
     )
 
     @pytest.mark.parametrize(("capability", "kind", "words"), NEEDS, ids=[name for name, *_ in NEEDS])
@@ -221,12 +222,12 @@ class TestManifestAgainstEngine:
             ({"program_version": 1}, "program_version is 1, the engine's register ID says 4"),
             (
                 {"capabilities": ["clock_select"]},
-                "capabilities is clock_select, the engine's register ID says adaptive_rows, branches, "
+                "capabilities is clock_select, the engine's register ID says adaptive_rows, branches, chosen, "
                 "clock_select, exit, four_bit_rows, normalized_softmax, plain_norm, queue, spans, token_results",
             ),
             (
                 {"capabilities": []},
-                "capabilities is none, the engine's register ID says adaptive_rows, branches, "
+                "capabilities is none, the engine's register ID says adaptive_rows, branches, chosen, "
                 "clock_select, exit, four_bit_rows, normalized_softmax, plain_norm, queue, spans, token_results",
             ),
         ],

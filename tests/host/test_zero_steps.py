@@ -21,6 +21,7 @@ KINDS = {
     "exits with poolers": {"exits": True, "exit_pooler": True},
     "albert": {"family": "albert", "embedding": 32},
     "tokens": {"kind": "token"},
+    "blocks": {"bound": 2, "ffn": 301},
 }
 
 

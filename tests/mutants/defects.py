@@ -57,6 +57,7 @@ EXPANSION = "tests/host/test_expansion.py -k row_blocks_that_end"
 LEAVING = "tests/host/test_leaving.py -k native and zcu102"
 SPANS = "tests/host/test_leaving.py -k spans_equal and native and zcu102"
 IN_USE = "tests/host/test_tasks.py"
+CHOSEN_PASS = "tests/host/test_chosen_pass.py -k pass_equals and native-zcu102"
 CYCLES = "tests/fpga/test_cycles.py -k verdict or all_have_left or live_row or narrow_heads"
 
 
@@ -95,6 +96,24 @@ DEFECTS = (
     Defect("RTL: first step adds", RTL + "array_control.sv", ".d(!run_first), .q(add)", ".d(run_first || !run_first), .q(add)", ARRAY_RTL),
     Defect("RTL: bubble is no zero", RTL + "activation_edge.sv", "a <= take ?", "a <= take || !take ?", ARRAY_RTL),
     Defect("RTL: token before the last word is read", RTL + "array_control.sv", "{2'b00, last && push_weights}", "{2'b00, start && next_push_weights}", ARRAY_RTL),
+    Defect("RTL: choices a row late", RTL + "mac_group.sv", "block[8*choice_in[2*(i/2)+:2]+:8]", "block[8*choice_out[2*(i/2)+:2]+:8]", ARRAY_RTL),
+    Defect("RTL: a block of one step", RTL + "array_control.sv", "assign block_last = of_block == run_bound;", "assign block_last = of_block != 2'd0;", ARRAY_RTL),
+    Defect("RTL: choices where there is no bound", RTL + "operands.sv", "choice <= chosen && !keys_values ? choices : '0;", "choice <= choices;", ARRAY_RTL),
+    Defect("RTL: always the first bank", RTL + "array_control.sv", "run_chosen ? 2'd0 : activations_word[1:0]}", "2'd0}", ARRAY_RTL),
+    Defect("RTL: a block read in its second step", RTL + "array_control.sv", "{4{of_block == 2'd1}}", "{4{block_last}}", ARRAY_RTL),
+    Defect("RTL: zeros of the first activation of a block", RTL + "mac_group.sv", "block_zero[choice_out[2*(i/2)+:2]]", "block_zero[0]", GATED),
+    Defect("choices of the next group", KERNELS + "mac_array.hpp", "const int shift = 2 * (g % 4);", "const int shift = 2 * ((g + 1) % 4);", ARRAY),
+    Defect("a block of a step more", KERNELS + "mac_array.hpp", "of_block + 1 >= bound", "of_block >= bound", ARRAY),
+    Defect("blocks of the emulator's cells start over", BLOCKED, "first_of_step[steps] = entries - words;", "first_of_step[steps] = 0;", ARRAY),
+    Defect("choices of a segment before", KERNELS + "expand.hpp", "chosen ? byte_of(mask[p], 2 * (i % kChoiceSteps) + j) : byte_t(0)", "byte_of(mask[p], 2 * (i % kChoiceSteps) + j)", WEIGHTS),
+    Defect("a beat of choices asks for eight steps at the end too", KERNELS + "weights.hpp", "chosen ? 32 * steps : ones", "chosen ? 32 * per : ones", WEIGHTS),
+    Defect("chosen segments of any length", KERNELS + "weights.hpp", "if (kind == kChosenSegment && beats != k + uint32_t(groups)) return kBadSegment;", "", WEIGHTS),
+    Defect("a bound that the GEMM does not know of", KERNELS + "fetch_weights.hpp", "(e.bound != 0 && i.op() == kGemmOp && !chosen(i))", "false", FETCH),
+    Defect("blocks that begin anywhere", KERNELS + "fetch.hpp", "w[5] % kBlock == 0 && w[6] % kBlock == 0", "w[5] % kBlock == 0", FETCH),
+    Defect("the array not told of the bound", KERNELS + "fetch_gemm.hpp", "m.bound = uint<2>(loads.bound);", "", CHOSEN_PASS),
+    Defect("chosen wherever there is a bound", "quant/compressed.py", "nibbles.shape[1] + blocks.shape[1] < k + plain.shape[1]", "blocks.shape[1] > 0", "tests/quant/test_compressed.py"),
+    Defect("a block's activations counted by steps", "fpga/tile_commands.py", "return -(-self.k // self.bound) * BLOCK if self.bound else self.k", "return self.k", "tests/host/test_chosen_pass.py -k share_of_the_steps"),
+    Defect("gating of chosen tiles as if none chose", "fpga/gating.py", "filled[taken[: len(used)]]", "filled[: used.shape[1]]", "tests/fpga/test_gating.py"),
     # Rounding and saturation.
     Defect("rounding off by half", KERNELS + "round.hpp", "const wide half = wide(1) << (s - 1);", "const wide half = wide(0);", VECTOR),
     Defect("int8 saturates at 128", KERNELS + "linear.hpp", "(is_unsigned ? 255 : 127)", "(is_unsigned ? 255 : 128)", VECTOR),
@@ -277,7 +296,7 @@ DEFECTS = (
     Defect("what one layer uses goes first", "host/storage.py", "key=lambda matrix: -matrix.uses", "key=lambda matrix: matrix.uses", RESIDENT + " -k Planner"),
     Defect("compressed though larger", "host/storage.py", "self.compressed_bytes < self.dense_bytes", "self.compressed_bytes < 2 * self.dense_bytes", RESIDENT + " -k Planner"),
     Defect("context over the operand of projections", "fpga/program.py", "begin < context[1] and context[0] < end", "begin < context[1] and context[0] < begin", "tests/fpga/test_program.py"),
-    Defect("a row of blocks counts as all", "fpga/power.py", "cycles, 1.0) / b.rows", "cycles, 1.0)", POWER),
+    Defect("a row of blocks counts as all", "fpga/power.py", "cycles, b.most) / b.rows", "cycles, b.most)", POWER),
     Defect("engine left running at close", "host/loaded_engine.py", "settle(driver)", "pass", FAULTS),
     Defect("failed sentence counts as wrong", "host/demo.py", "total += result.error is None", "total += 1", FAULTS),
     Defect("capabilities not looked at", "host/checks.py", "needed(plan.instructions) - frozenset(engine.capabilities)", "frozenset(plan.instructions[:0])", TARGET),
@@ -396,8 +415,8 @@ DEFECTS = (
     Defect("a zero weight multiplies", "fpga/rtl/mac_cell.sv", "!add || !(w_zero_out || a_zero)", "!add || !a_zero", GATED),
     Defect("a first step is gated", "fpga/rtl/mac_cell.sv", "assign multiplies = !add || ", "assign multiplies = ", GATED),
     Defect("adder enabled a cycle early", "fpga/rtl/mac_cell.sv", ".CEP(adds)", ".CEP(multiplies)", GATED),
-    Defect("zero of an activation in its own cycle", "fpga/rtl/zero_flag.sv", "always_ff @(posedge clk) zero <= a == 9'd0;", "assign zero = a == 9'd0;", GATED),
-    Defect("gating counts columns, not pairs", "fpga/gating.py", "used = used[0::2] | used[1::2]", "used = used[0::2] & used[1::2]", "tests/fpga/test_gating.py"),
+    Defect("zero of an activation in its own cycle", "fpga/rtl/zero_flag.sv", "always_ff @(posedge clk) zero <= a == 8'd0;", "assign zero = a == 8'd0;", GATED),
+    Defect("gating counts columns, not pairs", "fpga/gating.py", "return used[0::2] | used[1::2]", "return used[0::2] & used[1::2]", "tests/fpga/test_gating.py"),
     Defect("gating takes first steps for others", "fpga/gating.py", "multiply[1:]", "multiply[0:]", "tests/fpga/test_gating.py"),
     Defect("the last of the largest is foretold", "fpga/kernels/exit_network.hpp", "results[n] > results[best]", "results[n] >= results[best]", "tests/fpga/build/test_predictor.py -k foretells"),
     Defect("every unit gets the network", "fpga/build/steps.py", "self.predictor if unit == PREDICTING_UNIT else None", "self.predictor", "tests/fpga/build/test_predictor.py -k told"),
@@ -413,7 +432,7 @@ DEFECTS = (
     Defect("a last GEMM forgotten", KERNELS + "fetch.hpp", "n <= a.instructions; ++n", "n < a.instructions; ++n", FETCH),
     # Compressed weights, the ring they lie in, and heads beside projections.
     Defect("refill a nibble late", KERNELS + "expand.hpp", "window[p].left < count_ones(bits)", "window[p].left + 1 < count_ones(bits)", WEIGHTS),
-    Defect("mask bits beyond K not cleared", KERNELS + "weights.hpp", "steps < 4 ? steps : 4", "steps < 4 ? 4 : 4", WEIGHTS),
+    Defect("mask bits beyond K not cleared", KERNELS + "weights.hpp", "first_words(w[p], steps)", "first_words(w[p], per)", WEIGHTS),
     Defect("end tag anywhere", KERNELS + "weights.hpp", "ended = i == beats - 1 && s.left_k == 0;", "ended = true;", WEIGHTS),
     Defect("count not checked", KERNELS + "weights.hpp", " && s.count[p] == 0;", ";", WEIGHTS),
     Defect("overlong segment read anyway", KERNELS + "weights.hpp", "if (beats >= uint32_t(left)) return kOverlong;", "if (left < 0) return kOverlong;", WEIGHTS),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pattern "blocks": of every 4 entries a pair of channels keeps the same few, through quantizer and training."""
+"""The pattern "blocks": of every 4 entries a group of 4 channels keeps the same few, through quantizer and training."""
 
 import dataclasses
 import itertools
@@ -19,13 +19,13 @@ from zynqbert.quant.tokens import Tokens
 from zynqbert.quant.trainable import TrainableModel
 
 
-def kept_in_pairs(score, bound, times, block=4, pair=2):
-    """By trying every choice of a pair's block."""
+def kept_in_groups(score, bound, times, block=4, group=4):
+    """By trying every choice of a group's block."""
     n, k = score.shape
     rows = [i for i in range(n) for _ in range(times[i])]
     mask = np.ones((n, k), bool)
-    for p, at in itertools.product(range(0, len(rows), pair), range(0, k, block)):
-        of, width = rows[p : p + pair], min(block, k - at)
+    for p, at in itertools.product(range(0, len(rows), group), range(0, k, block)):
+        of, width = rows[p : p + group], min(block, k - at)
         sizes = [sum(float(score[row, at + j]) ** 2 for row in of) for j in range(width)]
         choices = itertools.combinations(range(width), min(bound, width))
         best = max(choices, key=lambda c: (sum(sizes[j] for j in c), [-j for j in c]))
@@ -37,33 +37,33 @@ def kept_in_pairs(score, bound, times, block=4, pair=2):
 
 @pytest.mark.parametrize("bound", [1, 2, 3, 4])
 @pytest.mark.parametrize("shape", [(6, 16), (5, 13), (1, 3), (2, 1)])
-def test_a_pair_keeps_the_largest_of_each_block(bound, shape):
+def test_a_group_keeps_the_largest_of_each_block(bound, shape):
     score = np.random.default_rng(bound).random(shape)
     for times in (np.ones(shape[0], int), 1 + np.arange(shape[0]) % 3):
         mask = keep_blocks(score, bound / 4, times)
-        np.testing.assert_array_equal(mask, kept_in_pairs(score, bound, times))
+        np.testing.assert_array_equal(mask, kept_in_groups(score, bound, times))
         stored = np.repeat(mask, times, axis=0)
         assert block_bound(stored) <= bound
     assert keep_blocks(score, 1.0).all()
 
 
-@pytest.mark.parametrize("block, pair", [(2, 2), (8, 1), (4, 6)])
-def test_blocks_of_other_shapes(block, pair):
+@pytest.mark.parametrize("block, group", [(2, 2), (8, 1), (4, 6)])
+def test_blocks_of_other_shapes(block, group):
     score, times = np.random.default_rng(block).random((9, 21)), 1 + np.arange(9) % 2
-    mask = keep_blocks(score, 0.5, times, (block, pair))
-    np.testing.assert_array_equal(mask, kept_in_pairs(score, block // 2, times, block, pair))
+    mask = keep_blocks(score, 0.5, times, (block, group))
+    np.testing.assert_array_equal(mask, kept_in_groups(score, block // 2, times, block, group))
 
 
 def test_of_equal_entries_the_first_stay():
-    np.testing.assert_array_equal(keep_blocks(np.ones((2, 5)), 0.5), [[True, True, False, False, True]] * 2)
+    np.testing.assert_array_equal(keep_blocks(np.ones((4, 5)), 0.5), [[True, True, False, False, True]] * 4)
 
 
 def test_the_bound_of_a_matrix():
-    q = np.zeros((4, 9), int)
+    q = np.zeros((8, 9), int)
     assert block_bound(q) == 0
-    q[0, 1] = q[1, 3] = 1  # a pair
+    q[0, 1] = q[3, 3] = 1  # a group
     assert block_bound(q) == 2
-    q[2, 5] = q[3, 5] = q[2, 6] = 2
+    q[4, 5] = q[7, 5] = q[6, 6] = 2
     assert block_bound(q) == 2
     q[1, 0] = -1
     assert block_bound(q) == 3
@@ -93,7 +93,7 @@ def test_every_block_of_every_matrix_has_the_density(model, density):
     """As they are stored: channels of a norm and of a GELU with several entries included."""
     quantized = made(model, density=density, pattern="blocks")
     matrices = encoder_matrices(quantized.manifest, quantized.tensors)
-    assert any(len(q) % 2 or q.shape[1] % 4 for q in matrices.values())  # blocks and pairs that are not whole
+    assert any(len(q) % 4 or q.shape[1] % 4 for q in matrices.values())  # blocks and groups that are not whole
     for name, q in matrices.items():
         assert block_bound(q) == 4 * density, name
         assert 0.8 * density < np.count_nonzero(q) / q.size <= 1.02 * density, name

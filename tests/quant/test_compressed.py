@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sparse import sparse, streams_of, words
+from sparse import in_blocks, sparse, streams_of, words
 from zynqbert.quant import compressed
-from zynqbert.quant.compressed import MASKED, RAW, ZERO, compress, decompress, expand_ref
+from zynqbert.quant.compressed import CHOSEN, MASKED, RAW, ZERO, compress, decompress, expand_ref, steps_of, tile_bound
 
 
 def kinds(stream) -> list[int]:
@@ -80,6 +80,56 @@ def test_zero_segments_are_a_header_and_zero_tiles_nothing():
     assert len(compress(np.zeros((200, 9), np.uint8), 128).data) == 2 * 16
 
 
+@pytest.mark.parametrize("columns", [128, 192])
+@pytest.mark.parametrize("bound", [1, 2, 3])
+@pytest.mark.parametrize(("n", "k"), [(128, 4), (128, 257), (256, 770), (192, 1031)])
+def test_round_trip_of_blocks(n, k, bound, columns):
+    """Each tile takes a step for each entry that its busiest block uses, and a beat for eight of them more."""
+    nibbles = in_blocks(np.random.default_rng(n + k), n, k, bound)
+    made = compress(nibbles, columns, chosen=True)
+    assert set(made.bounds) == {bound}
+    steps = steps_of(k, bound)
+    assert steps == -(-k // 4) * bound and tile_bound(np.pad(nibbles, ((0, -n % 4), (0, 0)))) == bound
+    assert set(made.beats) == {1 + -(-steps // 256) + steps + -(-steps // 8)}
+    assert [kinds(stream) for stream in streams_of(made)] == [[CHOSEN] * -(-steps // 256)] * len(made.beats)
+    np.testing.assert_array_equal(decompress(made.data, n, k, columns), nibbles)
+
+
+def test_a_tile_is_chosen_where_steps_and_beats_are_fewer_in_all():
+    """Of three of four entries a few weights: masks take so few beats that a step an entry is cheaper. A tile of zeros
+    stays one, one that uses all of a block has no bound, and who does not ask gets none."""
+    few = in_blocks(np.random.default_rng(1), 128, 512, 3, 0.1)
+    half = in_blocks(np.random.default_rng(2), 128, 512, 2)
+    full = half.copy()
+    full[4:8, 8:12] = 1
+    made = compress(np.concatenate([few, half, np.zeros_like(half), full]), 128, chosen=True)
+    assert made.bounds == (0, 2, 0, 0) and made.beats[2] == 0
+    directory = made.data[:64].view("<u4").reshape(4, 4)
+    assert directory[:, 3].tolist() == list(made.bounds)
+    assert compress(half, 128).bounds == (0,)
+
+
+def test_a_segment_of_zeros_among_blocks():
+    nibbles = in_blocks(np.random.default_rng(3), 128, 1024, 2)
+    nibbles[:, 512:] = 0
+    made = compress(nibbles, 128, chosen=True)
+    assert kinds(streams_of(made)[0]) == [CHOSEN, ZERO]
+    np.testing.assert_array_equal(decompress(made.data, 128, 1024, 128), nibbles)
+
+
+@pytest.mark.parametrize(("at", "entry"), [(0, "twice"), (1, "beyond")])
+def test_an_entry_chosen_twice_or_beyond_the_last_is_refused(at, entry):
+    """K = 6: the second block has two entries, and its third is none."""
+    nibbles = np.zeros((128, 6), dtype=np.uint8)
+    nibbles[:, [0, 1, 4, 5]] = 3
+    made = compress(nibbles, 128, chosen=True)
+    assert made.bounds == (2,)
+    data = made.data.copy()
+    data[16:].reshape(4, -1, 16)[0, 1, 4 * at + 2] = 0 if at == 0 else 3  # the choices of a step, four groups a byte
+    with pytest.raises(ValueError, match="tile 0: an entry that is chosen twice, or beyond the last"):
+        decompress(data, 128, 6, 128)
+
+
 @pytest.mark.parametrize("nibble", [8, 16, 255])
 def test_no_weight(nibble):
     with pytest.raises(ValueError, match="no int4 weight"):
@@ -92,7 +142,7 @@ def test_no_array(columns):
         compress(np.ones((4, 4), np.uint8), columns)
 
 
-@pytest.mark.parametrize(("word", "value"), [(0, 2), (0, 0), (1, 0), (1, 10**6), (2, 10**6)])
+@pytest.mark.parametrize(("word", "value"), [(0, 2), (0, 0), (1, 0), (1, 10**6), (2, 10**6), (3, 4), (3, 10**6)])
 def test_corrupt_directory(word, value):
     data = compress(sparse(np.random.default_rng(2), 200, 20, 0.5), 128).data.copy()
     data[:32].view("<u4")[4 + word] = value
@@ -122,7 +172,7 @@ def test_what_came_before_a_fault_is_there():
     nibbles = sparse(np.random.default_rng(4), 128, 300, 0.4)
     (stream,) = streams_of(compress(nibbles, 128))
     words(stream)[:, 1 + int(words(stream)[0, 0, 1]), 0] = 0
-    out, fault = expand_ref(stream, 300)
+    out, choices, fault = expand_ref(stream, 300)
     assert fault == compressed.BAD_SEGMENT
     np.testing.assert_array_equal(out[:, :256], nibbles[:, :256])
-    assert not out[:, 256:].any()
+    assert not out[:, 256:].any() and not choices.any()

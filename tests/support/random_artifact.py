@@ -55,10 +55,10 @@ def _rms(x: np.ndarray) -> np.ndarray:
 class _Builder:
     """Draws tensors, keeps them by name, and carries the activations of the calibration pass along."""
 
-    def __init__(self, seed: int, extra_entries: int, weights: Sequence[int], density: float):
+    def __init__(self, seed: int, extra_entries: int, weights: Sequence[int], density: float, bound: int):
         self.rng = np.random.default_rng(seed)
         self.holes = np.random.default_rng([seed, 1])  # of its own: the other draws are those of a dense artifact
-        self.extra, self.density = extra_entries, density
+        self.extra, self.density, self.bound = extra_entries, density, bound
         self.tensors: dict[str, np.ndarray] = {}
         self.owners = {f"layers.{i}.{name}": f"layers.{j}.{name}" for i, j in enumerate(weights) for name in MATRICES}
         self.matrices: dict[str, np.ndarray] = {}  # by owner
@@ -138,7 +138,7 @@ class _Builder:
         w[0, k - min(k // 2, 500) :] = -top
         w = w if repeat is None else np.repeat(w, repeat, axis=1)
         w = w if rows is None else w[rows]
-        w = self.prune(w) if bits == 4 else w
+        w = self.bounded(self.prune(w)) if bits == 4 else w
         self.put(f"{owner}.weight", *((pack_nibbles(w), np.uint8) if bits == 4 else (w, np.int8)))
         self.matrices[owner] = w
         return w
@@ -151,6 +151,14 @@ class _Builder:
         w = w.copy()
         w.flat[self.holes.permutation(kept)[left:]] = 0
         return w
+
+    def bounded(self, w: np.ndarray) -> np.ndarray:
+        """Of each four entries four channels use `bound` at most, the same ones drawn at random; 0 for no bound."""
+        if not self.bound:
+            return w
+        (n, k), order = w.shape, np.argsort(self.holes.random((-(-len(w) // 4), -(-w.shape[1] // 4), 4)), axis=2)
+        used = (np.argsort(order, axis=2) < self.bound).reshape(len(order), -1)
+        return w * used[:, :k].repeat(4, axis=0)[:n]
 
     def linear(self, name: str, w: np.ndarray, a: np.ndarray, std, offset=0, dead: bool = False):
         """Bias and factors such that the output of `a` has about `std` (one or [n]); offset [n] is added to the bias.
@@ -338,6 +346,7 @@ def make_random_artifact(
     kind: str = "sequence",
     scores: str = "softmax",
     density: float = 1.0,
+    bound: int = 0,
     layer_heads: Sequence[int] | None = None,
     spans: Sequence[Sequence[int]] | None = None,
     exits: bool = False,
@@ -355,6 +364,7 @@ def make_random_artifact(
     whose matrices each layer uses: for bert its own, for albert those of layer 0 if not given. Layers that share
     matrices have the same entries, all else of their own, fitted to the operands they meet. With a `density` below 1
     at most that share of each int4 matrix is not zero, at random places; of those drawn a seventh is 0 in any case.
+    With a `bound` (1 .. 3) four channels use so many of each four entries.
     `layer_heads` are the heads left of each layer, all if not given; `spans` one int (1 .. 128) a head that is left.
     With `exits` there is an off-ramp behind every layer but the last, with a pooler if `exit_pooler`, and the operating
     `points` by name (docs/artifact.md). With a `word_density` the words are AdaptivFloat, about so many of their codes
@@ -380,7 +390,7 @@ def make_random_artifact(
         raise ValueError("spans holds one list a layer, one span a head that is left")
     path = Path(path)
     path.mkdir(parents=True, exist_ok=True)
-    build = _Builder(seed, extra_entries, weights, density)
+    build = _Builder(seed, extra_entries, weights, density, bound)
     normalized = {"numerator": False, "normalized": True}[softmax]
     exp_table = build.put("softmax.exp", golden.exp_table_ref(), np.uint8)
     assert exp_table[1] == round(255 * exp(-log(510) / 255))

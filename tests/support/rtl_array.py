@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import rtl
 import vivado_catalogue
+from zynqbert.quant import golden
 
 MAX_ENTRIES = 4608
 NEVER = 1 << 40
 SETTLED = 200  # cycles out of reset until what power-up left has gone through the array (kSettled in array_bench.cpp)
 FIELDS = (
     "w8", "unsigned_operand", "keys_values", "weights", "operand", "key_value", "k", "words",
-    "pop_weights_ready", "push_weights_free", "pop_data", "zero",
+    "pop_weights_ready", "push_weights_free", "pop_data", "zero", "bound",
 )  # fmt: skip
 
 
@@ -24,7 +25,7 @@ class _Run(ctypes.Structure):
         + [(name, ctypes.c_int64) for name in ("free_from", "word_from", "reset_at")]
         + [(name, ctypes.c_void_p) for name in ("command_bytes", "command_at", "weights_at", "data_at")]
         + [(name, ctypes.c_void_p) for name in ("activations", "weight_words", "key_values")]
-        + [(name, ctypes.c_uint64) for name in ("activation_count", "weight_count", "key_value_count")]
+        + [(name, ctypes.c_uint64) for name in ("activation_count", "weight_count", "weight_bytes", "key_value_count")]
         + [(name, ctypes.c_void_p) for name in ("accumulators", "word_at", "word_taken_at", "free_at")]
         + [(name, ctypes.c_uint64) for name in ("faults", "got", "freed", "cycles", "multiplied", "added")]
     )
@@ -72,8 +73,8 @@ class Stalls:
 
 @dataclass
 class Array:
-    """An array of `rows` by `columns` (w4) and its memories: activations [words, rows], weights [9216, columns / 2],
-    key_values [3, words, rows], all bytes."""
+    """An array of `rows` by `columns` (w4) and its memories: activations [words, rows], weights [9216, columns / 2] and
+    behind them a byte for the choices of four groups of four columns, key_values [3, words, rows], all bytes."""
 
     rows: int = 32
     columns: int = 128
@@ -87,7 +88,9 @@ class Array:
         self.pairs = self.columns // 2
         self.activations = rng.integers(0, 256, (24576, self.rows), dtype=np.uint8)
         nibbles = rng.integers(-7, 8, (2 * MAX_ENTRIES, self.pairs, 2)) & 15
-        self.weights = (nibbles[..., 0] | nibbles[..., 1] << 4).astype(np.uint8)
+        choices = rng.integers(0, 256, (2 * MAX_ENTRIES, self.pairs // 8))
+        pairs = nibbles[..., 0] | nibbles[..., 1] << 4
+        self.weights = np.concatenate([pairs, choices], axis=1).astype(np.uint8)
         self.key_values = rng.integers(0, 256, (3, 6144, self.rows), dtype=np.uint8)
         self.lib = rtl.compile_bench(
             "engine_array",
@@ -112,17 +115,35 @@ class Array:
             part = w[bank * self.rows : (bank + 1) * self.rows]
             self.key_values[bank, address : address + w.shape[1], : part.shape[0]] = (part.T & 255).astype(np.uint8)
 
+    def choose(self, c: dict) -> np.ndarray:
+        """Activation words that each pair takes in each step of a tile, [pairs, K]."""
+        first, k, bound = c.get("weights", 0), c["k"], c.get("bound", 0)
+        if not bound:
+            return np.broadcast_to(np.arange(k), (self.pairs, k))
+        named = self.weights[first : first + k, self.pairs :, None] >> np.arange(0, 8, 2) & 3
+        groups = named.reshape(k, -1).T.repeat(2, axis=0)
+        return 4 * (np.arange(k) // bound) + groups * (not c.get("keys_values"))
+
+    def product(self, c: dict) -> np.ndarray:
+        """The golden product of what the memories hold for a tile, [rows, words]: each pair with what it takes."""
+        w, a = self.operands(c)
+        a = a if c.get("bound") else a[:, : c["k"]]
+        of = self.choose(c).repeat(1 if c.get("w8") else 2, axis=0)
+        columns = [golden.linear_ref(w[n : n + 1], a[:, of[n]]) for n in range(len(w))]
+        return np.concatenate(columns, axis=1) if c.get("bound") else golden.linear_ref(w, a)
+
     def operands(self, c: dict) -> tuple[np.ndarray, np.ndarray]:
-        """What the memories hold for a tile: w [words, K] and a [rows, K]."""
+        """What the memories hold for a tile: w [words, K] and a [rows, K], of a tile with a bound a [rows, words]."""
         at, k, n = c.get("operand", 0), c["k"], c["words"]
-        a = self.activations[at : at + k].T.astype(np.int64)
+        entries = 4 * -(-k // c["bound"]) if c.get("bound") else k
+        a = self.activations[at : at + entries].T.astype(np.int64)
         a = a if c.get("unsigned_operand") else (a ^ 128) - 128
         if c.get("keys_values"):
             at = c.get("key_value", 0)
             raw = np.concatenate(list(self.key_values[:, at : at + k]), axis=1)[:, : self.pairs].T.astype(np.int64)
         else:
             first = c.get("weights", 0)
-            raw = self.weights[first : first + k].T.astype(np.int64)
+            raw = self.weights[first : first + k, : self.pairs].T.astype(np.int64)
         if c.get("w8"):
             w = (raw ^ 128) - 128
         else:
@@ -152,7 +173,8 @@ class Array:
             limit=2000 + 40 * steps + int(max([0, *map(int, np.concatenate(times))])) + stalls.words_from,
             command_rate=stalls.commands, token_rate=stalls.tokens, free_rate=stalls.free, word_rate=stalls.words,
             free_from=stalls.free_from, word_from=stalls.words_from, reset_at=stalls.reset_at,
-            activation_count=len(self.activations), weight_count=2 * MAX_ENTRIES, key_value_count=6144,
+            activation_count=len(self.activations), weight_count=2 * MAX_ENTRIES,
+            weight_bytes=self.weights.shape[1], key_value_count=6144,
         )  # fmt: skip
         arrays = {
             "command_bytes": raw, "command_at": times[0], "weights_at": times[1], "data_at": times[2],

@@ -12,6 +12,15 @@ def sparse(rng, n: int, k: int, density: float) -> np.ndarray:
     return np.where(rng.random((n, k)) < density, rng.choice(NIBBLES, (n, k)), 0).astype(np.uint8)
 
 
+def in_blocks(rng, n: int, k: int, bound: int, share: float = 1.0) -> np.ndarray:
+    """Nibbles uint8 [N, K]: of each four entries four channels use the same `bound`, a share of them not 0."""
+    order = np.argsort(rng.random((-(-n // 4), -(-k // 4), 4)), axis=2)
+    used = np.zeros(order.shape, dtype=bool)
+    np.put_along_axis(used, order[:, :, :bound], True, axis=2)
+    mask = used.reshape(len(used), -1)[:, :k].repeat(4, axis=0)[:n]
+    return sparse(rng, n, k, share) * mask
+
+
 def streams_of(matrix: compressed.CompressedMatrix) -> list[np.ndarray | None]:
     """Port streams of each column tile, uint8 [ports, beats, 16]; None for a tile of zeros."""
     at = 16 * len(matrix.beats)
@@ -24,9 +33,9 @@ def streams_of(matrix: compressed.CompressedMatrix) -> list[np.ndarray | None]:
     return streams
 
 
-def tile_of(nibbles: np.ndarray, columns: int) -> np.ndarray:
+def tile_of(nibbles: np.ndarray, columns: int, chosen: bool = False) -> np.ndarray:
     """Port streams of a matrix that is one column tile."""
-    (stream,) = streams_of(compressed.compress(nibbles, columns))
+    (stream,) = streams_of(compressed.compress(nibbles, columns, chosen))
     assert stream is not None
     return stream
 

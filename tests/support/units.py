@@ -117,11 +117,25 @@ class Units:
             self.lib.zq_put_parameter(self.engine, slot, i, ctypes.c_uint64(int(w)))
 
     def array(
-        self, a, w, *, w8: bool, unsigned: bool = False, keys_values: bool = False, zero: bool = False, word: int = 0
+        self,
+        a,
+        w,
+        *,
+        w8: bool,
+        unsigned: bool = False,
+        keys_values: bool = False,
+        zero: bool = False,
+        word: int = 0,
+        operand: int = 0,
+        bound: int = 0,
+        choices: np.ndarray | None = None,
     ) -> np.ndarray:
-        """a [32, K], w [N, K] → acc [32, N] through the array; N at most columns (w4) or columns / 2 (w8)."""
+        """a [32, K], w [N, S] → acc [32, N] through the array; N at most columns (w4) or columns / 2 (w8). S is K, or,
+        with `bound`, the steps of K's blocks, in which each four columns take what `choices` [columns / 4, S] name."""
         n, k = w.shape
-        self.put_operand(a)
+        self.put_operand(a, operand)
+        named = np.zeros((self.columns // 4, k), dtype=np.int64) if choices is None else choices.astype(np.int64)
+        choice_bytes = (named.reshape(-1, 4, k) << np.arange(0, 8, 2)[:, None]).sum(axis=1)
         if w8:
             bytes_ = np.zeros((self.pairs, k), dtype=np.int64)
             bytes_[:n] = w & 255
@@ -134,9 +148,9 @@ class Units:
                 for g in range(self.pairs // LANES):
                     self._put("zq_put_key_value", g, i, values=bytes_[g * LANES : (g + 1) * LANES, i])
             else:
-                self._put("zq_put_weights", word + i, values=bytes_[:, i])
+                self._put("zq_put_weights", word + i, values=np.concatenate([bytes_[:, i], choice_bytes[:, i]]))
         out = np.zeros((n, LANES), dtype=np.int64)
-        fields = np.array([w8, unsigned, keys_values, word, 0, 0, k, n, zero], dtype=np.int64)
+        fields = np.array([w8, unsigned, keys_values, word, operand, 0, k, n, zero, bound], dtype=np.int64)
         assert self.lib.zq_array(self.engine, pointer(fields), pointer(out)) == 0
         return out.T
 
@@ -179,15 +193,24 @@ class Units:
 
     def get_nibbles(self, word: int, k: int) -> np.ndarray:
         """Words word .. word + k − 1 of the weight buffer as nibbles, uint8 [columns, k]."""
-        raw = np.stack([self._get("zq_get_weights", word + i, n=self.pairs) for i in range(k)], axis=1)
+        raw = self._weight_words(word, k)[: self.pairs]
         out = np.empty((self.columns, k), dtype=np.uint8)
         out[0::2], out[1::2] = raw & 15, raw >> 4
         return out
 
+    def get_choices(self, word: int, k: int) -> np.ndarray:
+        """The choices beside them, uint8 [columns / 4, k]."""
+        raw = self._weight_words(word, k)[self.pairs :]
+        return (raw[:, None] >> np.arange(0, 8, 2)[:, None] & 3).reshape(-1, k).astype(np.uint8)
+
+    def _weight_words(self, word: int, k: int) -> np.ndarray:
+        size = self.pairs + self.pairs // 8
+        return np.stack([self._get("zq_get_weights", word + i, n=size) for i in range(k)], axis=1)
+
     def fill_weights(self, word: int, k: int, value: int) -> None:
         """Words of the weight buffer, every byte `value`."""
         for i in range(k):
-            self._put("zq_put_weights", word + i, values=np.full(self.pairs, value))
+            self._put("zq_put_weights", word + i, values=np.full(self.pairs + self.pairs // 8, value))
 
     def load_table(self, table_id: int, table: np.ndarray) -> None:
         self.put_parameters(np.asarray(table).astype(np.uint8).view(np.uint64))

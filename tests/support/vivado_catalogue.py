@@ -98,8 +98,8 @@ def word_types(names: dict[str, int]) -> dict[str, tuple[int, int]]:
     text = "".join((ROOT / "kernels" / f"{n}.hpp").read_text() for n in ("types", "commands", "load"))
     for name, _, width in re.findall(r"using (\w+) = (uint|sint)<(\w+)>;", text):
         types[name] = (1, names.get(width) or int(width))
-    for name, element, count in re.findall(r"using (\w+) = lanes<(\w+), (\w+)>;", text):
-        types[name] = (names.get(count) or int(count), types[element][1])
+    for name, element, count in re.findall(r"using (\w+) = lanes<(\w+), ([^>]+)>;", text):
+        types[name] = (evaluate(count, names), types[element][1])
     return types
 
 

@@ -205,10 +205,10 @@ proc add_streams {} {
 proc add_memories {} {
   global design
   foreach row $design(memories) {
-    lassign $row name writer reader words bits address_bits style
+    lassign $row name writer reader words bits address_bits style stalls
     set cell memory_$name
     set_property -dict [list CONFIG.WIDTH $bits CONFIG.DEPTH $words CONFIG.ADDRESS_WIDTH $address_bits \
-      CONFIG.STYLE $style] [create_bd_cell -type module -reference memory $cell]
+      CONFIG.STYLE $style CONFIG.STALLS $stalls] [create_bd_cell -type module -reference memory $cell]
     foreach port [list $writer $reader] {
       if {[llength [get_bd_pins -quiet ${port}_address1]]} {
         fail "$port has a second port (${port}_address1), the memory none to join it to"

@@ -33,8 +33,8 @@ def vivado(argv):
         print(f"ERROR: [Stub 1-2] unknown command line {argv}")
         return 1
     script, settings = Path(argv[7]), Path(argv[9])
-    weights = re.search(r"\[list weights \S+ \S+ \d+ (\d+) ", settings.read_text())  # four bits a column
+    weights = re.search(r"\[list weights \S+ \S+ \d+ (\d+) ", settings.read_text())  # nine bits a pair of columns
     how = json.loads(os.environ.get("ZQ_FAKE_VIVADO", "{}"))
-    run = run_script(script, settings, int(weights[1]) // 4, Path("record.txt").resolve(), **how)
+    run = run_script(script, settings, int(weights[1]) * 2 // 9, Path("record.txt").resolve(), **how)
     print(run.stdout, end="")
     return run.returncode

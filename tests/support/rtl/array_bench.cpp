@@ -26,24 +26,27 @@ void put(Port& port, const uint8_t* bytes) {
 }
 
 template <class Port>
-class Memory {  // rtl/memory.v: the enable gates both registers
+class Memory {  // rtl/memory.v with STALLS = 0, words of so many bytes; the `bank`-th of `banks` that have them in turn
  public:
-  Memory(const uint8_t* words, uint64_t count, Port& q, std::mt19937& random) : words_(words), count_(count), q_(q) {
+  Memory(const uint8_t* words, uint64_t count, size_t bytes, Port& q, std::mt19937& random, int bank = 0, int banks = 1)
+      : words_(words), count_(count), bytes_(bytes), q_(q), bank_(bank), banks_(banks) {
     for (auto* p : {word_, out_})
       for (size_t i = 0; i < sizeof(Port); ++i) p[i] = uint8_t(random());
     put(q_, out_);
   }
   void edge(uint32_t address, bool ce) {
-    if (!ce) return;
     std::memcpy(out_, word_, sizeof(Port));
-    if (address < count_) std::memcpy(word_, words_ + address * sizeof(Port), sizeof(Port));
+    const uint64_t word = uint64_t(address) * banks_ + bank_;
+    if (ce && word < count_) std::memcpy(word_, words_ + word * bytes_, bytes_);
   }
   void show() { put(q_, out_); }
 
  private:
   const uint8_t* words_;
   uint64_t count_;
+  size_t bytes_;
   Port& q_;
+  int bank_, banks_;
   uint8_t word_[sizeof(Port)], out_[sizeof(Port)];
 };
 
@@ -81,7 +84,7 @@ struct array_run {
   const uint8_t* command_bytes;
   const int64_t *command_at, *weights_at, *data_at;
   const uint8_t *activations, *weight_words, *key_values;
-  uint64_t activation_count, weight_count, key_value_count;
+  uint64_t activation_count, weight_count, weight_bytes, key_value_count;
   int32_t* accumulators;   // [words][ROWS]
   int64_t* word_at;        // cycle in which each could first be taken; then when it was
   int64_t* word_taken_at;
@@ -100,14 +103,15 @@ extern "C" void zq_array(array_run* r) {
   context.randSeed(int(r->seed) + 1);
   std::mt19937 random(static_cast<unsigned>(r->seed));
   Vengine_array top(&context);
-  constexpr size_t lanes = sizeof(top.activations_q0);
-  constexpr size_t pairs = sizeof(top.weights_q0);
-  Memory activations(r->activations, r->activation_count, top.activations_q0, random);
-  Memory weights(r->weight_words, r->weight_count, top.weights_q0, random);
-  Memory key_value_0(r->key_values, r->key_value_count, top.key_value_0_q0, random);
-  Memory key_value_1(r->key_values + r->key_value_count * lanes, r->key_value_count, top.key_value_1_q0, random);
-  Memory key_value_2(r->key_values + 2 * r->key_value_count * lanes, r->key_value_count, top.key_value_2_q0, random);
-  static_assert(pairs <= 3 * lanes);
+  constexpr size_t lanes = sizeof(top.activations_0_q0);
+  Memory activations_0(r->activations, r->activation_count, lanes, top.activations_0_q0, random, 0, 4);
+  Memory activations_1(r->activations, r->activation_count, lanes, top.activations_1_q0, random, 1, 4);
+  Memory activations_2(r->activations, r->activation_count, lanes, top.activations_2_q0, random, 2, 4);
+  Memory activations_3(r->activations, r->activation_count, lanes, top.activations_3_q0, random, 3, 4);
+  Memory weights(r->weight_words, r->weight_count, r->weight_bytes, top.weights_q0, random);
+  Memory key_value_0(r->key_values, r->key_value_count, lanes, top.key_value_0_q0, random);
+  Memory key_value_1(r->key_values + r->key_value_count * lanes, r->key_value_count, lanes, top.key_value_1_q0, random);
+  Memory key_value_2(r->key_values + 2 * r->key_value_count * lanes, r->key_value_count, lanes, top.key_value_2_q0, random);
   Giver commands(r->command_at, r->commands, int(r->command_rate), random);
   Giver weight_tokens(r->weights_at, r->weights, int(r->token_rate), random);
   Giver data_tokens(r->data_at, r->data, int(r->token_rate), random);
@@ -181,7 +185,10 @@ extern "C" void zq_array(array_run* r) {
     const bool command = top.commands_tvalid && top.commands_tready;
     const bool weight = top.weights_ready_tvalid && top.weights_ready_tready;
     const bool data = top.data_ready_tvalid && top.data_ready_tready;
-    activations.edge(top.activations_address0, top.activations_ce0);
+    activations_0.edge(top.activations_0_address0, top.activations_0_ce0);
+    activations_1.edge(top.activations_1_address0, top.activations_1_ce0);
+    activations_2.edge(top.activations_2_address0, top.activations_2_ce0);
+    activations_3.edge(top.activations_3_address0, top.activations_3_ce0);
     weights.edge(top.weights_address0, top.weights_ce0);
     key_value_0.edge(top.key_value_0_address0, top.key_value_0_ce0);
     key_value_1.edge(top.key_value_1_address0, top.key_value_1_ce0);
@@ -189,7 +196,10 @@ extern "C" void zq_array(array_run* r) {
     top.ap_clk = 1;
     top.eval();
     top.ap_clk = 0;
-    activations.show();
+    activations_0.show();
+    activations_1.show();
+    activations_2.show();
+    activations_3.show();
     weights.show();
     key_value_0.show();
     key_value_1.show();
