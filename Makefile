@@ -7,6 +7,7 @@
 # make sparsity  prune, train and measure it at other densities (after make artifact; about an hour; resumes likewise)
 # make edgebert-bench  what the early-exit recipe saves, on the whole test split (after its training; resumes likewise)
 # make tasks   a backbone and three tasks on it, and its robustness study (hours; resumes where it was cut)
+# make continuous  a tied ALBERT for continuous batching, and what batching brings it (after make tasks; about 25 minutes; resumes likewise)
 # make search  the committed models' designs within 2 ms, both boards (minutes; resumes)
 # make compare  the committed model beside PyTorch and ONNX Runtime int8 (after make artifact; minutes)
 # make artifact  fine-tune, quantize, train and measure the committed model again (about 40 minutes; resumes where it was cut)
@@ -72,6 +73,14 @@ tasks: .venv/ready
 	cp build/robustness/robustness.json artifacts/tasks.robustness.json
 	for drawing in build/robustness/robustness-*.svg; do cp $$drawing artifacts/tasks.$$(basename $$drawing); done
 
+continuous: .venv/ready
+	.venv/bin/zynqbert train recipes/continuous.toml --resume
+	rm -rf artifacts/continuous
+	cp -r build/continuous/artifact artifacts/continuous
+	cp build/continuous/train.json artifacts/continuous.train.json
+	cp build/continuous/float/every-layer.json artifacts/continuous.every-layer.json
+	for point in 1 2; do .venv/bin/zynqbert bench batching --artifact artifacts/continuous --data movie-reviews --early-exit $$point --out artifacts/continuous.batching-$$point.json || exit 1; done
+
 # EDGEBERT: folder of `zynqbert train recipes/edgebert.toml`. EDGEBERT_DENSE: what it is compared with, the artifact of
 # recipes/edgebert-dense.toml, whose off-ramps rows (b) and (c) use; $(EDGEBERT)/dense-calibrated has none.
 EDGEBERT ?= build/edgebert
@@ -116,4 +125,4 @@ endef
 clean:
 	rm -rf .venv .venv-demo build *.egg-info .pytest_cache .ruff_cache
 
-.PHONY: demo test proofs mutants artifact compare search sparsity tasks edgebert-bench wheel lint clean
+.PHONY: demo test proofs mutants artifact compare search sparsity tasks continuous edgebert-bench wheel lint clean

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`zynqbert bench batching`: one sentence a pass, several, and a queue that is never empty, with early exit.
 
-At which layer each sentence leaves is counted from the integers, which are those of the engine; time, power and energy
-follow from that by the cycle and power models. docs/packing.md says how to read it.
+At which layer each sentence leaves, and what it answers there, is counted from the integers, which are those of the
+engine; time, power and energy follow from that by the cycle and power models. docs/packing.md says how to read it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -81,13 +81,14 @@ def bench_batching(
     shape = ModelShape.of_manifest(manifest)
     longest = min(isa.MAX_ROWS, shape.positions, manifest["task"]["max_length"])
     encoder = SentenceEncoder(artifact.tokenizer_path, longest, shape.vocab, shape.types)
-    sentences = [encoder.encode(example.texts) for example in DATA_SETS[name].load("test")[:count]]
+    examples = DATA_SETS[name].load("test")[:count]
+    sentences = [encoder.encode(example.texts) for example in examples]
     depth = len(shape.layers)
-    chosen, threshold, layers = None, None, [depth] * len(sentences)
+    chosen, threshold, layers, right = None, None, [depth] * len(sentences), {}
     if shape.exits is not None and manifest["exits"]["points"]:
         chosen = point or next(iter(manifest["exits"]["points"]))
         threshold = operating_point(manifest, chosen)["threshold"]
-        layers = exit_layers_of(artifact, sentences, threshold)
+        layers, right = answers_of(artifact, sentences, threshold, [example.label for example in examples])
     elif point is not None:
         operating_point(manifest, point)  # which says why there is none
     clock_mhz = clock_mhz or of.clock_mhz
@@ -124,19 +125,26 @@ def bench_batching(
         "layers": depth,
         "point": chosen,
         "exit_layer": figure(float(np.mean(layers)), "layers", MEASURED),
+        "accuracy": {way: figure(share, "share", MEASURED) for way, share in right.items()},
         "rows": rows,
     }
 
 
-def exit_layers_of(artifact, sentences: Sequence[Sentence], threshold: int) -> list[int]:
-    """At which layer each leaves, from the logits of every ramp (quant.evaluate, equal to the engine's)."""
+def answers_of(
+    artifact, sentences: Sequence[Sentence], threshold: int, labels: Sequence[int]
+) -> tuple[list[int], dict[str, float]]:
+    """At which layer each leaves, and the share answered right there and at the last one, from the logits of every ramp
+    (quant.evaluate, equal to the engine's)."""
     from ...quant.evaluate import ramp_entropies, ramp_logits
     from ...quant.thresholds import exit_layers
     from ...quant.tokens import Tokens
 
     tokens = [Tokens(s.ids.tolist(), s.types.tolist()) for s in sentences]
     logits = ramp_logits(artifact.manifest, artifact.tensors, tokens)
-    return exit_layers(ramp_entropies(artifact.manifest, logits), threshold).tolist()
+    layers = exit_layers(ramp_entropies(artifact.manifest, logits), threshold)
+    right = logits.argmax(axis=2) == np.asarray(labels)[:, None]  # [sentences, layers]
+    early = right[np.arange(len(layers)), layers - 1]
+    return layers.tolist(), {"all layers": float(right[:, -1].mean()), "early exit": float(early.mean())}
 
 
 def row(board: Board, found: Found, sentences: int) -> dict[str, Any]:

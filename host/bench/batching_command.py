@@ -66,9 +66,11 @@ def table(report: dict) -> Table:
     )
     title = f"{report['artifact']} on {report['board']}, {report['clock_mhz']:g} MHz: {report['sentences']:,} sentences"
     title += f" of {report['tokens']['value']:.1f} tokens{leaving} {report['layers']} layers"
+    right = (f"{100 * share['value']:.1f} % {way}" for way, share in report["accuracy"].items())
+    title += f"; right: {', '.join(right)}" if report["accuracy"] else ""
     shown = Table(
-        title=title, caption="passes (steps of a queue) and layers counted, all else modelled; latency in the engine, "
-        "waiting for others not counted", box=box.SIMPLE_HEAD,
+        title=title, caption="passes (steps of a queue), layers and answers counted, all else modelled; "
+        "latency in the engine, waiting for others not counted", box=box.SIMPLE_HEAD,
     )  # fmt: skip
     shown.add_column("way")
     for name, _ in COLUMNS.values():

@@ -95,6 +95,8 @@ DEFECTS = (
     Defect("RTL: data tokens not waited for", RTL + "array_control.sv", "data_ok <= data >= {2'b00, next_pop_data};", "data_ok <= 1'b1;", ARRAY_RTL),
     Defect("RTL: first step adds", RTL + "array_control.sv", ".d(!run_first), .q(add)", ".d(run_first || !run_first), .q(add)", ARRAY_RTL),
     Defect("RTL: bubble is no zero", RTL + "activation_edge.sv", "a <= take ?", "a <= take || !take ?", ARRAY_RTL),
+    Defect("bench batching: answers of the last layer", "host/bench/batching.py", "right[np.arange(len(layers)), layers - 1]", "right[:, -1]", "tests/host/bench/test_batching.py -k as_the_engine"),
+    Defect("bench batching: nobody leaves", "host/bench/batching.py", "verdicts = leaving_at(layer, blocks) if leaves else None", "verdicts = None", "tests/host/bench/test_batching.py -k as_the_engine"),
     Defect("RTL: token before the last word is read", RTL + "array_control.sv", "{2'b00, last && push_weights}", "{2'b00, start && next_push_weights}", ARRAY_RTL),
     Defect("RTL: choices a row late", RTL + "mac_group.sv", "block[8*choice_in[2*(i/2)+:2]+:8]", "block[8*choice_out[2*(i/2)+:2]+:8]", ARRAY_RTL),
     Defect("RTL: a block of one step", RTL + "array_control.sv", "assign block_last = of_block == run_bound;", "assign block_last = of_block != 2'd0;", ARRAY_RTL),

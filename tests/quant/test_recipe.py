@@ -19,7 +19,8 @@ LEAST = 'name = "x"\n[data]\nset = "movie-reviews"\n'
 OWN = 'name = "x"\n[data]\nlabels = ["no", "yes"]\ntrain = "a.tsv"\ndev = "b.tsv"\ntest = "c.tsv"\n'
 LABELS = ("no", "yes")
 # others are named after their data
-DATA_OF = dict.fromkeys(("movie-reviews-sparse", "edgebert", "edgebert-dense", "continuous"), "movie-reviews")
+ON_REVIEWS = ("movie-reviews-sparse", "movie-reviews-blocks", "edgebert", "edgebert-dense", "continuous")
+DATA_OF = dict.fromkeys(ON_REVIEWS, "movie-reviews")
 
 
 @pytest.fixture
@@ -42,11 +43,13 @@ def test_the_committed_recipes(file):
     assert (found.offramps is None) == (found.exits is None) == (not file.stem.startswith("edgebert"))
     begins = {
         "movie-reviews-sparse": "build/movie-reviews/float",
+        "movie-reviews-blocks": "build/movie-reviews/float",
         "edgebert-dense": "build/edgebert/dense",
         "continuous": "build/tasks/backbone",
     }
     assert found.checkpoint == begins.get(file.stem)
-    assert (found.prune is not None) == file.stem.endswith("-sparse")
+    assert (found.prune is not None) == file.stem.endswith(("-sparse", "-blocks"))
+    assert found.prune is None or (found.prune.pattern == "blocks") == file.stem.endswith("-blocks")
     assert found.finetune.base == "minilm-l6" and found.quantize.word_bits == (8 if found.tied else 4)
     assert (found.tied is not None) == (file.stem == "continuous")
     assert f"zynqbert train recipes/{file.name}\n" in file.read_text()
