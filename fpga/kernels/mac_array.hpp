@@ -65,18 +65,14 @@ array_activations:
   }
 }
 
-// One step of the cells of P multipliers by T rows. The order of the cells is free: each sums on its own.
-template <int P, int T, class Sum, class Operand, class Activation>
-inline void mac_step(Sum (*p)[T], const Operand* w, const Activation* a) {
+// One step of a pair's cells, T rows. The order of the cells is free: each sums on its own.
+template <int T, class Sum, class Operand, class Activation>
+inline void mac_step(Sum (&p)[T], const Operand& w, const Activation* a) {
 #pragma HLS INLINE
-mac_columns:
-  for (int j = 0; j < P; ++j) {
+mac_rows:
+  for (int t = 0; t < T; ++t) {
 #pragma HLS UNROLL
-  mac_rows:
-    for (int t = 0; t < T; ++t) {
-#pragma HLS UNROLL
-      p[j][t] += w[j] * a[t];
-    }
+    p[t] += w * a[t];
   }
 }
 
@@ -96,9 +92,9 @@ struct array_state {
       }
     }
   }
-  // activations: a word, or those of a block.
+  // operand: an activation word, or the first of a block.
   void step(const weight_word& weights, const activation_word key_value[][kKeyValueWords], int at,
-            const activation_word* activations, const operand_mode& mode) {
+            const activation_word* activations, int operand, const operand_mode& mode) {
 #pragma HLS INLINE
     operand_t w[kPairs];
     activation_t a[kBlock][kLanes];
@@ -110,12 +106,12 @@ struct array_state {
   array_block:
     for (int i = 0; i < kBlock; ++i) {
 #pragma HLS UNROLL
-      if (i == 0 || mode.chosen) read_operands(activations[i], mode, a[i]);
+      if (i == 0 || mode.chosen) read_operands(activations[operand + i], mode, a[i]);
     }
-  array_groups:
-    for (int g = 0; g < kPairs / kChoicePairs; ++g) {
+  array_pairs:
+    for (int j = 0; j < kPairs; ++j) {
 #pragma HLS UNROLL
-      mac_step<kChoicePairs>(p + kChoicePairs * g, w + kChoicePairs * g, a[choice_of(weights, mode, g)]);
+      mac_step(p[j], w[j], a[choice_of(weights, mode, j / kChoicePairs)]);
     }
   }
   void column(int j, product_sum_t out[kLanes]) const {
@@ -144,7 +140,7 @@ array_mac:
   for (int k = 0; k < k_count; ++k) {
 #pragma HLS PIPELINE II = 1
     trip(loop::array_mac);
-    cells.step(weights[first + k], key_value, pair_base + k, activations + operand, mode);
+    cells.step(weights[first + k], key_value, pair_base + k, activations, operand, mode);
     const bool next = of_block + 1 >= bound;
     operand += next ? (mode.chosen ? kBlock : 1) : 0;
     of_block = next ? 0 : of_block + 1;

@@ -153,7 +153,7 @@ take_beat_ports:
       const beat mask = chosen ? w[p] : first_words(w[p], steps);
       const int ones = count_ones(mask);
       masks[p].write(mask);
-      s.debt[p] += chosen ? 32 * steps : ones;
+      s.debt[p] += chosen ? 32 * per : ones;  // the last choices of a segment get fewer: its beats end with its steps
       s.count[p] -= chosen ? 0 : ones;
       --s.groups[p];
     }

@@ -38,9 +38,9 @@ class blocked_cells {
 
   // Only notes where the operands stand, which stay there for the tile.
   void step(const weight_word& weights, const activation_word key_value[][kKeyValueWords], int at,
-            const activation_word* activations, const operand_mode& mode) {
+            const activation_word* activations, int operand, const operand_mode& mode) {
     weights_[pending_] = &weights;
-    activations_[pending_] = activations;
+    activations_[pending_] = activations + operand;
     at_[pending_] = at;
     key_value_ = key_value;
     mode_ = mode;
@@ -119,13 +119,14 @@ class blocked_cells {
           for (int j = 0; j < kSlice; ++j) packed[j] = pack_operand(bytes[j], mode_.w8);
           for (int j = 0; j < kSlice; ++j)
             w[j / kBlockColumns][k][j % kBlockColumns] = static_cast<double>(packed[j].v);
-          for (int b = 0; b < kSlice / kBlockColumns; ++b)
-            entry[b][k] = first_of_step[k] +
-                          choice_of(*weights_[first + k], mode_, slice * (kSlice / kBlockColumns) + b);
+          if (mode_.chosen)
+            for (int b = 0; b < kSlice / kBlockColumns; ++b)
+              entry[b][k] = first_of_step[k] +
+                            choice_of(*weights_[first + k], mode_, slice * (kSlice / kBlockColumns) + b);
         }
         for (int rows = 0; rows < kRowBlocksOfCells; ++rows)
           for (int b = 0; b < kSlice / kBlockColumns; ++b)
-            block(w[b], a[rows], entry[b], steps, cleared_ && first == 0, p_[slice * (kSlice / kBlockColumns) + b][rows]);
+            block(w[b], a[rows], mode_.chosen ? entry[b] : nullptr, steps, cleared_ && first == 0, p_[slice * (kSlice / kBlockColumns) + b][rows]);
       }
       first += steps;
     } while (first < pending_);
@@ -146,11 +147,19 @@ class blocked_cells {
     return mode_.from_memory ? &key_value_[j / kLanes][at_[k]][j % kLanes] : &(*weights_[k])[j];
   }
 
+  static void step_of(vector_of (&p)[kBlockColumns][kBlockVectors], const double* w, const vector_of* a) {
+    for (int j = 0; j < kBlockColumns; ++j) mac_step(p[j], w[j], a);
+  }
+
+  // entry: where each step's activations are among them; null: in their order.
   static void block(const double (*w)[kBlockColumns], const vector_of (*a)[kBlockVectors], const int* entry, int steps,
                     bool fresh, vector_of (&sums)[kBlockColumns][kBlockVectors]) {
     vector_of p[kBlockColumns][kBlockVectors] = {};
     if (!fresh) std::memcpy(p, sums, sizeof p);
-    for (int k = 0; k < steps; ++k) mac_step<kBlockColumns>(p, w[k], a[entry[k]]);
+    if (entry == nullptr)  // apart: the machine then knows where the next activations are
+      for (int k = 0; k < steps; ++k) step_of(p, w[k], a[k]);
+    else
+      for (int k = 0; k < steps; ++k) step_of(p, w[k], a[entry[k]]);
     std::memcpy(sums, p, sizeof p);
   }
 

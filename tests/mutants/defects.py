@@ -108,7 +108,6 @@ DEFECTS = (
     Defect("a block of a step more", KERNELS + "mac_array.hpp", "of_block + 1 >= bound", "of_block >= bound", ARRAY),
     Defect("blocks of the emulator's cells start over", BLOCKED, "first_of_step[steps] = entries - words;", "first_of_step[steps] = 0;", ARRAY),
     Defect("choices of a segment before", KERNELS + "expand.hpp", "chosen ? byte_of(mask[p], 2 * (i % kChoiceSteps) + j) : byte_t(0)", "byte_of(mask[p], 2 * (i % kChoiceSteps) + j)", WEIGHTS),
-    Defect("a beat of choices asks for eight steps at the end too", KERNELS + "weights.hpp", "chosen ? 32 * steps : ones", "chosen ? 32 * per : ones", WEIGHTS),
     Defect("chosen segments of any length", KERNELS + "weights.hpp", "if (kind == kChosenSegment && beats != k + uint32_t(groups)) return kBadSegment;", "", WEIGHTS),
     Defect("a bound that the GEMM does not know of", KERNELS + "fetch_weights.hpp", "(e.bound != 0 && i.op() == kGemmOp && !chosen(i))", "false", FETCH),
     Defect("blocks that begin anywhere", KERNELS + "fetch.hpp", "w[5] % kBlock == 0 && w[6] % kBlock == 0", "w[5] % kBlock == 0", FETCH),
