@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sparse models on the engine: compressed in DDR, resident on chip, corrupt; always the golden's numbers."""
+"""Sparse models on the engine: compressed in DDR, resident on chip, with a density bound in blocks, corrupt; always
+the golden's numbers."""
 
 import numpy as np
 import pytest
@@ -8,8 +9,8 @@ from random_artifact import make_random_artifact
 from zynqbert import host
 from zynqbert.fpga import instructions as isa
 from zynqbert.fpga.boards import BOARDS
-from zynqbert.fpga.directory import SEGMENT_STEPS
-from zynqbert.fpga.expansion import gathers_of
+from zynqbert.fpga.directory import SEGMENT_STEPS, chosen_beats
+from zynqbert.fpga.expansion import expand, gathers_of
 from zynqbert.fpga.simulator import ROOT
 from zynqbert.host import task_set
 from zynqbert.host.compiler import plan
@@ -20,31 +21,36 @@ from zynqbert.host.target import emulated
 from zynqbert.quant.artifact import load_artifact
 
 TEXTS = ["w4 w5 w6", "w7 w8", " ".join(["w9"] * 40)]
-# Two segments of K in ffn2; a matrix of two column tiles; layers that share.
+# Two segments of K in ffn2, and entries that make no whole block; a matrix of two column tiles; layers that share.
 SHAPES = {
-    "bert": dict(layers=2, hidden=96, heads=3, ffn=300, labels=3),
+    "bert": dict(layers=2, hidden=96, heads=3, ffn=301, labels=3),
     "albert": dict(layers=3, hidden=192, heads=3, head_width=64, ffn=270, family="albert", embedding=40),
 }
 
 
-@pytest.fixture(scope="module", params=[0.05, 0.5, 0.9])
-def density(request):
-    return request.param
+PRUNED = {f"density {d}": {"density": d} for d in (0.05, 0.5, 0.9)} | {f"bound {b}": {"bound": b} for b in (1, 2, 3)}
+
+
+@pytest.fixture(scope="module", params=PRUNED)
+def pruned(request):
+    return PRUNED[request.param]
 
 
 @pytest.fixture(scope="module", params=SHAPES)
-def sparse(request, density, tmp_path_factory):
+def sparse(request, pruned, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sparse") / request.param
-    return make_random_artifact(folder, vocab=50, seed=3, density=density, **SHAPES[request.param])
+    return make_random_artifact(folder, vocab=50, seed=3, **pruned, **SHAPES[request.param])
 
 
 @pytest.mark.parametrize("resident", [False, True], ids=["streamed", "resident"])
 @pytest.mark.parametrize("board", BOARDS)
 @pytest.mark.parametrize("build", ["checked", "native"])
-def test_pass_equals_golden(sparse, board, build, resident):
+def test_pass_equals_golden(sparse, pruned, board, build, resident):
     runner = PassRunner(sparse, build, board, resident=resident)
     gemms = [i for i in runner.plan.instructions if isinstance(i, isa.Gemm) and not i.w8]
     assert {g.resident for g in gemms} == {resident}
+    bounds = {tile.bound for matrix in runner.plan.matrices.values() for tile in matrix.directory}
+    assert pruned.get("bound", 0) in bounds and any(g.chosen for g in gemms) == bool(bounds - {0})
     rows, results = pass_of(np.random.default_rng(1), [40, 20, 50])
     compare(sparse, runner, rows, results)
 
@@ -83,6 +89,37 @@ def test_resident_weights_are_read_once(tmp_path):
     once = kept.simulate_keeping(250).ddr_bytes_read
     assert once < each / 2  # three layers share
     assert len(kept.keeping) == 1 + len(kept.matrices) and streamed.keeping == (isa.End(),)
+
+
+@pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS)
+@pytest.mark.parametrize("density", [0.25, 0.5, 0.75])
+def test_the_array_spends_that_share_of_the_steps(board, density):
+    """BERT-base: all but attention and the classifier is int4, and the beats of choices are an eighth more."""
+    shape = ModelShape.named("bert-base")
+    dense = plan(shape, board)
+    found = plan(shape, board, density=density, pattern="blocks", resident=False)
+    tiles = [expand(p.instructions, 4, board.columns, p.directories).array for p in (dense, found)]
+    steps = [sum(c.k for c in of_pass) for of_pass in tiles]
+    int4 = sum(c.k for c in tiles[0] if not c.w8)
+    assert steps[1] == steps[0] - (1 - density) * int4
+    # each block is read once, whatever is taken of it
+    assert sum(c.activations for c in tiles[1]) == sum(c.k for c in tiles[0])
+    matrix = found.matrices["layers.3.ffn2"]
+    assert {tile.bound for tile in matrix.directory} == {round(4 * density)}
+    assert (
+        matrix.directory[0].beats
+        == chosen_beats(3072, round(4 * density))
+        == pytest.approx(3072 * density * 9 / 8, rel=0.01)
+    )
+
+
+def test_random_weights_take_no_bound_and_blocks_must_be_quarters():
+    shape, board = ModelShape.named("minilm-l6"), BOARDS["zcu102"]
+    free = plan(shape, board, density=0.5)
+    assert not any(m.chosen for m in free.matrices.values())
+    assert not any(m.chosen for m in plan(shape, board, density=1.0, pattern="blocks").matrices.values())
+    with pytest.raises(ValueError, match=r"density 0\.4 is none that blocks of 4 can have"):
+        plan(shape, board, density=0.4, pattern="blocks")
 
 
 class TestPlanner:

@@ -57,7 +57,7 @@ EXPANSION = "tests/host/test_expansion.py -k row_blocks_that_end"
 LEAVING = "tests/host/test_leaving.py -k native and zcu102"
 SPANS = "tests/host/test_leaving.py -k spans_equal and native and zcu102"
 IN_USE = "tests/host/test_tasks.py"
-CHOSEN_PASS = "tests/host/test_chosen_pass.py -k pass_equals and native-zcu102"
+CHOSEN_PASS = "tests/host/test_resident.py -k pass_equals and native-zcu102 and bound"
 CYCLES = "tests/fpga/test_cycles.py -k verdict or all_have_left or live_row or narrow_heads"
 
 
@@ -113,7 +113,7 @@ DEFECTS = (
     Defect("blocks that begin anywhere", KERNELS + "fetch.hpp", "w[5] % kBlock == 0 && w[6] % kBlock == 0", "w[5] % kBlock == 0", FETCH),
     Defect("the array not told of the bound", KERNELS + "fetch_gemm.hpp", "m.bound = uint<2>(loads.bound);", "", CHOSEN_PASS),
     Defect("chosen wherever there is a bound", "quant/compressed.py", "nibbles.shape[1] + blocks.shape[1] < k + plain.shape[1]", "blocks.shape[1] > 0", "tests/quant/test_compressed.py"),
-    Defect("a block's activations counted by steps", "fpga/tile_commands.py", "return -(-self.k // self.bound) * BLOCK if self.bound else self.k", "return self.k", "tests/host/test_chosen_pass.py -k share_of_the_steps"),
+    Defect("a block's activations counted by steps", "fpga/tile_commands.py", "return -(-self.k // self.bound) * BLOCK if self.bound else self.k", "return self.k", "tests/host/test_resident.py -k share_of_the_steps"),
     Defect("gating of chosen tiles as if none chose", "fpga/gating.py", "filled[taken[: len(used)]]", "filled[: used.shape[1]]", "tests/fpga/test_gating.py"),
     # Rounding and saturation.
     Defect("rounding off by half", KERNELS + "round.hpp", "const wide half = wide(1) << (s - 1);", "const wide half = wide(0);", VECTOR),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scripts of benchmarks/ that write a document; they are no part of the package."""
+"""Scripts of benchmarks/ that write a document, no part of the package; and rows of documents that repeat a report."""
 
 import importlib.util
 import sys
@@ -18,3 +18,13 @@ def document_of(name: str) -> Iterator[ModuleType]:
     spec.loader.exec_module(module)
     yield module
     del sys.modules[spec.name]
+
+
+def batching_row(name: str, row: dict) -> str:
+    """A way of `zynqbert bench batching` as the pages have it."""
+    value = {field: of["value"] for field, of in row.items()}
+    cells = (
+        name, f"{value['passes']:,}", f"{value['sentences_per_second']:,.0f}", f"{value['power']:.1f}",
+        f"{value['fps_per_watt']:.1f}", f"{value['energy_per_sentence']:.2f}", f"{value['ratio']:.1f}",
+    )  # fmt: skip
+    return f"| {' | '.join(cells)} |"
