@@ -71,7 +71,7 @@ def fails(columns: int, file: Path, message: str, streams: str = "strict") -> No
 @pytest.mark.parametrize("columns", COLUMNS)
 def test_every_top_does_the_goldens_passes(columns, streams):
     files = committed(columns)
-    assert len(files) == 4
+    assert len(files) == 5
     found = run(columns, *files, *reversed(files), streams=streams)  # whatever the pass before left on chip
     assert (found.returncode, found.stderr) == (0, "")
     assert found.stdout.splitlines() == [f"{file}: equal" for file in (*files, *reversed(files))]
@@ -90,7 +90,7 @@ def flipped(data: bytes, at: int) -> bytes:
 @pytest.mark.parametrize("streams", STREAMS)
 @pytest.mark.parametrize("at", [0, -1])
 @pytest.mark.parametrize("segment", [0, 7, -1])
-@pytest.mark.parametrize("name", ["bert", "albert-tokens", "adapters"])
+@pytest.mark.parametrize("name", ["bert", "albert-tokens", "adapters", "blocks"])
 def test_one_expected_byte_off_is_found_and_named(passes, tmp_path, name, segment, at, streams):
     good = passes[name]
     expected = list(good.expected)

@@ -32,11 +32,11 @@ def artifacts(tmp_path_factory):
 def test_committed_files_are_what_the_script_makes(tmp_path):
     made = make_vectors.make(tmp_path / "vectors")
     assert {path.name: path.read_bytes() for path in made} == {path.name: path.read_bytes() for path in COMMITTED}
-    assert sum(path.stat().st_size for path in COMMITTED) < 600_000
+    assert sum(path.stat().st_size for path in COMMITTED) < 750_000
 
 
 @pytest.mark.parametrize("board", BOARDS.values(), ids=lambda board: board.name)
-@pytest.mark.parametrize("name", ["bert", "albert-tokens", "adapters"])
+@pytest.mark.parametrize("name", ["bert", "albert-tokens", "adapters", "blocks"])
 def test_every_buffer_is_the_goldens(artifacts, name, board):
     vectors = files.read(make_vectors.FOLDER / f"{name}-{board.columns}.bin")
     model = load_artifact(artifacts[name])

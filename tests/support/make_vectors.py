@@ -37,6 +37,8 @@ MODELS = {
         dict(hidden=32, heads=1, labels=3, seed=4, adapters={"width": 4, "activation": "relu", "shared": False}),
         [20, 9],
     ),
+    # Two of four weights, in a few more of them: choices of more than one beat.
+    "blocks": (dict(hidden=64, heads=2, labels=3, ffn=90, bound=2, seed=5), [12, 7]),
 }  # fmt: skip
 OUTPUTS = [0, 1, 2] + [3] * 253  # of the wizard, for each layer foretold
 FEW = dict(layers=1, ffn=16, vocab=10, positions=21, extra_entries=2)

@@ -19,8 +19,8 @@ TCL = Tool("vitis-run", Path("/x/bin/vitis-run"), "2024.2", "vitis-run-tcl")
 OLD = Tool("vitis_hls", Path("/x/bin/vitis_hls"), "2024.2", "vitis_hls")
 LOAD = Component("engine_load", board_named("zcu102"), 300)
 FLAGS = f"-std=c++17 -DZQ_COLUMNS=128 -I{ROOT}/hooks/vitis -I{ROOT}/kernels -I{ROOT}/types/exact"
-RAMPS, ADAPTERS, BERT, ALBERT = (
-    f"{ROOT}/testbench/vectors/{name}-128.bin" for name in ("ramps", "adapters", "bert", "albert-tokens")
+RAMPS, ADAPTERS, BERT, ALBERT, BLOCKS = (
+    f"{ROOT}/testbench/vectors/{name}-128.bin" for name in ("ramps", "adapters", "bert", "albert-tokens", "blocks")
 )
 OTHERS = [
     "testbench/testbench",
@@ -53,7 +53,7 @@ def test_configuration_of_a_free_running_unit():
         *(f"tb.file={ROOT}/{name}.cpp" for name in OTHERS),
         f"tb.cflags={FLAGS}",
         "syn.directive.interface=engine_load mode=ap_ctrl_none",
-        f"csim.argv={RAMPS} {ADAPTERS} {BERT} {ALBERT}",
+        f"csim.argv={RAMPS} {ADAPTERS} {BERT} {ALBERT} {BLOCKS}",
         "csim.O=true",
         "package.output.format=ip_catalog",
         "package.output.syn=false",
@@ -108,7 +108,11 @@ def test_scripts():
     start += ["set_part {xczu9eg-ffvb1156-2-e}", "create_clock -period 3.333ns -name default"]
     start += ["set_clock_uncertainty 27%"]
     bodies = {
-        "csim": ["open_project -reset csim", *start, f"csim_design -O -argv {{{RAMPS} {ADAPTERS} {BERT} {ALBERT}}}"],
+        "csim": [
+            "open_project -reset csim",
+            *start,
+            f"csim_design -O -argv {{{RAMPS} {ADAPTERS} {BERT} {ALBERT} {BLOCKS}}}",
+        ],
         "csynth": [
             "open_project -reset csynth",
             *start,
