@@ -95,8 +95,8 @@ class MemoryBank:
 
     @property
     def stalls(self) -> int:
-        """Whether its reader stalls (rtl/memory.v): the array's RTL never does."""
-        return int(not self.reader.startswith("array/"))
+        """Whether its reader may stall (rtl/memory.v): units by HLS do, the array's RTL never."""
+        return int(self.reader.split("/")[0] not in MODULES)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,9 @@ from .options import (
     FileOption,
     OfflineOption,
     PairsOption,
+    Pattern,
     TaskOption,
+    check_pattern,
 )
 from .task_choice import by_itself, chosen, mixed_tasks
 
@@ -236,8 +238,8 @@ def estimate(
         float | None, typer.Option(help="Share of the int4 weights that is not 0, for --model; all if not given.")
     ] = None,
     pattern: Annotated[
-        str, typer.Option(help="Where the zeros are, for --density: free, or blocks, which spare the array steps.")
-    ] = "free",
+        Pattern, typer.Option(help="Where the zeros of --density are; in blocks they spare the array steps.")
+    ] = Pattern.free,
     plot: Annotated[
         Path | None,
         typer.Option("--plot", help="Draw where the cycles go, and a roofline beside published designs: .svg or .png."),
@@ -272,8 +274,8 @@ def estimate(
         raise InputError("--task is of a backbone; remedy: name its folder with --artifact")
     if density is not None and (artifact is not None or not 0 < density <= 1):
         raise InputError("--density is above 0, at most 1, and goes with --model: an artifact has a density of its own")
-    if pattern != "free" and density is None:
-        raise InputError("--pattern says where the zeros are of --density, which is not given")
+    if pattern is not Pattern.free and density is None:
+        raise InputError("--pattern says where the zeros of --density are, which is not given")
     if plot is not None:
         check_plot(plot)
     quantized = None
@@ -284,7 +286,9 @@ def estimate(
         shape = ModelShape.of_manifest(quantized.manifest, str(artifact))
     else:
         shape = ModelShape.named(model)
-    how = {"artifact": quantized, "density": 1.0 if density is None else density, "pattern": pattern}
+    share = 1.0 if density is None else density
+    check_pattern(pattern, share)
+    how = {"artifact": quantized, "density": share, "pattern": pattern.value}
     figures = model_estimate(shape, board_named(board.value), seq, clock_mhz, **how)
     if plot is not None:
         add_roofline(figures, shape, **how)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from .inputs import InputError
+
 # A checkout's own models, which the package holds too; the second leaves early.
 DEFAULT_ARTIFACT = Path(__file__).resolve().parents[1] / "artifacts" / "movie-reviews"
 EARLY_EXIT_ARTIFACT = DEFAULT_ARTIFACT.with_name("edgebert")
@@ -19,6 +21,19 @@ class BoardName(str, Enum):
 
     zcu102 = "zcu102"
     zcu111 = "zcu111"
+
+
+class Pattern(str, Enum):
+    """What of a matrix is kept (quant/pruning.py)."""
+
+    free = "free"
+    blocks = "blocks"
+
+
+def check_pattern(pattern: Pattern, density: float) -> None:
+    """InputError for a density that blocks of four weights cannot have."""
+    if pattern is Pattern.blocks and density not in (0.25, 0.5, 0.75, 1):
+        raise InputError(f"--density {density:g} is none that --pattern blocks can have: 0.25, 0.5, 0.75 or 1")
 
 
 class DeviceName(str, Enum):

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from .inputs import InputError, read_texts
+from .options import Pattern, check_pattern
 
 
 class SoftmaxName(str, Enum):
@@ -25,13 +26,6 @@ class WordFormat(str, Enum):
 
     integer = "integer"
     adaptivfloat = "adaptivfloat"
-
-
-class Pattern(str, Enum):
-    """What of a matrix is kept (quant/pruning.py)."""
-
-    free = "free"
-    blocks = "blocks"
 
 
 class PruneBy(str, Enum):
@@ -95,8 +89,7 @@ def quantize(
         raise InputError(f"--word-density {word_density:g} is for --word-format adaptivfloat alone")
     if not 0 < density <= 1:
         raise InputError(f"--density {density:g} is not above 0 and at most 1")
-    if pattern is Pattern.blocks and density not in (0.25, 0.5, 0.75, 1):
-        raise InputError(f"--density {density:g} is none that --pattern blocks can have: 0.25, 0.5, 0.75 or 1")
+    check_pattern(pattern, density)
     if pairs and calibrate is None:
         raise InputError("--pairs is about the lines of a file: give it with --calibrate F")
     with needing_packages("quantize"):

@@ -57,6 +57,14 @@ def test_the_study_is_of_the_models_of_today(board):
     assert blocks["s128"]["fps_per_w"] > 1.6 * dense["s128"]["fps_per_w"]
 
 
+def test_a_narrow_model_gains_less():
+    shape, board = ModelShape.named("minilm-l6"), BOARDS["zcu102"]
+    ways = ({}, {"density": 0.5, "pattern": "blocks"})
+    dense, blocks = (plan(shape, board, **way).simulate(4, 250) for way in ways)
+    assert f"the vector unit does, {dense.seconds / blocks.seconds:.1f} times for two of four" in PAGE
+    assert max(blocks.busy, key=blocks.busy.get) == "vector"
+
+
 @pytest.mark.parametrize("row", STUDY["rows"], ids=lambda row: f"{row['way']}, {row['weights']}, {row['board']}")
 def test_its_rows_are_the_pages(row):
     line = next(
