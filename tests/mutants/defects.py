@@ -433,7 +433,7 @@ DEFECTS = (
     Defect("a last GEMM forgotten", KERNELS + "fetch.hpp", "n <= a.instructions; ++n", "n < a.instructions; ++n", FETCH),
     # Compressed weights, the ring they lie in, and heads beside projections.
     Defect("refill a nibble late", KERNELS + "expand.hpp", "window[p].left < count_ones(bits)", "window[p].left + 1 < count_ones(bits)", WEIGHTS),
-    Defect("mask bits beyond K not cleared", KERNELS + "weights.hpp", "first_words(w[p], steps)", "first_words(w[p], per)", WEIGHTS),
+    Defect("mask bits beyond K not cleared", KERNELS + "weights.hpp", "const int steps = left < per ? left : per;", "const int steps = left < per ? per : per;", WEIGHTS),
     Defect("end tag anywhere", KERNELS + "weights.hpp", "ended = i == beats - 1 && s.left_k == 0;", "ended = true;", WEIGHTS),
     Defect("count not checked", KERNELS + "weights.hpp", " && s.count[p] == 0;", ";", WEIGHTS),
     Defect("overlong segment read anyway", KERNELS + "weights.hpp", "if (beats >= uint32_t(left)) return kOverlong;", "if (left < 0) return kOverlong;", WEIGHTS),
