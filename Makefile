@@ -7,7 +7,7 @@
 # make sparsity  prune, train and measure it at other densities (after make artifact; about an hour; resumes likewise)
 # make edgebert-bench  what the early-exit recipe saves, on the whole test split (after its training; resumes likewise)
 # make tasks   a backbone and three tasks on it, and its robustness study (hours; resumes where it was cut)
-# make continuous  a tied ALBERT for continuous batching, and what batching brings it (after make tasks; about 25 minutes; resumes likewise)
+# make continuous  a tied ALBERT for continuous batching, and what batching brings it (after make tasks; about 15 minutes; resumes likewise)
 # make search  the committed models' designs within 2 ms, both boards (minutes; resumes)
 # make compare  the committed model beside PyTorch and ONNX Runtime int8 (after make artifact; minutes)
 # make artifact  fine-tune, quantize, train and measure the committed model again (about 40 minutes; resumes where it was cut)

@@ -59,14 +59,12 @@ def counted() -> dict[str, dict[str, int]]:
     return {name: area(primitives(stat)) for name, stat in zip(tops, stats, strict=True)}
 
 
-def with_more(used: Resources, lut: float, ff: float, bram36: int = 0, dsp: int | None = None) -> Resources:
+def with_more(used: Resources, lut: float, ff: float, bram36: int = 0) -> Resources:
     """With LUTs, registers and memories more, or fewer, in the array."""
     by_unit = used.lut_by_unit | {"array": used.lut_by_unit["array"] + round(lut)}
     brams = used.bram36_by_unit | {"array": used.bram36_by_unit["array"] + bram36}
     fields = {"lut": used.lut + round(lut), "ff": used.ff + round(ff), "bram36": used.bram36 + bram36}
-    fields |= {"lut_by_unit": by_unit, "bram36_by_unit": brams}
-    array = ROWS * used.board.columns // 2
-    return dataclasses.replace(used, **fields, **({} if dsp is None else {"dsp": dsp, "array_dsp": array}))
+    return dataclasses.replace(used, **fields, lut_by_unit=by_unit, bram36_by_unit=brams)
 
 
 def other_groups(board: Board, group: dict[str, int], choice_bits: int) -> Resources:
@@ -85,16 +83,16 @@ def three(board: Board, found: dict) -> tuple[Board, Resources]:
     wider = dataclasses.replace(board, columns=board.columns * 3 // 2)
     cells, extra = ROWS * board.columns // 2, found["three weights"]
     narrow = resources(board)
-    used = with_more(resources(wider), cells * extra["lut"], cells * extra["ff"], dsp=narrow.dsp)
-    return wider, dataclasses.replace(used, array_dsp=narrow.array_dsp)
+    used = with_more(resources(wider), cells * extra["lut"], cells * extra["ff"])
+    return wider, dataclasses.replace(used, dsp=narrow.dsp, array_dsp=narrow.array_dsp)
 
 
 def in_luts(board: Board, found: dict, columns: int) -> tuple[Board, Resources]:
     """So many columns more, without DSPs."""
     wider = dataclasses.replace(board, columns=board.columns + columns)
     pairs, extra, narrow = ROWS * columns // 2, found["a pair in LUTs"], resources(board)
-    used = with_more(resources(wider), pairs * extra["lut"], pairs * extra["ff"], dsp=narrow.dsp)
-    return wider, dataclasses.replace(used, array_dsp=narrow.array_dsp)
+    used = with_more(resources(wider), pairs * extra["lut"], pairs * extra["ff"])
+    return wider, dataclasses.replace(used, dsp=narrow.dsp, array_dsp=narrow.array_dsp)
 
 
 def row(name: str, weights: str, board: Board, used: Resources, timings: list[Timing]) -> dict:

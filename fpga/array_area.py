@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from .instructions import BLOCK
+
 COUNTS = Path(__file__).with_suffix(".json")
 GROUP = 3  # columns that share a stop of the drain
-BLOCK = 4  # activations that every second column chooses of
 ADDRESS = 6  # bits of the address of a row's waiting sums
 LANE_BITS = 27
 

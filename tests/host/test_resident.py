@@ -9,7 +9,7 @@ from random_artifact import make_random_artifact
 from zynqbert import host
 from zynqbert.fpga import instructions as isa
 from zynqbert.fpga.boards import BOARDS
-from zynqbert.fpga.directory import SEGMENT_STEPS, chosen_beats
+from zynqbert.fpga.directory import CHOICE_STEPS, SEGMENT_STEPS, chosen_beats
 from zynqbert.fpga.expansion import expand, gathers_of
 from zynqbert.fpga.simulator import ROOT
 from zynqbert.host import task_set
@@ -18,6 +18,7 @@ from zynqbert.host.errors import CorruptWeights
 from zynqbert.host.model_shape import ModelShape
 from zynqbert.host.storage import matrices
 from zynqbert.host.target import emulated
+from zynqbert.quant import compressed
 from zynqbert.quant.artifact import load_artifact
 
 TEXTS = ["w4 w5 w6", "w7 w8", " ".join(["w9"] * 40)]
@@ -177,6 +178,11 @@ def test_limits_are_the_kernels():
     words = {board.columns: board.resident_words for board in BOARDS.values()}
     assert f"kResidentWords = kColumns == 128 ? {words[128]} : {words[192]};" in config
     assert f"constexpr int kWeightTiles = {isa.WEIGHT_TILES};" in config
+    assert f"constexpr int kBlock = {isa.BLOCK};" in config
+    assert f"constexpr int kChoicePairs = {isa.GROUP // 2};" in config
+    assert f"constexpr int kChoiceSteps = {CHOICE_STEPS};" in config
+    # quant/ uses nothing of fpga/ and has its own
+    assert (compressed.BLOCK, compressed.GROUP, compressed.CHOICE_STEPS) == (isa.BLOCK, isa.GROUP, CHOICE_STEPS)
 
 
 class TestEngine:
