@@ -526,7 +526,7 @@ DEFECTS = (
     # More than one board.
     Defect("fleet: sentences tried alone in reverse", "host/fleet_stream.py", "extendleft(reversed(alone))", "extendleft(alone)", FLEET + " -k sentence_that"),
     Defect("fleet: the first of a chunk is blamed", "host/fleet_stream.py", "            if chunk.alone:\n", "            if True:\n", FLEET + " -k sentence_that"),
-    Defect("fleet: all is read at once", "host/fleet_stream.py", "self._held < self.most or self._stopped", "True", FLEET + " -k room"),
+    Defect("fleet: all is read at once", "host/fleet_stream.py", "self._held < self.most or self._stopped", "True", FLEET + " -k reader_waits"),
     Defect("fleet: an engine for each chunk", "host/fleet_worker.py", "    if _held is not None and _held[0] == settings:\n        return", "    if False:\n        return", FLEET + " -k keeps_it"),
     Defect("fleet: any model will do", "host/fleet_worker.py", "if (found := digest(folder)) != settings.sha256:", "if not (found := digest(folder)):", FLEET + " -k another_model"),
     # Several sentences a pass.
