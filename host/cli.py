@@ -171,7 +171,7 @@ def run(
     """
     from .output import progress, write_results
 
-    check_way({"--packed": packed, "--continuous": continuous, "--mixed": mixed}, workers, scheduler, latency_target)
+    check_way({"--packed": packed, "--continuous": continuous, "--mixed": mixed}, latency_target)
     if mixed:
         tasks = mixed_tasks(artifact, task, pairs)
         given = mixed_of(texts, file, tasks)

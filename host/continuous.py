@@ -150,6 +150,7 @@ class ContinuousEngine(LoadedEngine):
         try:
             self.keep_weights()
             job.reading = self.meter.measure(run, isa.MAX_ROW_BLOCKS, self.clock_mhz, course)
+            self.busy_ms += job.reading.latency_ms
         except EngineTimeout as hang:
             recover(self.driver, hang)
             job.error = str(hang)

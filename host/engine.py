@@ -207,6 +207,7 @@ class Engine(LoadedEngine):
             self.keep_weights()  # once, and not on the meter
             run = lambda: self._pass(rows, job.io, table, job.laid)  # noqa: E731
             job.reading = self.meter.measure(run, rows.row_blocks, self.clock_mhz, course)
+            self.busy_ms += job.reading.latency_ms
         except EngineTimeout as hang:
             recover(self.driver, hang)
             job.error = str(hang)

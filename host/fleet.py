@@ -18,8 +18,11 @@ from .result import Result
 from .task_queue import WINDOW, check_item
 
 CHUNK = 32  # sentences: tens of milliseconds of a board's work, beside the few that a chunk costs on its way
+# Windows in a chunk whose sentences share passes: its last pass, or queue, is not full.
+WINDOWS = 8
 PATIENCE_S = 60.0
 TIMEOUT_S = 10.0  # engine.TIMEOUT_S, without the engine
+SHARED = 32  # sentences that wait to share a pass: engine.PACK_WINDOW and continuous.WINDOW likewise
 DEVICES = ("auto", "board", "emulated")  # target.DEVICES likewise
 
 
@@ -35,14 +38,16 @@ def open(  # the counterpart of engine.open
     early_exit: str | None = None,
     retune: bool = True,
     task: str | None = None,
+    continuous: bool = False,
     chunk: int = CHUNK,
     patience_s: float = PATIENCE_S,
-) -> "Fleet":
+) -> "Fleet | ContinuousFleet":
     """The workers of a scheduler at an address ("tcp://host:8786"), or `workers` processes of this machine, each with
     its engine open; close it after use.
 
-    chunk: sentences that go to a worker at once, at most. patience_s: how long to wait where there is no worker. The
-    rest is as `engine.open`, of every worker; the folder of `artifact` is on every machine, under the same path.
+    continuous: each worker's is a ContinuousEngine, and so is what is returned. chunk: sentences that go to a worker at
+    once, at most. patience_s: how long to wait where there is no worker. The rest is as `engine.open`, of every worker;
+    the folder of `artifact` is on every machine, under the same path.
 
     A script opens local workers below `if __name__ == "__main__":`, for they import it. Raises InputError without
     dask.distributed; FleetError for workers that do not fit together, NoWorkers for none; as `engine.open`, the message
@@ -65,20 +70,21 @@ def open(  # the counterpart of engine.open
         early_exit=early_exit,
         retune=retune,
         task=task,
+        continuous=continuous,
     )
     cluster = Cluster(scheduler, workers, patience_s)
     try:
-        return Fleet(cluster, settings, chunk, patience_s)
+        return (ContinuousFleet if continuous else Fleet)(cluster, settings, chunk, patience_s)
     except BaseException:
         cluster.close(settings)
         raise
 
 
-class Fleet:
-    """Workers, each with a loaded model on a loaded overlay of its own. It answers as an `Engine` does.
+class Boards:
+    """Workers, each with a loaded model on a loaded overlay of its own.
 
-    members: the workers as they were at first. shares: what each has answered by name, of results passed on. switches,
-    switched_bytes: of tasks, on all workers.
+    members: the workers as they were at first. shares: what each has answered by name, of results passed on. passes:
+    that answered sentences, on all workers, and switches, switched_bytes likewise, of tasks.
     """
 
     def __init__(self, cluster: Cluster, settings: Settings, chunk: int, patience_s: float):
@@ -88,7 +94,7 @@ class Fleet:
         first = self.members[0].opened
         self._tasks, self.task_name = first.tasks, first.first
         self.shares: dict[str, Share] = {}
-        self.switches = self.switched_bytes = 0
+        self.passes = self.switches = self.switched_bytes = 0
 
     @property
     def scheduler(self) -> str:
@@ -112,6 +118,50 @@ class Fleet:
         """Of the task to begin with."""
         return list(self.task_of(self.task_name)["labels"])
 
+    def _results(
+        self, items: Iterable, size: int, way: str, task: str | None, how: dict, least: int = 1
+    ) -> Iterator[Result]:
+        """The results of items that the workers' engines answer by their method `way`, in chunks of `least` to `size`
+        items."""
+        work = Work(self._cluster, self._settings, way, task, how)
+        stream = Stream(work, items, size, self.patience_s, least)
+        with closing(stream.chunks()) as chunks:
+            for answered in chunks:
+                self.passes += answered.passes
+                self.switches += answered.switches
+                self.switched_bytes += answered.switched_bytes
+                share = self.shares.setdefault(answered.worker, Share(answered.where))
+                for result in answered.results:
+                    stream.taken()
+                    share.add(result, answered.engine_ms / len(answered.results))
+                    yield result
+                if answered.failure is not None:
+                    raise answered.failure.error()
+
+    def _windows(self, texts: Iterable, window: int, way: str, task: str | None, how: dict) -> Iterator[Result]:
+        """Of engines where the sentences of a `window` wait for each other."""
+        if window < 1:
+            raise ValueError(f"a window of {window} sentences: 1 or more are needed")
+        return self._results(texts, WINDOWS * window, way, task, how | {"window": window}, least=window)
+
+    def report(self) -> list[str]:
+        """Who has answered how much, a line each."""
+        return list(lines(self.shares))
+
+    def __enter__(self) -> "Boards":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every worker's engine, and end the workers of this machine that were started for it."""
+        self._cluster.close(self._settings)
+
+
+class Fleet(Boards):
+    """Boards that answer as an `Engine` does."""
+
     def stream(
         self,
         texts: Iterable[str | tuple[str, str]],
@@ -134,6 +184,24 @@ class Fleet:
         how = {"strict": strict, "latency_target_ms": latency_target_ms}
         return self._results(texts, self.chunk, "stream", name, how)
 
+    def packed(
+        self,
+        texts: Iterable[str | tuple[str, str]],
+        *,
+        window: int = SHARED,
+        strict: bool = False,
+        latency_target_ms: float | None = None,
+        task: str | None = None,
+    ) -> Iterator[Result]:
+        """Answer texts as `stream`, several a pass, as `Engine.packed` does on each board: a chunk is one to WINDOWS
+        windows, and waits for a whole one while there are texts to come. Raises also ValueError for a model that labels
+        tokens."""
+        name = self.task_name if task is None else task
+        if self.task_of(name)["kind"] == "token":
+            raise ValueError("packed: a model that labels tokens takes one text a pass")
+        how = {"strict": strict, "latency_target_ms": latency_target_ms}
+        return self._windows(texts, window, "packed", name, how)
+
     def mixed(
         self,
         items: Iterable[tuple[str, str | tuple[str, str]]],
@@ -154,30 +222,14 @@ class Fleet:
             check_item(number, item, self.tasks)
             yield item
 
-    def _results(self, items: Iterable, size: int, way: str, task: str | None, how: dict) -> Iterator[Result]:
-        work = Work(self._cluster, self._settings, way, task, how)
-        stream = Stream(work, items, size, self.patience_s)
-        with closing(stream.chunks()) as chunks:
-            for answered in chunks:
-                self.switches += answered.switches
-                self.switched_bytes += answered.switched_bytes
-                for result in answered.results:
-                    stream.taken()
-                    self.shares.setdefault(answered.worker, Share(answered.where)).add(result)
-                    yield result
-                if answered.failure is not None:
-                    raise answered.failure.error()
 
-    def report(self) -> list[str]:
-        """Who has answered how much, a line each."""
-        return list(lines(self.shares))
+class ContinuousFleet(Boards):
+    """Boards that answer as a `ContinuousEngine` does."""
 
-    def __enter__(self) -> "Fleet":
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close every worker's engine, and end the workers of this machine that were started for it."""
-        self._cluster.close(self._settings)
+    def stream(
+        self, texts: Iterable[str | tuple[str, str]], *, window: int = SHARED, strict: bool = False
+    ) -> Iterator[Result]:
+        """Answer texts, or pairs of texts, in order, each board from queues of its own (`ContinuousEngine.stream`): a
+        chunk is one to WINDOWS windows, and waits for a whole one while there are texts to come. Raises as
+        `Fleet.stream`."""
+        return self._windows(texts, window, "stream", self.task_name, {"strict": strict})

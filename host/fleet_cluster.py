@@ -5,7 +5,7 @@ import logging
 import signal
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from typing import Any
@@ -23,6 +23,9 @@ CONNECT_S = 10.0
 CALL_S = 5.0  # what the scheduler may take to say who is there
 FETCH_S = 5.0  # what the results of a chunk may take from there to here, before one looks whether they are lost
 RELEASE_S = 10.0
+# What dask gives a local worker to come back before it gives its name up: it looks once, so long after a death, and
+# would end one that has died a second time and is just being started again.
+LOST = "24 h"
 # How often a local worker may die over a chunk before its sentences are tried one by one, and over one of these before
 # it is told: a death by accident takes no sentence with it either way.
 DEATHS = 1
@@ -48,9 +51,11 @@ class Cluster:
 
     def __init__(self, scheduler: str | None, workers: int | None, patience_s: float, preload: Sequence[str] = ()):
         self._local = self.client = None
+        self._settings = ExitStack()  # of dask, while local workers live
         _needs_distributed()
         try:
             if scheduler is None:
+                self._settings.enter_context(_no_worker_is_given_up())
                 with _interrupts_later():
                     self._local = _local(workers, preload)
                 self.address = self._local.scheduler_address
@@ -170,6 +175,7 @@ class Cluster:
         if self._local is not None:
             self._local.close()
         self.client = self._local = None
+        self._settings.close()
 
     def _release(self, settings: Settings) -> None:
         from distributed import TimeoutError
@@ -239,6 +245,12 @@ def _interrupts_later() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _no_worker_is_given_up():
+    import dask
+
+    return dask.config.set({"distributed.deploy.lost-worker-timeout": LOST})
 
 
 def _local(workers: int, preload: Sequence[str]):

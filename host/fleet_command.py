@@ -20,39 +20,31 @@ SchedulerOption = Annotated[
 ]
 
 
-def check_way(
-    ways: Mapping[str, bool], workers: int | None, scheduler: str | None, latency_target: float | None
-) -> None:
+def check_way(ways: Mapping[str, bool], latency_target: float | None) -> None:
     """InputError for ways of sharing passes, by their options, that do not go together, or with the rest."""
     chosen = [name for name, given in ways.items() if given]
-    others = ["--workers and --scheduler"] if workers is not None or scheduler is not None else []
-    others = [] if chosen == ["--mixed"] else others
-    if "--continuous" in chosen and latency_target is not None:
-        others.append("--latency-target")
+    others = ["--latency-target"] if "--continuous" in chosen and latency_target is not None else []
     if len(chosen) + len(others) > 1 and chosen:
         fault = f"{chosen[0]} does not go with {[*chosen, *others][1]}"
         raise InputError(f"{fault}; remedy: leave one of them out")
 
 
 def opened(workers: int | None, scheduler: str | None, *, continuous: bool = False, **how):
-    """An Engine, or with `continuous` one of a queue; or a Fleet, of `workers` here or those of a `scheduler`. how:
+    """An Engine, or a Fleet of `workers` here or those of a `scheduler`; with `continuous` those of a queue. how:
     arguments of all of these one's `open`.
 
     Raises InputError where both are given; otherwise as these.
     """
-    if continuous:
-        from . import continuous as batching
-
-        return batching.open(**how)
     if workers is None and scheduler is None:
+        from . import continuous as queues
         from . import engine as engines
 
-        return engines.open(**how)
+        return (queues if continuous else engines).open(**how)
     if workers is not None and scheduler is not None:
         raise InputError("--workers starts workers here, --scheduler has its own; remedy: leave one of them out")
     from . import fleet
 
-    boards = fleet.open(workers=workers, scheduler=scheduler, **how)
+    boards = fleet.open(workers=workers, scheduler=scheduler, continuous=continuous, **how)
     emulated = sum(member.opened.emulated for member in boards.members)
     if how.get("device") == "auto" and emulated:
         count = f" at {emulated} of {len(boards.members)} workers" if emulated < len(boards.members) else ""

@@ -9,7 +9,7 @@ from .result import Result
 
 @dataclass
 class Share:
-    """What one worker has answered: sentences, how many of them failed, and what its engine took for the others."""
+    """What one worker has answered: sentences, how many of them failed, and what its engine took for all."""
 
     where: str
     sentences: int = 0
@@ -17,13 +17,13 @@ class Share:
     engine_ms: float = 0.0
     sources: set[str] = field(default_factory=set)
 
-    def add(self, result: Result) -> None:
-        """One more."""
+    def add(self, result: Result, engine_ms: float) -> None:
+        """One more, and what the engine took for it."""
         self.sentences += 1
+        self.engine_ms += engine_ms
         if result.error is not None:
             self.failed += 1
         else:
-            self.engine_ms += result.latency_ms
             self.sources.add(result.source)
 
     @property

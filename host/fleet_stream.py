@@ -96,10 +96,13 @@ class Reader:
 
 
 class Stream:
-    """The chunks of `items`, at most `size` to each, as the pool answers them. `answered`: how many items are."""
+    """The chunks of `items`, as the pool answers them: `least` to `size` items each, fewer where the items end.
 
-    def __init__(self, pool: Pool, items: Iterable, size: int, patience_s: float):
-        self.pool, self.size, self.patience_s = pool, size, patience_s
+    answered: how many items are.
+    """
+
+    def __init__(self, pool: Pool, items: Iterable, size: int, patience_s: float, least: int = 1):
+        self.pool, self.size, self.least, self.patience_s = pool, size, least, patience_s
         self.answered = 0
         self._changed = threading.Condition()
         self._workers = max(pool.count(), 1)
@@ -172,7 +175,7 @@ class Stream:
     def _ready(self) -> int:
         """How many of the items that wait make the next chunk now; 0 where it is better, or needed, to wait.
 
-        An idle worker gets its share of what there is: a source that trickles is answered item by item.
+        An idle worker gets its share of what there is: a source that trickles is answered `least` by `least` items.
         """
         waiting = len(self._reader.waiting)
         if self._out and self._out[0].alone:
@@ -180,7 +183,8 @@ class Stream:
         busy = sum(not self._is_done(chunk) for chunk in self._out)
         idle = self._workers - busy
         if idle > 0:
-            return min(self.size, -(-waiting // idle))
+            share = min(self.size, max(self.least, -(-waiting // idle)))
+            return min(share, waiting) if waiting >= share or self._reader.ended else 0
         full = waiting >= self.size or self._reader.ended
         return min(self.size, waiting) if full and busy < AHEAD * self._workers else 0
 

@@ -49,6 +49,7 @@ class Settings:
     early_exit: str | None
     retune: bool
     task: str | None
+    continuous: bool  # continuous.open, that is
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,16 @@ class Failure:
 class Answered:
     """What became of a chunk: its results in order, and the error that ended it, if one did.
 
-    where: the worker's engine. switches, switched_bytes: of tasks, in this chunk.
+    where: the worker's engine. engine_ms: what it took for the passes that ended, measured or modelled; passes: that
+    answered sentences; switches, switched_bytes: of tasks; all in this chunk.
     """
 
     worker: str
     where: str
     results: list
     failure: Failure | None = None
+    engine_ms: float = 0.0
+    passes: int = 0
     switches: int = 0
     switched_bytes: int = 0
 
@@ -164,7 +168,7 @@ def answer(settings: Settings, items: Sequence, way: str, task: str | None, how:
             engine = _engine(settings)
         except _known() as error:
             return Answered(name, "", results, Failure.of(error, name))
-        before, failure = (engine.switches, engine.switched_bytes), None
+        before, failure = _counts(engine), None
         try:
             if task is not None:
                 engine.use(task)
@@ -173,8 +177,13 @@ def answer(settings: Settings, items: Sequence, way: str, task: str | None, how:
         except _known() as error:
             # What the texts are to blame for is so on every worker.
             failure = Failure.of(error, name if isinstance(error, HostError | OSError) else None)
-        switches, moved = engine.switches - before[0], engine.switched_bytes - before[1]
-        return Answered(name, engine.target.name, results, failure, switches, moved)
+        counts = (after - then for then, after in zip(before, _counts(engine), strict=True))
+        return Answered(name, engine.target.name, results, failure, *counts)
+
+
+def _counts(engine) -> tuple[float, int, int, int]:
+    """As the last fields of Answered, since the engine was opened."""
+    return engine.busy_ms, engine.passes, engine.switches, engine.switched_bytes
 
 
 def release(settings: Settings) -> None:
@@ -203,7 +212,7 @@ def _engine(settings: Settings):
     if _held is not None and _held[0] == settings:
         return _held[1]
     from ..fpga.boards import board_named
-    from . import engine as engines
+    from . import continuous, engine
     from .target import choose
 
     _close()
@@ -213,18 +222,10 @@ def _engine(settings: Settings):
         raise FleetError(f"{fault}; remedy: copy the folder from one machine to all, under the same path")
     with redirect_stderr(io.StringIO()):  # that there is no board is said once, where the answers are read
         target = choose(board_named(settings.board), settings.device)
-    engine = engines.open(
-        board=settings.board,
-        artifact=folder,
-        device=target,
-        clock_mhz=settings.clock_mhz,
-        timeout_s=settings.timeout_s,
-        early_exit=settings.early_exit,
-        retune=settings.retune,
-        task=settings.task,
-    )
-    _held = settings, engine
-    return engine
+    how = {"board": settings.board, "artifact": folder, "device": target, "clock_mhz": settings.clock_mhz}
+    how |= {"timeout_s": settings.timeout_s, "early_exit": settings.early_exit, "task": settings.task}
+    _held = settings, continuous.open(**how) if settings.continuous else engine.open(**how, retune=settings.retune)
+    return _held[1]
 
 
 @atexit.register

@@ -37,6 +37,7 @@ class LoadedEngine:
         self._written: LoadedTask | None = None  # whose area lies in the image
         self.switches = self.switched_bytes = 0
         self.passes = 0  # that answered sentences
+        self.busy_ms = 0.0  # what those that ended took, measured or modelled
         self._load = Load()
         self._steps: tuple[tuple[int, float], ...] | None = None  # of the clock, as dvfs.ladder gives them
         self.meter = target.meter(self.plan)

@@ -435,7 +435,6 @@ class TestRun:
     def test_what_packed_does_not_go_with(self, call, artifact):
         how = ("--packed", "--device", "emulated", "--artifact", artifact)
         refused(call("run", "a\tb", "--mixed", *how), "--packed does not go with --mixed; remedy: ")
-        refused(call("run", "a", "--workers", "2", *how), "--packed does not go with --workers", "remedy: ")
         refused(call("run", "a", "--continuous", *how), "--packed does not go with --continuous", "remedy: ")
         late = ("--continuous", "--early-exit", "1", "--latency-target", "5", *how[1:])
         refused(call("run", "a", *late), "--continuous does not go with --latency-target", "remedy: ")

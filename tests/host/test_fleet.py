@@ -14,6 +14,7 @@ import threading
 import time
 from pathlib import Path
 
+import dask
 import fleet_faults
 import pytest
 from distributed import LocalCluster
@@ -21,11 +22,14 @@ from documents import document_of
 from early_exit import recipe
 from random_artifact import make_random_artifact
 from split_tasks import make_tasks
+from tied_artifact import make_tied_artifact
 from zynqbert import host
 from zynqbert.host import cli, fleet, fleet_cluster, fleet_worker
+from zynqbert.host.compiler import CompileError
 from zynqbert.host.errors import TargetError
 from zynqbert.host.fleet_errors import DeadlySentence, FleetError, NoWorkers
-from zynqbert.host.fleet_stream import READ, Reader
+from zynqbert.host.fleet_stream import READ, Reader, Stream
+from zynqbert.host.fleet_worker import Answered
 from zynqbert.host.packing import TooLong
 
 CHUNK = 4
@@ -180,6 +184,92 @@ class TestAnswers:
             list(boards.mixed([*items[:2], ("third", "w4")]))
 
 
+class TestShared:
+    """Sentences that share passes, on each of the boards."""
+
+    def test_packed_answers_are_those_of_one_by_one(self, opened, expected):
+        boards = opened()
+        results = list(boards.packed(TEXTS, window=8))
+        assert [(r.text, r.logits) for r in results] == [(r.text, r.logits) for r in expected]
+        assert 60 / 32 <= boards.passes <= 60 / 8 + 2
+        # A pass that several share is counted once.
+        engine_ms = sum(share.engine_ms for share in boards.shares.values())
+        assert engine_ms == pytest.approx(sum(r.energy_mj / r.power_w for r in results))
+        assert engine_ms < 0.5 * sum(r.latency_ms for r in results)
+
+    def test_packed_with_early_exit_as_a_task_and_a_target(self, opened, artifact, tmp_path):
+        boards = opened(recipe(tmp_path / "model"), early_exit="1", retune=False)
+        alone = list(boards.stream(TEXTS[:16]))
+        left = [(r.logits, r.exit_layer) for r in boards.packed(TEXTS[:16], window=4)]
+        assert left == [(r.logits, r.exit_layer) for r in alone]
+        assert all(r.target_ms == 0.2 and r.label for r in boards.packed(TEXTS[:16], latency_target_ms=0.2))
+        boards = opened(make_tasks(tmp_path / "backbone", ("first", "second"), seed=3))
+        second = list(boards.stream(TEXTS[:8], task="second"))
+        assert [r.logits for r in boards.packed(TEXTS[:8], task="second")] == [r.logits for r in second]
+
+    def test_queues(self, opened, tmp_path):
+        points = {"1": {"threshold": 1900, "foretold": None, "loss_points": 1}}
+        folder = make_tied_artifact(tmp_path, layers=4, embedding=64, points=points, seed=3)
+        with host.open(artifact=folder, early_exit="1", **HOW) as engine:
+            alone = [(r.text, r.logits, r.exit_layer) for r in engine.stream(TEXTS)]
+        assert len({layer for *_, layer in alone}) > 1
+        boards = opened(folder, early_exit="1", continuous=True)
+        results = list(boards.stream(TEXTS, window=8))
+        assert [(r.text, r.logits, r.exit_layer) for r in results] == alone
+        assert 2 <= boards.passes <= 60 / 8 + 1 and sum(s.sentences for s in boards.shares.values()) == 60
+
+    def test_killed_midway(self, opened, expected, tmp_path):
+        texts = [f"{text} die:{tmp_path / 'once'}" if n == 21 else text for n, text in enumerate(TEXTS)]
+        results = list(opened().packed(texts, window=4))
+        assert (tmp_path / "once").exists() and [r.text for r in results] == texts
+        for n, (result, one) in enumerate(zip(results, expected, strict=True)):
+            assert n == 21 or result.logits == one.logits
+
+    def test_refused(self, opened, tmp_path):
+        with pytest.raises(ValueError, match=r"^a window of 0 sentences"):
+            opened().packed(TEXTS, window=0)
+        with pytest.raises(ValueError, match=r"^packed: a model that labels tokens takes one text a pass"):
+            opened(make_random_artifact(tmp_path / "tagger", kind="token")).packed(TEXTS)
+        with pytest.raises(CompileError, match=r"^worker \d: .*not all layers share their matrices; remedy: "):
+            opened(make_random_artifact(tmp_path / "layers", layers=2), continuous=True)
+
+    def test_a_chunk_has_a_window_until_the_texts_end(self):
+        class Future:
+            status = "finished"
+
+            def add_done_callback(self, call):
+                call(self)
+
+        class Workers:
+            remedy, sizes = "", []
+
+            def count(self):
+                return 2
+
+            def submit(self, chunk):
+                self.sizes.append(len(chunk.items))
+                return Future()
+
+            def done(self, future):
+                return True
+
+            def result(self, future):
+                return Answered("worker", "", [])
+
+            def cancel(self, futures):
+                assert not futures
+
+        def trickle():
+            for n in range(22):
+                time.sleep(0.01)
+                yield n
+
+        workers = Workers()
+        stream = Stream(workers, trickle(), 16, 60.0, least=4)
+        assert len(list(stream.chunks())) == len(workers.sizes)
+        assert all(4 <= size <= 16 for size in workers.sizes[:-1]) and sum(workers.sizes) == 22
+
+
 class TestFlow:
     def test_no_more_is_read_than_there_is_room_for(self, opened):
         """Of a stream without an end; and closing it leaves the workers free for another."""
@@ -251,6 +341,20 @@ class TestDeaths:
         assert told == texts[:6]
         assert (fault.value.number, fault.value.answered) == (7, 6)
         assert "sentence 7, 'w4 die', ended all 2 workers" in str(fault.value) and "; remedy: " in str(fault.value)
+
+    def test_one_that_takes_long_to_come_back(self):
+        """dask looks some time after a death whether the worker is back, and would end it then."""
+        with dask.config.set({"distributed.deploy.lost-worker-timeout": "100 ms"}):
+            local = fleet_cluster.Cluster(None, 1, 60.0)
+            try:
+                ((first, pid),) = local.client.run(os.getpid).items()
+                os.kill(pid, signal.SIGKILL)
+                wait_until(lambda: list(local.threads()) not in ([], [first]))
+                time.sleep(1)  # it is ended once it is up
+                assert len(local.threads()) == 1 and pid not in local.client.run(os.getpid).values()
+            finally:
+                local.close()
+            assert dask.config.get("distributed.deploy.lost-worker-timeout") == "100 ms"
 
     def test_all_are_dead(self, artifact, tmp_path, monkeypatch):
         """Workers as docs/fleet.md starts them, without a nanny that would start them again."""
@@ -345,9 +449,10 @@ class TestRefused:
             fleet.open(**how, scheduler="tcp://127.0.0.1:9")
 
     def test_names_that_the_whole_package_shares(self):
-        from zynqbert.host import engine, target
+        from zynqbert.host import continuous, engine, target
 
         assert (fleet.TIMEOUT_S, fleet.DEVICES) == (engine.TIMEOUT_S, target.DEVICES)
+        assert fleet.SHARED == engine.PACK_WINDOW == continuous.WINDOW
 
     def test_a_model_of_the_package_is_found_wherever_that_is(self, artifact):
         from zynqbert.host.options import DEFAULT_ARTIFACT
@@ -414,10 +519,21 @@ class TestCommand:
         assert all(line.startswith("zynqbert: worker ") for line in shares)
         assert total.startswith("zynqbert: 12 sentences by ") and total.endswith(" sentences/s (modelled)")
 
+    def test_ways_of_sharing_passes(self, artifact, cluster, expected, capsys):
+        arguments = ["run", *TEXTS[:12], "--artifact", str(artifact), "--scheduler", cluster.address, "--packed"]
+        assert cli.call([*arguments, "--format", "jsonl"]) == 0
+        captured = capsys.readouterr()
+        assert [tuple(json.loads(line)["logits"]) for line in captured.out.splitlines()] == [
+            result.logits for result in expected[:12]
+        ]
+        assert "zynqbert: 12 sentences in 1 pass" in captured.err and "12 sentences by 1 worker;" in captured.err
+        assert cli.call([*arguments[:-1], "--continuous"]) == 0  # of one layer, which is as all of them
+        assert "zynqbert: 12 sentences in 1 queue" in capsys.readouterr().err
+
     def test_accuracy_of_a_split(self, accuracy, cluster, artifact, expected, capsys):
         found = accuracy.engine_predictions(artifact, TEXTS, ["label0", "label1", "label2"], scheduler=cluster.address)
         assert [f"label{label}" for label in found] == [result.label for result in expected]
-        assert "60 sentences by 2 workers" in capsys.readouterr().err
+        assert "60 sentences by " in capsys.readouterr().err
 
     def test_both(self, capsys, artifact):
         arguments = ["run", "w4", "--artifact", str(artifact), "--workers", "2", "--scheduler", "tcp://a:1"]

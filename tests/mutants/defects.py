@@ -529,6 +529,9 @@ DEFECTS = (
     Defect("fleet: all is read at once", "host/fleet_stream.py", "self._held < self.most or self._stopped", "True", FLEET + " -k reader_waits"),
     Defect("fleet: an engine for each chunk", "host/fleet_worker.py", "    if _held is not None and _held[0] == settings:\n        return", "    if False:\n        return", FLEET + " -k keeps_it"),
     Defect("fleet: any model will do", "host/fleet_worker.py", "if (found := digest(folder)) != settings.sha256:", "if not (found := digest(folder)):", FLEET + " -k another_model"),
+    Defect("fleet: a pass as often as sentences", "host/fleet.py", "answered.engine_ms / len(answered.results)", "answered.engine_ms", FLEET + " -k packed_answers"),
+    Defect("fleet: passes of what there is", "host/fleet_stream.py", "max(self.least, -(-waiting // idle))", "-(-waiting // idle)", FLEET + " -k has_a_window"),
+    Defect("fleet: who dies again is given up", "host/fleet_cluster.py", 'LOST = "24 h"', 'LOST = "100 ms"', FLEET + " -k long_to_come"),
     # Several sentences a pass.
     Defect("packed: the first waits on", "host/packer.py", "filled, chosen = sums[-1].bit_length() - 1, [0]", "filled, chosen = sums[-1].bit_length() - 1, [0][:len(rows) % 2]", "tests/host/test_packer.py"),
     Defect("packed: as they come, not as they fill", "host/packer.py", "if not sums[n - 1] >> filled & 1:", "if filled >= rows[n]:", "tests/host/test_packer.py"),
