@@ -69,17 +69,17 @@ def _ap_types() -> Path:
     return Path(spec.submodule_search_locations[0]) / "templates" / "vivado" / "ap_types"
 
 
-def _options(build: str, columns: int, sanitize: bool) -> list[str]:
+def _options(build: str, columns: int, sanitize: bool, root: Path) -> list[str]:
     options = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-label"]
     options += ["-fPIC", "-shared", "-pthread", "-fno-gnu-unique", f"-DZQ_COLUMNS={columns}"]
-    options += ["-I", str(ROOT / "sim"), "-I", str(ROOT / "kernels")]
+    options += ["-I", str(root / "sim"), "-I", str(root / "kernels")]
     if build == "csim":
         # ap_int clears fresh bits of members it has not initialised; the warning is the vendor header's.
         options += ["-O1", "-Wno-uninitialized", "-Wno-maybe-uninitialized"]
-        options += ["-I", str(ROOT / "types" / "exact"), "-isystem", str(_ap_types())]
+        options += ["-I", str(root / "types" / "exact"), "-isystem", str(_ap_types())]
     else:
         options += ["-O3", "-march=native"] if build == "native" else ["-O2", "-march=native"]
-        options += ["-I", str(ROOT / "types" / build), "-I", str(ROOT / "types" / "plain")]
+        options += ["-I", str(root / "types" / build), "-I", str(root / "types" / "plain")]
     if sanitize:
         options += ["-g", "-fsanitize=address,undefined", "-fno-sanitize=shift", "-fno-sanitize-recover=undefined"]
     return options
@@ -117,10 +117,10 @@ def compile_library(build: str, columns: int, *, sanitize: bool = False, root: P
     if build not in BUILDS:
         raise ValueError(f"build '{build}': one of {', '.join(BUILDS)}")
     compiler = _compiler()
-    options = [o.replace(str(ROOT), str(root)) for o in _options(build, columns, sanitize)]
+    options = _options(build, columns, sanitize, root)
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
     key = hashlib.sha256()
-    for part in (version, " ".join(options), _cpu()):
+    for part in (version, " ".join(options).replace(str(root), ""), _cpu()):  # wherever the sources lie
         key.update(part.encode())
     for source in sorted([*root.rglob("*.hpp"), *root.rglob("*.cpp"), *root.rglob("*.h")]):
         key.update(str(source.relative_to(root)).encode())

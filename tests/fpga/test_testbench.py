@@ -30,7 +30,7 @@ def build(columns: int, streams: str) -> Path:
     options += ["-Wno-uninitialized", "-Wno-maybe-uninitialized"]  # the vendor header's, not ours
     options += [f"-I{ROOT / folder}" for folder in (*INCLUDES, *folders)] + ["-isystem", str(_ap_types())]
     sources = [ROOT / "testbench" / "testbench.cpp", *sorted((ROOT / "top").glob("*.cpp"))]
-    key = hashlib.sha256(" ".join(options).encode())
+    key = hashlib.sha256(" ".join(options).replace(str(ROOT), "").encode())
     for source in sorted([*ROOT.rglob("*.hpp"), *ROOT.rglob("*.h"), *sources]):
         key.update(source.read_bytes())
     made = cache_folder() / f"testbench-{streams}-{columns}-{key.hexdigest()[:20]}"

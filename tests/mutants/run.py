@@ -24,8 +24,12 @@ FOLDERS = ("quant", "fpga", "host")
 TIMEOUT_S = 300  # a test that hangs has not found the defect
 
 
-def copy_tree(to: Path) -> dict[str, str]:
-    """A copy of the tracked tree under `to` that Python imports first; returns the environment for it."""
+def copy_tree(to: Path, made: Path | None = None) -> dict[str, str]:
+    """A copy of the tracked tree under `to` that Python imports first; returns the environment for it.
+
+    made: a cache of what was compiled without a defect, which the tree's own begins with: files are named by their
+    sources, so that only what a defect changes is compiled anew.
+    """
     names = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -41,6 +45,9 @@ def copy_tree(to: Path) -> dict[str, str]:
     package.mkdir(parents=True)
     for folder in FOLDERS:
         (package / folder).symlink_to(to / folder)
+    if made is not None:
+        passing = shutil.ignore_patterns("tmp*", "*.lock", "lock", "*.partial")
+        shutil.copytree(made, to / "cache", ignore=passing, copy_function=os.link)  # files that nobody writes again
     return {
         **os.environ,
         "PYTHONPATH": str(to / "import"),
@@ -61,11 +68,11 @@ def run_test(tree: Path, env: dict[str, str], test: str) -> subprocess.Completed
         return subprocess.CompletedProcess(command, -1, f"no end within {TIMEOUT_S} s", "")
 
 
-def outcome(defect: Defect) -> str:
+def outcome(defect: Defect, made: Path) -> str:
     """'killed', or what is wrong."""
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
-        env = copy_tree(tree)
+        env = copy_tree(tree, made)
         path = tree / defect.file
         text = path.read_text()
         if text.count(defect.old) != 1:
@@ -77,9 +84,9 @@ def outcome(defect: Defect) -> str:
         return {0: "SURVIVED", 1: "killed"}.get(run.returncode, f"pytest ended with {run.returncode}")
 
 
-def baseline(test: str) -> str:
+def baseline(test: str, made: Path) -> str:
     with tempfile.TemporaryDirectory() as folder:
-        run = run_test(Path(folder), copy_tree(Path(folder)), test)
+        run = run_test(Path(folder), copy_tree(Path(folder)) | {"XDG_CACHE_HOME": str(made)}, test)
         return "passes" if run.returncode == 0 else f"fails without a defect:\n{run.stdout[-2000:]}"
 
 
@@ -91,14 +98,19 @@ def main() -> int:
     tests = sorted({d.test for d in defects})
     console = Console()
     wrong = []  # told again at the end, where a long log is read
-    with Progress(console=console) as progress, ThreadPoolExecutor(os.cpu_count()) as pool:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Progress(console=console) as progress,
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+    ):
+        made = Path(folder)
         task = progress.add_task("mutants", total=len(defects) + len(tests))
-        for test, result in zip(tests, pool.map(baseline, tests), strict=True):
+        for test, result in zip(tests, pool.map(lambda test: baseline(test, made), tests), strict=True):
             progress.advance(task)
             if result != "passes":
                 wrong.append(f"{test} {result}")
                 console.print(wrong[-1])
-        for defect, result in zip(defects, pool.map(outcome, defects), strict=True):
+        for defect, result in zip(defects, pool.map(lambda defect: outcome(defect, made), defects), strict=True):
             progress.advance(task)
             line = f"{result:10} {defect.name:45} {defect.test}"
             console.print(line)
