@@ -15,7 +15,9 @@ def document_of(name: str) -> Iterator[ModuleType]:
     spec = importlib.util.spec_from_file_location(f"{name}_document", ROOT / "benchmarks" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look there
+    sys.path.insert(0, str(ROOT / "benchmarks"))  # as for a script that is run: others lie beside it
     spec.loader.exec_module(module)
+    sys.path.remove(str(ROOT / "benchmarks"))
     yield module
     del sys.modules[spec.name]
 
