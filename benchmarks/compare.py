@@ -17,7 +17,7 @@ from zynqbert.fpga.boards import BOARDS
 from zynqbert.fpga.whole_file import write_whole
 from zynqbert.host.bench import compare_report
 from zynqbert.host.bench.compare_modelled import board_figures, published_rows
-from zynqbert.host.bench.compare_texts import labelled_texts
+from zynqbert.host.bench.labelled import labelled_texts
 from zynqbert.quant.artifact import load_artifact
 from zynqbert.quant.tokens import encode
 

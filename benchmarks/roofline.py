@@ -184,7 +184,8 @@ The roof of ZCU102 and ZCU111 is {peaks} GOPS, every multiplier busy in every cy
 {roofs["zcu102"]["ddr_gb_s"]:.1f} GB/s, the assumed share of its peak, or what the weight ports take where that is less.
 From {ridges} operations a byte on, the array binds. Operations are those of the dense model, two a product; bytes are
 all that a pass moves, weights, parameters, embedding rows and program. Products with 8-bit weights (attention, pooler,
-classifier) reach half the peak, which the roof leaves out.
+classifier) reach half the peak, which the roof leaves out. So does what blocks of zeros and spans spare the array: it
+counts as done, and may lift a pruned model above the roof (`--pattern blocks`; `work_spared` says how much it is).
 
 {chr(10).join(points())}
 16 tokens fill half of a row block, and take as long as 32.

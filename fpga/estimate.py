@@ -43,14 +43,16 @@ class Estimate:
         return asdict(self)
 
 
-def estimate(timing: Timing, board: Board, dense_macs: int) -> Estimate:
+def estimate(timing: Timing, board: Board, dense_macs: int, whole_macs: int | None = None) -> Estimate:
     """Modelled cost of the pass that `timing` is of, on `board`.
 
     `dense_macs`: multiply-accumulates of the unpadded, unsplit model over the sentence (ModelShape.dense_macs).
+    `whole_macs`: what the array would execute if zeros and spans spared it nothing; what `timing` has if None.
     """
     used = resources(board)
     watts = power(used, timing)
     fps = 1 / timing.seconds
+    whole = timing.array_macs_executed if whole_macs is None else whole_macs
     return Estimate(
         cycles=timing.cycles,
         clock_mhz=timing.clock_mhz,
@@ -72,7 +74,8 @@ def estimate(timing: Timing, board: Board, dense_macs: int) -> Estimate:
             "power_parts_w": dict(watts.parts),
             "energy_mj": {name: value * timing.seconds * 1e3 for name, value in by_unit(used, timing).items()},
             "power_rows": power_rows(),
-            "padding_waste": 1 - dense_macs / timing.array_macs_executed if timing.array_macs_executed else 0.0,
+            "padding_waste": 1 - dense_macs / whole if whole else 0.0,
+            "work_spared": 1 - timing.array_macs_executed / whole if whole else 0.0,
             "ddr_bytes_read": timing.ddr_bytes_read,
             "ddr_bytes_written": timing.ddr_bytes_written,
             "clock_changes": change_costs(board),

@@ -38,7 +38,9 @@ from .options import (
     OfflineOption,
     PairsOption,
     Pattern,
+    PlanClockOption,
     TaskOption,
+    check_clock,
     check_pattern,
 )
 from .task_choice import by_itself, chosen, mixed_tasks
@@ -172,6 +174,12 @@ def run(
     from .output import progress, write_results
 
     check_way({"--packed": packed, "--continuous": continuous, "--mixed": mixed}, latency_target)
+    if window is not None and not (packed or continuous or mixed):
+        fault = (
+            "--window is of lines that wait for each other; remedy: --packed, --continuous or --mixed, or leave it out"
+        )
+        raise InputError(fault)
+    check_clock(clock_mhz, board.value)
     if mixed:
         tasks = mixed_tasks(artifact, task, pairs)
         given = mixed_of(texts, file, tasks)
@@ -228,12 +236,14 @@ def run(
 
 @app.command()
 def estimate(
-    model: Annotated[str | None, typer.Option(help="bert-base, bert-large, minilm-l6 or albert-base.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="bert-base, bert-large, minilm-l6, albert-base or albert-minilm.")
+    ] = None,
     artifact: Annotated[Path | None, typer.Option("--artifact", help="A quantized model instead.")] = None,
     task: TaskOption = None,
     board: BoardOption = BoardName.zcu102,
     seq: Annotated[int, typer.Option(help="Tokens of the sentence.")] = 128,
-    clock_mhz: ClockOption = None,
+    clock_mhz: PlanClockOption = None,
     density: Annotated[
         float | None, typer.Option(help="Share of the int4 weights that is not 0, for --model; all if not given.")
     ] = None,
@@ -270,6 +280,7 @@ def estimate(
 
     if (model is None) == (artifact is None):
         raise InputError("give either --model or --artifact")
+    check_clock(clock_mhz, board.value)
     if task is not None and artifact is None:
         raise InputError("--task is of a backbone; remedy: name its folder with --artifact")
     if density is not None and (artifact is not None or not 0 < density <= 1):
@@ -391,9 +402,11 @@ def call(arguments: list[str]) -> int:
         return int(app(arguments or ["--help"], prog_name="zynqbert", standalone_mode=False) or 0)
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # Nobody reads on (`| head`); keep Python from complaining when it flushes at exit.
-        sys.stdout = None
+    except (BrokenPipeError, SystemExit) as error:
+        # click ends the program with 1 where nobody reads on (`| head`), which is no fault.
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise
+        sys.stdout = None  # keep Python from complaining when it flushes at exit
         return 0
     except Exception as error:
         # typer brings its own copy of click, so that its usage errors are known by their method alone

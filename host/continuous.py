@@ -59,6 +59,8 @@ def open(  # the counterpart of engine.open
     Raises CompileError for a model whose layers differ, with the tensor; otherwise as `engine.open`.
     """
     board = board_named(board) if isinstance(board, str) else board
+    if entries < 1:
+        raise ValueError(f"queues of {entries} entries: 1 or more are needed")
 
     def compiled(model) -> Plan:
         threshold = None if early_exit is None else operating_point(model.manifest, early_exit)["threshold"]
@@ -69,7 +71,7 @@ def open(  # the counterpart of engine.open
     tasks = load_tasks(artifact, board, task, compiled=compiled)
     target = device if isinstance(device, Target) else choose(board, device, bitstream=bitstream)
     if clock_mhz is None:
-        clock_mhz = min(board.clock_mhz, target.max_clock_mhz)
+        clock_mhz = min(board.clock_mhz, target.max_clock_mhz) if early_exit is None else target.max_clock_mhz
     return ContinuousEngine(target, tasks, clock_mhz, timeout_s)
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a model would cost on a board: the compiler's program through the models of fpga/. All of it modelled."""
 
+from dataclasses import replace
 from typing import Any
 
 from ..fpga import estimate as models
@@ -29,8 +30,9 @@ def estimate(
     pattern: str = "free",
 ) -> dict[str, Any]:
     """One sentence of `sequence` tokens, everything modelled: the fields of fpga.estimate.Estimate beside `model`,
-    `board` and `sequence`; in `extra` also other clocks, other lengths, where the weights lie and the traffic, and for
-    a model with off-ramps `exits`, what it costs to leave behind each layer.
+    `board`, `sequence` and, of a model that is no artifact, `density` and `pattern`; in `extra` also other
+    clocks, other lengths, where the weights lie and the traffic, and for a model with off-ramps `exits`, what it costs
+    to leave behind each layer.
 
     What weights are 0 comes from `artifact`; without one a share of `density` is taken not to be, in `pattern`. Raises
     ValueError for a length, clock or density out of range, CompileError for a model beyond the engine.
@@ -44,7 +46,8 @@ def estimate(
     stored = {"artifact": artifact, "density": density, "pattern": pattern}
     compiled, streamed = plan(shape, board, **stored), plan(shape, board, **stored, resident=False)
     timing = compiled.simulate(_blocks(sequence), clock_mhz)
-    found = models.estimate(timing, board, shape.dense_macs(sequence)).to_json()
+    dense = plan(replace(shape, spans=None, exits=None), board).simulate(_blocks(sequence), clock_mhz)
+    found = models.estimate(timing, board, shape.dense_macs(sequence), dense.array_macs_executed).to_json()
     found["extra"] |= {
         "clocks": [_at_clock(compiled, sequence, mhz) for mhz in CLOCKS_MHZ],
         "lengths": [_at_length(compiled, tokens, clock_mhz) for tokens in LENGTHS if tokens <= longest],
@@ -53,7 +56,8 @@ def estimate(
     if shape.exits is not None:
         leaving = plan(shape, board, **stored, exits=ExitPlan(0))
         found["extra"]["exits"] = exit_rows(leaving, _blocks(sequence), clock_mhz)
-    return {"model": shape.name, "board": board.name, "sequence": sequence, **found}
+    weights = {} if artifact is not None else {"density": density, "pattern": pattern}
+    return {"model": shape.name, "board": board.name, "sequence": sequence, **weights, **found}
 
 
 def exit_rows(leaving: Plan, row_blocks: int, first_mhz: float) -> list[dict[str, Any]]:

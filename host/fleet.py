@@ -123,6 +123,8 @@ class Boards:
     ) -> Iterator[Result]:
         """The results of items that the workers' engines answer by their method `way`, in chunks of `least` to `size`
         items."""
+        if self._cluster.closed:
+            raise ValueError("the fleet is closed")
         work = Work(self._cluster, self._settings, way, task, how)
         stream = Stream(work, items, size, self.patience_s, least)
         with closing(stream.chunks()) as chunks:

@@ -2,6 +2,7 @@
 """The workers of a dask.distributed scheduler: found or started, held against each other, given chunks to answer."""
 
 import logging
+import re
 import signal
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ CONNECT_S = 10.0
 CALL_S = 5.0  # what the scheduler may take to say who is there
 FETCH_S = 5.0  # what the results of a chunk may take from there to here, before one looks whether they are lost
 RELEASE_S = 10.0
+ADDRESS = re.compile(r"[a-z]+://\S+:\d+")
 # What dask gives a local worker to come back before it gives its name up: it looks once, so long after a death, and
 # would end one that has died a second time and is just being started again.
 LOST = "24 h"
@@ -163,8 +165,13 @@ class Cluster:
 
     def cancel(self, futures: Sequence) -> None:
         """Nobody waits for them; what runs runs on to its chunk's end."""
-        if futures and self.client.status == "running":
+        if futures and self.client is not None and self.client.status == "running":
             self.client.cancel(list(futures))
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self.client is None
 
     def close(self, settings: Settings | None = None) -> None:
         """Close the engines with these settings, and end the workers that this has started."""
@@ -281,6 +288,8 @@ def _local(workers: int, preload: Sequence[str]):
 def _client(address: str):
     from distributed import Client
 
+    if not ADDRESS.fullmatch(address):
+        raise FleetError(f"scheduler {address}: no address; remedy: as dask scheduler tells it, tcp://HOST:8786")
     try:
         return Client(address, timeout=CONNECT_S, set_as_default=False)
     except (OSError, ValueError) as error:

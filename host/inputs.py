@@ -43,7 +43,7 @@ def read_texts(file: str, pairs: bool) -> Iterator[str | tuple[str, str]]:
 
 def _parsed(file: str, parse: Callable[[str, str], T]) -> Iterator[T]:
     if file != "-" and not Path(file).is_file():
-        raise InputError(f"{file}: no such file")
+        raise InputError(f"{file}: {'is a folder' if Path(file).is_dir() else 'no such file'}; remedy: a text file")
     return (parse(line, f"{file}, line {n}") for n, line in enumerate(_lines(file), 1))
 
 

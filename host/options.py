@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options that several commands take."""
+"""Options that several commands take, and what holds of their values."""
 
+import tempfile
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..fpga.boards import BOARDS
 from .inputs import InputError
 
 # A checkout's own models, which the package holds too; the second leaves early.
@@ -36,6 +38,30 @@ def check_pattern(pattern: Pattern, density: float) -> None:
         raise InputError(f"--density {density:g} is none that --pattern blocks can have: 0.25, 0.5, 0.75 or 1")
 
 
+def check_clock(clock_mhz: float | None, *boards: str) -> None:
+    """InputError for a clock that no bitstream of one of these boards is built for; None is fine."""
+    fastest = min(max(BOARDS[name].clocks) for name in boards)
+    if clock_mhz is not None and not 0 < clock_mhz <= fastest:
+        fault = f"--clock-mhz {clock_mhz:g}: the engine's clock is above 0 and at most {fastest} MHz"
+        raise InputError(f"{fault}; remedy: --clock-mhz {fastest}")
+
+
+def check_out(path: Path | None, option: str = "--out") -> None:
+    """InputError, before any work is done, where the file `path` could not be written; None is fine."""
+    if path is None:
+        return
+    folder = path.absolute().parent
+    if path.is_dir():
+        raise InputError(f"{option} {path}: is a folder; remedy: name a file in it")
+    if not folder.is_dir():
+        raise InputError(f"{option} {path}: there is no folder {folder}; remedy: make it first")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"{option} {path}: cannot be written: {error.strerror}; remedy: another folder") from None
+
+
 class DeviceName(str, Enum):
     """Where to run."""
 
@@ -50,6 +76,9 @@ DeviceOption = Annotated[DeviceName, typer.Option("--device", help="auto: the bo
 ClockOption = Annotated[
     float | None,
     typer.Option("--clock-mhz", help="Engine clock; the board's plan if not given, with --early-exit the fastest."),
+]
+PlanClockOption = Annotated[
+    float | None, typer.Option("--clock-mhz", help="Engine clock; the board's plan if not given.")
 ]
 FileOption = Annotated[str | None, typer.Option("--file", help="File of sentences, one a line; - reads stdin.")]
 PairsOption = Annotated[bool, typer.Option("--pairs", help="Each argument or line holds two texts, parted by a tab.")]

@@ -11,6 +11,7 @@ from ..fpga.cycle_account import CAUSES
 from ..fpga.cycles import UNITS
 from ..fpga.whole_file import write_whole
 from .inputs import InputError
+from .options import check_out
 from .roofline_text import DERIVED, DESIGN_HEAD, NOT_KNOWN, design_rows, model_name, over_layers
 
 FORMATS = (".svg", ".png")
@@ -42,6 +43,7 @@ def check_plot(path: Path) -> None:
         raise InputError(f"--plot {path}: is a folder; remedy: --plot {path / 'roofline.svg'}")
     if not path.parent.is_dir():
         raise InputError(f"--plot {path}: there is no folder {path.parent}; remedy: mkdir -p {path.parent}")
+    check_out(path, "--plot")
 
 
 def draw(figures: Mapping[str, Any], path: Path) -> None:
@@ -60,7 +62,7 @@ def draw(figures: Mapping[str, Any], path: Path) -> None:
         _causes(figure, extra["parts"])
         _layers(figure.add_axes((0.075, 0.54, 0.41, 0.34)), extra["parts"])
         _parts(figure.add_axes((0.57, 0.54, 0.41, 0.34)), over_layers(extra["parts"]))
-        _roofline(figure.add_axes((0.075, 0.06, 0.41, 0.38)), extra["roofline"])
+        _roofline(figure.add_axes((0.075, 0.06, 0.41, 0.38)), extra["roofline"], extra["work_spared"])
         _designs(figure.add_axes((0.51, 0.06, 0.47, 0.38)), figures)
         written, form = io.BytesIO(), path.suffix[1:]
         figure.savefig(written, format=form, dpi=150, metadata={"Date": None} if form == "svg" else None)
@@ -134,8 +136,9 @@ def _rows(axes, names: Iterable[str], longest: float) -> None:
     axes.set_axisbelow(True)
 
 
-def _roofline(axes, found: Mapping[str, Any]) -> None:
-    """Operations a second against operations a byte: the board's roof, ours, and published designs."""
+def _roofline(axes, found: Mapping[str, Any], spared: float) -> None:
+    """Operations a second against operations a byte: the board's roof, ours, of which a share is `spared` and counts as
+    done, and published designs."""
     roof, points = found["roof"], found["points"]
     published = [row for row in found["published"] if row["gops"] is not None]
     placed = [row for row in published if row["intensity"] is not None]
@@ -148,7 +151,12 @@ def _roofline(axes, found: Mapping[str, Any]) -> None:
     said = f"roof: {roof['peak_gops']:.0f} GOPS, {roof['ddr_gb_s']:.1f} GB/s from DDR"
     axes.plot(*zip(*corners, strict=True), color="black", label=said)
     for rows, marker, colour, label in (
-        (points, "o", OURS, "ours, modelled"),
+        (
+            points,
+            "o",
+            OURS,
+            "ours, modelled" + (f"; {spared:.0%} of the work is spared, not done" if spared > 0 else ""),
+        ),
         (placed, "s", THEIRS, "published, traffic derived"),
     ):
         places = [of["intensity"] for of in rows], [of["gops"] for of in rows]

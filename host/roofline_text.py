@@ -68,8 +68,11 @@ def numbers(names: Sequence[str]) -> str:
 
 
 def model_name(figures: Mapping[str, Any]) -> str:
-    """The name of an estimate's model: of an artifact, its folder's."""
-    return Path(figures["model"]).name
+    """The name of an estimate's model: of an artifact, its folder's; of a pruned shape also how much is left."""
+    name, density = Path(figures["model"]).name, figures.get("density", 1.0)
+    if density == 1:
+        return name
+    return f"{name} ({density:g} of the weights{', in blocks' if figures['pattern'] == 'blocks' else ''})"
 
 
 def design_rows(figures: Mapping[str, Any]) -> list[tuple[str, ...]]:

@@ -6,8 +6,10 @@ small enough to be looked through whole: docs/search.md says what is searched, w
 """
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -26,8 +28,8 @@ from .compiler import ModelShape, plan
 from .exit_plan import TABLE_ROWS, ExitPlan
 from .inputs import InputError
 from .search_costs import LayeredPasses, Programs
-from .search_front import counts_of, front_of, nearest
-from .search_rows import REPORT, Row, row_of, rows_of, write_report
+from .search_front import counts_of, front_of, nearest, too_large
+from .search_rows import REPORT, Row, check_rows, row_of, rows_of, write_report
 from .search_space import ALL, Exit, Left, exits_of, leave, outputs_at, shape_of, shaped
 
 P99 = 99
@@ -73,30 +75,26 @@ def search(
 ) -> dict[str, Any]:
     """Every candidate of `space` on the first `sentences` (all if None) of the dev split of `data`; the report.
 
-    `out` gets `search.json`, written after each model on each array, and with `resume` goes on from there. `test`: what
-    is on a front, and each model through all layers, also answers the test split, which nothing else reads.
-    `progress(step, done, total)` replaces the bar on stderr. Raises ValueError naming what does not fit,
-    DataUnavailable, CompileError, OSError.
+    `out` gets `search.json`, written after each model on each array, and with `resume` goes on from there; one that has
+    found nothing gives way to another. `test`: what is on a front, and each model through all layers, also answers the
+    test split, which nothing else reads. `progress(step, done, total)` replaces the bar on stderr. Raises ValueError
+    naming what does not fit, DataUnavailable, CompileError, OSError.
     """
     path = Path(out) / REPORT
-    if not bounds.latency_ms > 0:
+    if not 0 < bounds.latency_ms < math.inf:
         raise InputError(f"--latency-ms {bounds.latency_ms:g}: a time above 0 is needed; remedy: --latency-ms 2")
     for mhz in space.clocks:
         outputs_at(mhz)
-    if not resume and path.exists():
-        raise InputError(f"{path}: holds a search already; remedy: --resume, or another folder")
     examples = data.load("dev")[:sentences]
     if not examples:
         raise InputError(f"data {data.name}: its dev split is empty, or --sentences is 0; remedy: 1 or more")
     settings = settings_of(space, data, bounds, examples)
-    report: dict[str, Any] = {"settings": settings, "versions": versions(), "models": {}, "shapes": {}, "rows": {}}
-    if path.exists():
-        begun = read_report(path, ("settings", "models", "shapes", "rows"), "a search")
-        check_settings(path, begun["settings"], settings)
-        report = begun
-    path.parent.mkdir(parents=True, exist_ok=True)
+    report = _begun(path, settings, resume)
     for board in space.boards:
         report["shapes"][board] = {str(n): shape_of(board_named(board), n, bounds.budget) for n in space.columns}
+    if all(shape["over"] for shapes in report["shapes"].values() for shape in shapes.values()):
+        raise InputError(f"no array can be built: {too_large(report, space.boards)}")
+    _make_folder(path.parent)
     with progress_bar(progress, "search") as advance:
         study = _Study(space, data, bounds, path, report, advance)
         study.run(examples)
@@ -108,6 +106,36 @@ def search(
     if not any(fronts.values()):
         raise InputError(f"{path}: {nearest(report, space.boards)}")
     return report
+
+
+def _begun(path: Path, settings: dict[str, Any], resume: bool) -> dict[str, Any]:
+    """The report to go on with: that of `path`, or one that nothing is in yet."""
+    made_by = versions() | {"zynqbert": metadata.version("zynqbert")}
+    fresh = {"settings": settings, "versions": made_by, "models": {}, "shapes": {}, "rows": {}}
+    if not path.exists():
+        return fresh
+    try:
+        begun = read_report(path, ("settings", "models", "shapes", "rows"), "a search")
+    except ValueError:
+        if resume:
+            raise
+        begun = {"settings": settings}
+    if begun["settings"] != settings and begun.get("fronts") and not any(begun["fronts"].values()):
+        return fresh
+    if not resume:
+        raise InputError(f"{path}: holds a search already; remedy: --resume, or another folder")
+    check_settings(path, begun["settings"], settings)
+    of = (report.get("versions", {}).get("zynqbert") for report in (begun, fresh))
+    check_settings(path, *({"zynqbert": version} for version in of))
+    check_rows(path, begun)
+    return begun
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {folder}: {error.strerror}; remedy: another folder") from None
 
 
 def settings_of(space: Space, data: DataSet, bounds: Bounds, examples: Sequence[Example]) -> dict[str, Any]:

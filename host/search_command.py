@@ -26,7 +26,7 @@ def search(
     ] = None,
     board: Annotated[Boards, typer.Option("--board", help="Board, or both.")] = Boards.zcu102,
     columns: Annotated[
-        str, typer.Option(help="Widths of the MAC array, parted by commas: multiples of 64.")
+        str, typer.Option(help="Widths of the MAC array, parted by commas: multiples of 64; 128 to 192 can be built.")
     ] = "64,128,192,256",
     clocks: Annotated[str, typer.Option(help="Clocks in MHz that the engine is built for.")] = "100,150,200,250,300",
     modes: Annotated[str, typer.Option(help="one: a sentence a pass; packed: several.")] = "one,packed",

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which candidates of a search are on its front, why others are none, and which bound is nearest to being met."""
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -61,13 +62,19 @@ def counts_text(counts: Mapping[str, Any]) -> str:
 
 
 def nearest(report: Mapping[str, Any], boards: Iterable[str]) -> str:
-    """Where no candidate of `boards` is feasible: what they do not keep, which bound is nearest to being met, and what
-    would meet it: the latency, if some array keeps the budget, else the budget."""
+    """Where no candidate of `boards` is feasible: what they do not keep, which comes nearest to the latency, and what
+    would do."""
     why = "; ".join(f"{board}: {counts_text(report['counts'][board])}" for board in boards)
-    found = sorted(_too_slow(report, boards)) or sorted(_too_large(report, boards))
+    return f"{why}; nearest to its bound is {min(_too_slow(report, boards))[1]}"
+
+
+def too_large(report: Mapping[str, Any], boards: Iterable[str]) -> str:
+    """Where no array of `boards` can be built: which comes nearest to the budget, and what would do."""
+    found = sorted(_too_large(report, boards))
     if not found:
+        why = f"the kernels take {LEAST_COLUMNS} to {MOST_COLUMNS} columns"
         return f"{why}; remedy: --columns {LEAST_COLUMNS},{MOST_COLUMNS}"
-    return f"{why}; nearest to its bound is {found[0][1]}"
+    return f"nearest to its bound is {found[0][1]}"
 
 
 def _too_slow(report: Mapping[str, Any], boards: Iterable[str]) -> Iterator[tuple[float, str]]:
@@ -90,4 +97,6 @@ def _too_large(report: Mapping[str, Any], boards: Iterable[str]) -> Iterator[tup
                 takes = (
                     f"{shape['shares'][name]:.1%} of {board}'s (modelled) for {limit:.1%}: {shape['columns']} columns"
                 )
-                yield times, f"{name}, {takes}; remedy: another --budget"
+                wanted = math.ceil(1e3 * shape["shares"][name]) / 1e3
+                remedy = f"--budget {name}={wanted:g}" if wanted <= 1 else f"--columns {LEAST_COLUMNS}, another board"
+                yield times, f"{name}, {takes}; remedy: {remedy}"

@@ -3,7 +3,6 @@
 items' order all the same."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -33,16 +32,28 @@ def answered(
 
 
 def windows(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """The items as they come, `size` at a time, the last ones fewer. ValueError for a size below 1.
+    """The items as they come, `size` at a time, the last ones fewer; what reading one raises, after those before it.
+    ValueError for a size below 1.
 
     >>> list(windows("abcde", 2))
     [['a', 'b'], ['c', 'd'], ['e']]
     """
     if size < 1:
         raise ValueError(f"a window of {size} items: 1 or more are needed")
-    source = iter(items)
-    while window := list(islice(source, size)):
+    window: list[T] = []
+    fault: Exception | None = None
+    try:
+        for item in items:
+            window.append(item)
+            if len(window) == size:
+                yield window
+                window = []
+    except Exception as error:
+        fault = error
+    if window:
         yield window
+    if fault is not None:
+        raise fault
 
 
 def grouped(tasks: Sequence[str], in_use: str | None) -> list[int]:
@@ -77,4 +88,5 @@ def check_item(number: int, item: Any, tasks: Sequence[str]) -> None:
     if not (isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)):
         raise ValueError(f"item {number}: a tuple of task and text, or of task and pair, is needed, not {item!r:.60}")
     if item[0] not in tasks:
-        raise ValueError(f"item {number}: task {item[0]!r} is none of those there are: {', '.join(tasks)}")
+        there = ", ".join(tasks) or "none, it is a model by itself"
+        raise ValueError(f"item {number}: task {item[0]!r} is none of those there are: {there}")

@@ -21,17 +21,19 @@ from ..compiler import Plan, plan
 from ..continuous import ENTRIES, WINDOW, entries_of
 from ..early_exit import operating_point, verdicts_after
 from ..exit_plan import ExitPlan
-from ..inputs import InputError
 from ..model_shape import ModelShape
+from ..options import check_clock
 from ..packed import passes as passes_of
 from ..packer import Packer
 from ..packing import Sentence, SentenceEncoder
 from ..sentence_queue import Entry, course_of
 from ..task_set import load_model
 from ..tied import queue_plan
+from .labelled import data_of, in_order
 from .run import MEASURED, MODELLED, figure
 
 Step = Callable[[], None]
+Progress = Callable[[str, int], Step]  # what is done, how often: a function to call each time
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,12 @@ class Given:
 
 @dataclass(frozen=True)
 class Found:
-    """What a way of running them all takes: modelled work, passes or steps, mean latency of a sentence in ms."""
+    """What a way of running them all takes: modelled work, passes or steps (`unit`), mean latency in ms."""
 
     work: Work
     count: int
     latency_ms: float
+    unit: str = "passes"
 
 
 def bench_batching(
@@ -64,48 +67,50 @@ def bench_batching(
     count: int | None = None,
     clock_mhz: float | None = None,
     entries: int = ENTRIES,
-    step: Step = lambda: None,
+    progress: Progress = lambda what, total: lambda: None,
 ) -> dict[str, Any]:
     """The report: rows by name, figures as docs/bench.md has them, `ratio` to a sentence of 128 tokens at full depth.
 
     point: an operating point, the artifact's first if None, none where it has no off-ramps. data: a data set by name,
-    the artifact's own if None, whose first `count` test texts run. Raises InputError, ArtifactError, CompileError,
-    DataUnavailable.
+    the artifact's own if None, whose first `count` test texts run. `progress` begins a part of so
+    many steps. Raises InputError, ArtifactError, CompileError, DataUnavailable.
     """
     artifact = load_model(folder, task)
     manifest = artifact.manifest
     of = board_named(board)
-    name = data or manifest["metrics"].get("data") or task
-    if name not in DATA_SETS:
-        raise InputError(f"--data {name}: none of {', '.join(DATA_SETS)}; remedy: name the set the artifact is for")
+    check_clock(clock_mhz, board)
+    name = data_of(manifest, data)
     shape = ModelShape.of_manifest(manifest)
     longest = min(isa.MAX_ROWS, shape.positions, manifest["task"]["max_length"])
     encoder = SentenceEncoder(artifact.tokenizer_path, longest, shape.vocab, shape.types)
-    examples = DATA_SETS[name].load("test")[:count]
+    examples = in_order(DATA_SETS[name].load("test")[:count], DATA_SETS[name].labels, manifest["task"]["labels"])
     sentences = [encoder.encode(example.texts) for example in examples]
     depth = len(shape.layers)
     chosen, threshold, layers, right = None, None, [depth] * len(sentences), {}
     if shape.exits is not None and manifest["exits"]["points"]:
         chosen = point or next(iter(manifest["exits"]["points"]))
         threshold = operating_point(manifest, chosen)["threshold"]
-        layers, right = answers_of(artifact, sentences, threshold, [example.label for example in examples])
+        step = progress("tokens answered", sum(len(s.ids) for s in sentences))
+        layers, right = answers_of(artifact, sentences, threshold, [example.label for example in examples], step)
     elif point is not None:
         operating_point(manifest, point)  # which says why there is none
-    clock_mhz = clock_mhz or of.clock_mhz
+    clock_mhz = of.clock_mhz if clock_mhz is None else clock_mhz
     all_layers = Given(of, clock_mhz, sentences, [depth] * len(sentences), depth)
     early = Given(of, clock_mhz, sentences, layers, depth)
     whole = Passes(plan(shape, of, artifact=artifact))
     leaving = whole if threshold is None else Passes(plan(shape, of, artifact=artifact, exits=ExitPlan(threshold)))
+    try:
+        queue = queue_plan(artifact, entries, threshold)
+    except ValueError:
+        queue = None  # layers of their own
+    ways = 2 + 2 * (threshold is not None) + (queue is not None)
+    step = progress("sentences, each way", ways * len(sentences))
     found = {"a sentence of 128 tokens, all layers": full_pass(whole, clock_mhz)}
     found["one a pass, all layers"] = one_by_one(whole, all_layers, leaves=False, step=step)
     found["several a pass, all layers"] = packed(whole, all_layers, leaves=False, step=step)
     if threshold is not None:
         found["one a pass, early exit"] = one_by_one(leaving, early, leaves=True, step=step)
         found["several a pass, early exit"] = packed(leaving, early, leaves=True, step=step)
-    try:
-        queue = queue_plan(artifact, entries, threshold)
-    except ValueError:
-        queue = None  # layers of their own
     if queue is not None:
         tied = plan(shape.one_layer(), of, artifact=artifact, queue=queue)
         found["continuously batched, early exit"] = continuous(tied, early, entries, step)
@@ -131,16 +136,21 @@ def bench_batching(
 
 
 def answers_of(
-    artifact, sentences: Sequence[Sentence], threshold: int, labels: Sequence[int]
+    artifact, sentences: Sequence[Sentence], threshold: int, labels: Sequence[int], step: Step
 ) -> tuple[list[int], dict[str, float]]:
     """At which layer each leaves, and the share answered right there and at the last one, from the logits of every ramp
-    (quant.evaluate, equal to the engine's)."""
+    (quant.evaluate, equal to the engine's); `step` is called for every token."""
     from ...quant.evaluate import ramp_entropies, ramp_logits
     from ...quant.thresholds import exit_layers
     from ...quant.tokens import Tokens
 
     tokens = [Tokens(s.ids.tolist(), s.types.tolist()) for s in sentences]
-    logits = ramp_logits(artifact.manifest, artifact.tensors, tokens)
+
+    def rows_done(rows: int) -> None:
+        for _ in range(rows):
+            step()
+
+    logits = ramp_logits(artifact.manifest, artifact.tensors, tokens, rows_done)
     layers = exit_layers(ramp_entropies(artifact.manifest, logits), threshold)
     right = logits.argmax(axis=2) == np.asarray(labels)[:, None]  # [sentences, layers]
     early = right[np.arange(len(layers)), layers - 1]
@@ -151,7 +161,7 @@ def row(board: Board, found: Found, sentences: int) -> dict[str, Any]:
     """The figures of a way."""
     seconds, joules = found.work["seconds"], energy(board, found.work).joules
     return {
-        "passes": figure(found.count, "passes", MEASURED),
+        "passes": figure(found.count, found.unit, MEASURED),
         "sentences_per_second": figure(sentences / seconds, "1/s", MODELLED),
         "power": figure(joules / seconds, "W", MODELLED),
         "fps_per_watt": figure(sentences / joules, "1/(s W)", MODELLED),
@@ -216,4 +226,4 @@ def continuous(tied: Plan, given: Given, most: int, step: Step) -> Found:
             cycles = timing.verdicts[end] - (timing.verdicts[begin - 1] if begin else 0)
             waited += cycles / (given.clock_mhz * 1e6)
             step()
-    return Found(work, count, 1e3 * waited / len(given.sentences))
+    return Found(work, count, 1e3 * waited / len(given.sentences), "steps")

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ...fpga.whole_file import write_whole
-from ..options import EARLY_EXIT_ARTIFACT, BoardName, BoardOption, ClockOption, TaskOption
+from ..options import EARLY_EXIT_ARTIFACT, BoardName, BoardOption, PlanClockOption, TaskOption, check_out
 
 COLUMNS = {
     "passes": ("passes", "{:,.0f}"),
@@ -36,20 +36,21 @@ def batching(
         typer.Option(help="Data set: movie-reviews, policy-pairs or tweets; the artifact's own if not given."),
     ] = None,
     sentences: Annotated[int | None, typer.Option(min=1, help="Of its test split; all if not given.")] = None,
-    clock_mhz: ClockOption = None,
+    clock_mhz: PlanClockOption = None,
     out: Annotated[Path | None, typer.Option("--out", help="JSON to write, too.")] = None,
 ) -> None:
     """What sharing passes and leaving early bring: sentences one by one, several a pass, and from a queue.
 
     Example: zynqbert bench batching --artifact artifacts/edgebert --data movie-reviews --early-exit 1
     """
-    from ..output import progress
+    from ..output import progress_of_many
     from .batching import bench_batching
 
-    with progress("sentences") as step:
+    check_out(out)
+    with progress_of_many() as started:
         report = bench_batching(
             artifact, board=board.value, point=early_exit, task=task, data=data, count=sentences, clock_mhz=clock_mhz,
-            step=step,
+            progress=started,
         )  # fmt: skip
     Console().print(table(report))
     if out is not None:

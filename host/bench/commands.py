@@ -25,6 +25,7 @@ from ..options import (
     FileOption,
     OfflineOption,
     PairsOption,
+    check_out,
 )
 from ..task_choice import by_itself
 
@@ -98,9 +99,8 @@ def board(
     from . import report as reports
     from .board import bench_board
 
-    for path in (html, out):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise InputError(f"{path}: there is no folder {path.absolute().parent}; remedy: make it first")
+    check_out(html, "--html")
+    check_out(out)
     texts, texts_from = sample(file, pairs, sentences, offline)
     # An emulated board runs each sentence once; how often a real one does in its time is not known before.
     total = len(texts) if device is DeviceName.emulated else None

@@ -24,6 +24,7 @@ from ...quant.datasets import Example
 from .. import engine as engines
 from ..early_exit import operating_point
 from ..inputs import InputError
+from ..options import check_clock
 from ..target import emulated
 from .board import versions
 from .compare_modelled import board_figures, published_rows
@@ -79,9 +80,7 @@ def bench_compare(
     """
     if not examples:
         raise InputError("no sentence to compare; remedy: give some")
-    fastest = min(max(BOARDS[name].clocks) for name in boards)
-    if clock_mhz is not None and not 0 < clock_mhz <= fastest:
-        raise InputError(f"--clock-mhz {clock_mhz:g}: the engine's clock is above 0 and at most {fastest} MHz")
+    check_clock(clock_mhz, *boards)
     threads = threads or usable_cores()
     artifact = load_artifact(folder)
     point = _point(artifact.manifest, point)

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from ...fpga.whole_file import write_whole
-from ..inputs import InputError
-from ..options import DEFAULT_ARTIFACT, ArtifactOption, OfflineOption
+from ..options import DEFAULT_ARTIFACT, ArtifactOption, OfflineOption, check_out
 from ..task_choice import by_itself
 from ..workstation import needing_packages
 from .commands import Boards, ReportForm
@@ -55,10 +54,9 @@ def compare(
     from ..output import progress_of_many
     from . import compare_report
     from .compare import bench_compare
-    from .compare_texts import labelled_texts
+    from .labelled import labelled_texts
 
-    if out is not None and not out.absolute().parent.is_dir():
-        raise InputError(f"{out}: there is no folder {out.absolute().parent}; remedy: make it first")
+    check_out(out)
     examples, named = labelled_texts(load_artifact(by_itself(artifact)).manifest, data, table, offline)
     with needing_packages("bench compare"), progress_of_many() as started:
         report = bench_compare(

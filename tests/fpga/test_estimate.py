@@ -75,6 +75,15 @@ def test_padding_waste_shows_a_width_beyond_the_tile():
     assert waste(128) < waste(160)
 
 
+def test_what_is_spared_is_no_padding():
+    board = BOARDS["zcu102"]
+    timing = simulate(encoder_program(layers=1, hidden=128, heads=4, ffn=512), 4, board, 250)
+    executed = timing.array_macs_executed
+    found = estimate(timing, board, executed, 2 * executed).extra
+    assert (found["padding_waste"], found["work_spared"]) == (0.5, 0.5)
+    assert estimate(timing, board, executed).extra["work_spared"] == 0
+
+
 def test_what_the_array_does_not_hide_and_its_work_are_the_pass(made):
     e = made[0]
     assert sum(e["extra"]["array_waits"].values()) + e["extra"]["busy"]["array"] == pytest.approx(1)

@@ -241,7 +241,31 @@ class TestBadInput:
 
     def test_clock_out_of_reach(self, call, artifact):
         outcome = call("run", "a", "--clock-mhz", "900", "--device", "emulated", "--artifact", artifact)
-        refused(outcome, "clock of 900 MHz")
+        refused(outcome, "--clock-mhz 900: the engine's clock is above 0 and at most 300 MHz; remedy: ")
+
+    @pytest.mark.parametrize("clock", ["0", "-1", "nan", "inf"])
+    def test_no_clock(self, call, artifact, clock):
+        for command in (("run", "a", "--artifact", artifact), ("estimate", "--model", "bert-base")):
+            refused(call(*command, "--clock-mhz", clock), f"--clock-mhz {clock}: the engine's clock is above 0")
+
+    def test_a_window_of_nothing_that_waits(self, call, artifact):
+        refused(call("run", "a", "--window", "5", "--artifact", artifact), "--window is of lines that wait", "remedy: ")
+
+    def test_nobody_reads_on(self, artifact, tmp_path):
+        """As `| head -1` has it: that is no fault."""
+        (tmp_path / "lines.txt").write_text("w4 w5\n" * 2000)
+        command = [sys.executable, "-m", "zynqbert.host.cli", "run", "--device", "emulated", "--artifact", artifact]
+        for more in ([], ["--packed"], ["--workers", "1"]):
+            process = subprocess.Popen(
+                [*command, *more, "--file", str(tmp_path / "lines.txt"), "--format", "jsonl"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            assert json.loads(process.stdout.readline())["text"] == "w4 w5"
+            process.stdout.close()
+            assert (process.wait(60), process.stderr.read()) == (0, "")
+            process.stderr.close()
 
     def test_quantize_without_torch(self, call, monkeypatch, tmp_path):
         monkeypatch.setitem(sys.modules, "torch", None)
@@ -316,10 +340,12 @@ class TestTasks:
         ],
     )
     def test_a_line_that_is_none(self, call, backbone, tmp_path, line, fault):
-        """Told before anything of its window runs."""
+        """Told behind the answers to the lines before; of arguments before any is answered."""
         (tmp_path / "lines.tsv").write_text(f"{self.LINES}{line}\n")
         arguments = ("--mixed", "--device", "emulated", "--artifact", backbone)
-        refused(call("run", "--file", str(tmp_path / "lines.tsv"), *arguments), f"lines.tsv, line 5: {fault}")
+        code, out, err = call("run", "--file", str(tmp_path / "lines.tsv"), *arguments)
+        assert code == 2 and len(out.splitlines()) == 4
+        assert err.startswith("zynqbert: ") and f"lines.tsv, line 5: {fault}" in err and err.count("\n") == 1
         refused(call("run", "first\tw4", line, *arguments), f"argument 2: {fault}")
 
     def test_the_only_one_needs_no_name(self, call, tmp_path):
@@ -794,6 +820,11 @@ class TestEstimate:
         assert blocks["latency_ms"] < 0.56 * free["latency_ms"]
         found = {m["chosen"] for m in blocks["extra"]["memory"]["matrices"]}
         assert found == {True} and not any(m["chosen"] for m in free["extra"]["memory"]["matrices"])
+        assert (blocks["density"], blocks["pattern"], free["pattern"]) == (0.5, "blocks", "free")
+        assert free["extra"]["work_spared"] == 0 and 0.4 < blocks["extra"]["work_spared"] < 0.5
+        assert blocks["extra"]["padding_waste"] == free["extra"]["padding_waste"]
+        said = call("estimate", *half[:-1], "--pattern", "blocks")[1]
+        assert "work_spared" in said and "what is spared counts as done" in said
 
     def test_a_pattern_of_no_density(self, call):
         blocks = ("estimate", "--model", "bert-base", "--pattern", "blocks")
@@ -805,7 +836,6 @@ class TestEstimate:
         refused(call("estimate", "--model", "bert-base", "--artifact", artifact), "give either --model or --artifact")
         refused(call("estimate", "--model", "bert-huge"), "model 'bert-huge' is none of bert-base")
         refused(call("estimate", "--model", "bert-base", "--seq", "129"), "sequence of 129 tokens, 1 to 128 fit")
-        refused(call("estimate", "--model", "bert-base", "--clock-mhz", "-5"), "clock of -5 MHz is not positive")
 
 
 class TestBench:

@@ -147,6 +147,16 @@ class TestAnswers:
     def test_no_text(self, opened):
         assert list(opened().stream([])) == []
 
+    def test_after_it_is_closed(self, opened):
+        boards = opened()
+        under_way = boards.stream(itertools.cycle(TEXTS))
+        assert next(under_way).text == TEXTS[0]
+        boards.close()
+        under_way.close()  # as where nobody reads on
+        for results in (boards.stream(TEXTS), boards.packed(TEXTS)):
+            with pytest.raises(ValueError, match="^the fleet is closed$"):
+                next(results)
+
     def test_a_hang_is_a_result_with_its_error(self, opened, expected):
         texts = [*TEXTS[:5], "w4 hang", *TEXTS[5:9]]
         results = list(opened(timeout_s=0.1).stream(texts))
@@ -444,6 +454,9 @@ class TestRefused:
             fleet.open(**how, workers=0)
         with pytest.raises(ValueError, match="device 'toaster' is none of auto, board, emulated"):
             fleet.open(**{**how, "device": "toaster"}, workers=2)
+        for address in ("nonsense", "localhost", "tcp://localhost", "localhost:8786"):
+            with pytest.raises(FleetError, match=rf"^scheduler {address}: no address; remedy: .*, tcp://HOST:8786$"):
+                fleet.open(**how, scheduler=address)
         monkeypatch.setattr(fleet_cluster, "CONNECT_S", 0.2)
         with pytest.raises(FleetError, match=r"^scheduler tcp://127.0.0.1:9: .*; remedy: start one \(dask scheduler\)"):
             fleet.open(**how, scheduler="tcp://127.0.0.1:9")

@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 from dataclasses import replace
+from math import nan
 from xml.etree import ElementTree
 
 import early_exit
@@ -21,9 +22,9 @@ from zynqbert.host import cli, search_front, search_models, search_plot, search_
 from zynqbert.host import search as module
 from zynqbert.host.inputs import InputError
 from zynqbert.host.search import Bounds, Space, search
-from zynqbert.host.search_front import is_default, nearest
+from zynqbert.host.search_front import is_default
 from zynqbert.host.search_rows import FIELDS, rows_of
-from zynqbert.host.search_space import budget_of, shape_of, shaped
+from zynqbert.host.search_space import ALL, budget_of, shape_of, shaped
 from zynqbert.quant import datasets
 from zynqbert.quant import search_answers as asking
 from zynqbert.quant.artifact import load_artifact
@@ -229,7 +230,7 @@ def test_shapes_are_those_that_the_kernels_take(tmp_path):
     )
 
 
-def test_none_within_the_bounds(space, bound, tmp_path):
+def test_none_within_the_bounds(space, bound, tmp_path, monkeypatch):
     with pytest.raises(InputError) as error:
         search(space, TINY, Bounds(1e-4, BUDGET), tmp_path)
     report = json.loads((tmp_path / "search.json").read_text())
@@ -237,17 +238,49 @@ def test_none_within_the_bounds(space, bound, tmp_path):
     assert f"nearest to its bound is latency, {least:.4g} ms (p99, modelled) on zcu" in str(error.value)
     assert "0 keep all bounds; not: " in str(error.value) and report["fronts"] == {"zcu102": [], "zcu111": []}
     raised = float(str(error.value).rpartition("--latency-ms ")[2])
-    assert any(search(space, TINY, Bounds(raised, BUDGET), tmp_path / "again")["fronts"].values())
+    # As the remedy says: nothing found gives way, and what the models answered is there.
+    monkeypatch.setattr(asking, "ramp_logits", None)
+    assert any(search(space, TINY, Bounds(raised, BUDGET), tmp_path)["fronts"].values())
 
 
-def test_no_array_within_the_budget(space, tmp_path):
-    with pytest.raises(InputError, match=r"nearest to its bound is dsp, 8\d\.\d% of zcu102's \(modelled\) for 80\.0%"):
-        search(replace(space, boards=["zcu102"]), TINY, Bounds(1, BUDGET | {"dsp": 0.8}), tmp_path)
-    report = json.loads((tmp_path / "search.json").read_text())
-    assert report["rows"] == {} and sum(report["counts"]["zcu102"]["not"].values()) > 0
-    with pytest.raises(InputError, match="remedy: --columns 128,192"):
+def test_no_array_within_the_budget_before_any_model_is_asked(space, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "answers", None)
+    one, told = (
+        replace(space, boards=["zcu102"]),
+        r"nearest to its bound is dsp, 8\d\.\d% of zcu102's \(modelled\) for 80",
+    )
+    with pytest.raises(InputError, match=rf"^no array can be built: {told}.*; remedy: --budget dsp=0\.8\d\d$") as error:
+        search(one, TINY, Bounds(1, BUDGET | {"dsp": 0.8}), tmp_path)
+    budget = budget_of(str(error.value).rpartition("--budget ")[2])
+    assert not shape_of(BOARDS["zcu102"], 128, budget)["over"]
+    with pytest.raises(InputError, match="the kernels take 128 to 192 columns; remedy: --columns 128,192"):
         search(replace(space, columns=(64,)), TINY, Bounds(1, BUDGET), tmp_path / "narrow")
-    assert "array" in nearest(report, ["zcu102"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def candidates(report: dict) -> list:
+    return report["rows"]["zcu102"]["dense"]["128"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "field"),
+    [
+        (lambda report: report["models"].update(early={}), "models.early.exits: is missing"),
+        (lambda report: report["models"]["dense"].pop("heads"), "models.dense.heads: is missing"),
+        (lambda report: report["models"]["dense"]["exits"].update({ALL: {}}), "models.dense.exits.all layers: no acc"),
+        (lambda report: report["rows"].update(zcu102=[]), "rows.zcu102: no models"),
+        (lambda report: candidates(report).clear(), "rows.zcu102.dense.128: 6 candidates are needed"),
+        (lambda report: candidates(report)[1].pop(), r"rows.zcu102.dense.128\[1\]: not exit, mode"),
+        (lambda report: candidates(report)[1].__setitem__(4, nan), r"rows.zcu102.dense.128\[1\]: a figure that is no"),
+        (lambda report: report["versions"].update(zynqbert="0.0"), "begun with other settings of zynqbert: "),
+    ],
+)
+def test_a_report_that_is_damaged_is_not_gone_on_with(space, bound, ran, tmp_path, damage, field):
+    report = json.loads((ran[0] / "search.json").read_text())
+    damage(report)
+    (tmp_path / "search.json").write_text(json.dumps(report))
+    with pytest.raises(ValueError, match=rf"search\.json: {field}.*; remedy: "):
+        search(space, TINY, Bounds(bound, BUDGET), tmp_path, resume=True)
 
 
 def console(shown) -> str:
@@ -308,6 +341,8 @@ class TestCommandLine:
         [
             (["--latency-ms", "0"], ["--latency-ms 0: a time above 0 is needed; remedy"]),
             (["--latency-ms", "nan"], ["--latency-ms nan: a time above 0 is needed; remedy"]),
+            (["--latency-ms", "inf"], ["--latency-ms inf: a time above 0 is needed; remedy"]),
+            (["--budget", "lut=0.1"], ["no array can be built: nearest to its bound is lut"]),
             (["--columns", "100"], ["--columns 100: not a multiple of 64; remedy: --columns 128,192"]),
             (["--columns", "0"], ["--columns 0: not a multiple of 64"]),
             (["--columns", "wide"], ["--columns wide: not a list parted by commas"]),

@@ -77,6 +77,16 @@ class TestAnswered:
         run = [("b", "t", "T"), ("b", "u", "U"), ("a", "s", "S")]
         assert did == [*prepared, *run, ("prepare", "v"), ("a", "v", "V")]
 
+    def test_what_ends_the_items_is_told_behind_those_before(self):
+        def items():
+            yield from "abc"
+            raise InterruptedError("the line broke")
+
+        parts = windows(items(), 2)
+        assert (next(parts), next(parts)) == (["a", "b"], ["c"])
+        with pytest.raises(InterruptedError, match="the line broke"):
+            next(parts)
+
     def test_what_is_wrong_with_an_item_is_told_before_its_window_runs(self):
         ran = []
         items = [("a", "s"), ("a", "t"), ("a", "u"), ("c", "v")]

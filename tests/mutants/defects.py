@@ -493,6 +493,8 @@ DEFECTS = (
     Defect("search: the row blocks left are those after the layer", "host/search_costs.py", "enumerate(verdicts[:-1], 2)", "enumerate(verdicts[1:], 2)", SEARCH_COSTS + " -k sum_of_its"),
     Defect("search: the slowest clock of a pass", "host/search_costs.py", "self.outputs[min(", "self.outputs[max(", SEARCH_COSTS + " -k fastest_of"),
     Defect("search: as accurate for more energy is on the front", "host/search_front.py", 'row["accuracy"] > found[-1]["accuracy"]', 'row["accuracy"] >= found[-1]["accuracy"]', SEARCH + " -k brute_force"),
+    Defect("search: goes on with anything", "host/search.py", "    check_rows(path, begun)\n", "", SEARCH + " -k damaged"),
+    Defect("search: what found nothing stays", "host/search.py", "not any(begun[\"fronts\"].values())", "False", SEARCH + " -k none_within"),
     Defect("search: arrays are modelled again", "host/search.py", ' and columns not in rows.get(board, {}).get(name, {})', "", SEARCH + " -k cut_run"),
     Defect("search: another model's answers", "quant/search_answers.py", "if all(metadata.get(k) == v for k, v in of.items()) else None", "", "tests/quant/test_search_answers.py -k computed_once"),
     # What a switch costs, and the memory plan.
@@ -523,6 +525,7 @@ DEFECTS = (
     Defect("tasks: results as they ran", "host/task_queue.py", "found[index] = run(index)", "found[told] = run(index)", IN_USE + " -k results_are_in_order"),
     Defect("tasks: the one in use waits", "host/task_queue.py", "(tasks[index] != in_use, first[tasks[index]], index)", "(first[tasks[index]], index)", IN_USE + " -k wider_windows"),
     Defect("tasks: an item is looked at when it runs", "host/task_queue.py", "            check_item(number, item, tasks)\n", "            pass\n", IN_USE + " -k told_before"),
+    Defect("tasks: a bad line takes its window with it", "host/task_queue.py", "    except Exception as error:\n        fault = error\n    if window:", "    finally:\n        pass\n    if window:", "tests/host/test_task_queue.py"),
     # More than one board.
     Defect("fleet: sentences tried alone in reverse", "host/fleet_stream.py", "extendleft(reversed(alone))", "extendleft(alone)", FLEET + " -k sentence_that"),
     Defect("fleet: the first of a chunk is blamed", "host/fleet_stream.py", "            if chunk.alone:\n", "            if True:\n", FLEET + " -k sentence_that"),
@@ -532,6 +535,8 @@ DEFECTS = (
     Defect("fleet: a pass as often as sentences", "host/fleet.py", "answered.engine_ms / len(answered.results)", "answered.engine_ms", FLEET + " -k packed_answers"),
     Defect("fleet: passes of what there is", "host/fleet_stream.py", "max(self.least, -(-waiting // idle))", "-(-waiting // idle)", FLEET + " -k has_a_window"),
     Defect("fleet: who dies again is given up", "host/fleet_cluster.py", 'LOST = "24 h"', 'LOST = "100 ms"', FLEET + " -k long_to_come"),
+    Defect("estimate: what is spared is padding", "fpga/estimate.py", '"padding_waste": 1 - dense_macs / whole if whole', '"padding_waste": 1 - dense_macs / timing.array_macs_executed if whole', "tests/fpga/test_estimate.py"),
+    Defect("batching: labels of another task", "host/bench/labelled.py", "if sorted(known) != sorted(labels):", "if len(known) > 9:", "tests/host/bench/test_batching.py -k refuses"),
     # Several sentences a pass.
     Defect("packed: the first waits on", "host/packer.py", "filled, chosen = sums[-1].bit_length() - 1, [0]", "filled, chosen = sums[-1].bit_length() - 1, [0][:len(rows) % 2]", "tests/host/test_packer.py"),
     Defect("packed: as they come, not as they fill", "host/packer.py", "if not sums[n - 1] >> filled & 1:", "if filled >= rows[n]:", "tests/host/test_packer.py"),

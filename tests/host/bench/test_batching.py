@@ -9,7 +9,7 @@ from tied_artifact import make_tied_artifact
 from typer.testing import CliRunner
 from zynqbert import host
 from zynqbert.host import continuous
-from zynqbert.host.bench import batching
+from zynqbert.host.bench import batching, labelled
 from zynqbert.host.cli import app
 from zynqbert.host.inputs import InputError
 from zynqbert.quant.datasets import Example
@@ -24,7 +24,7 @@ FULL = "a sentence of 128 tokens, all layers"
 class Texts:
     """A data set of TEXTS."""
 
-    labels = tuple("abcde")
+    labels = tuple(f"label{n}" for n in range(5))
 
     def load(self, split):
         assert split == "test"
@@ -38,8 +38,13 @@ def artifact(tmp_path_factory):
 
 
 @pytest.fixture
-def report(artifact, monkeypatch):
-    monkeypatch.setattr(batching, "DATA_SETS", {"texts": Texts()})
+def texts(monkeypatch):
+    for module in (batching, labelled):
+        monkeypatch.setattr(module, "DATA_SETS", {"texts": Texts()})
+
+
+@pytest.fixture
+def report(artifact, texts):
     return batching.bench_batching(artifact, data="texts", entries=6)
 
 
@@ -81,21 +86,53 @@ def test_all_layers_as_without_a_point(artifact, report):
         assert row["ratio"]["value"] == row["fps_per_watt"]["value"] / full["fps_per_watt"]["value"]
 
 
-def test_the_command_prints_and_writes_it(artifact, monkeypatch, tmp_path):
-    monkeypatch.setattr(batching, "DATA_SETS", {"texts": Texts()})
+def test_the_command_prints_and_writes_it(artifact, texts, tmp_path):
     out = tmp_path / "report.json"
     given = ["bench", "batching", "--artifact", str(artifact), "--data", "texts", "--sentences", "9", "--out", str(out)]
     done = CliRunner().invoke(app, given, env={"COLUMNS": "200"})
     assert done.exit_code == 0, done.output
     written = json.loads(out.read_text())
     assert written["sentences"] == 9 and written["point"] == "1"
-    for title in written["rows"]:
+    for title, row in written["rows"].items():
         assert title in done.output
+        assert row["passes"]["unit"] == ("steps" if title.startswith("continuously") else "passes")
     assert "all else modelled" in done.output and "% early exit" in done.output
 
 
-def test_what_it_refuses(artifact):
-    with pytest.raises(InputError, match=r"--data none: none of movie-reviews, .*; remedy"):
+@pytest.mark.parametrize("clock", [0, -3, float("nan"), float("inf"), 301])
+def test_no_clock(artifact, texts, clock):
+    with pytest.raises(InputError, match=r"^--clock-mhz .* at most 300 MHz; remedy: --clock-mhz 300$"):
+        batching.bench_batching(artifact, clock_mhz=clock)
+
+
+def test_what_it_refuses(artifact, texts, tmp_path):
+    with pytest.raises(InputError, match=r"--data none: none of texts; remedy"):
         batching.bench_batching(artifact, data="none")
     with pytest.raises(ValueError, match="early exit '7' is no operating point of the artifact"):
-        batching.bench_batching(artifact, data="tweets", point="7", count=1)
+        batching.bench_batching(artifact, data="texts", point="7", count=1)
+    other = make_tied_artifact(tmp_path, layers=2, embedding=64, labels=3)
+    with pytest.raises(InputError, match=r"--data texts: its labels are label0, .*, the artifact's .*; remedy: an"):
+        batching.bench_batching(other, data="texts")
+    with pytest.raises(InputError, match=r"the artifact does not name its data, .*; remedy: --data, one of texts$"):
+        batching.bench_batching(other)
+    wrong = ["bench", "batching", "--artifact", str(artifact), "--out"]
+    done = CliRunner().invoke(app, [*wrong, str(tmp_path)])
+    assert isinstance(done.exception, InputError) and "is a folder; remedy: " in str(done.exception)
+    done = CliRunner().invoke(app, [*wrong, str(tmp_path / "no" / "file.json")])
+    assert isinstance(done.exception, InputError) and "there is no folder" in str(done.exception)
+
+
+def test_progress_is_of_tokens_and_of_sentences_each_way(artifact, texts):
+    parts = {}
+
+    def begin(what, total):
+        parts[what] = [0, total]
+
+        def step():
+            parts[what][0] += 1
+
+        return step
+
+    batching.bench_batching(artifact, count=7, entries=6, progress=begin)
+    assert list(parts) == ["tokens answered", "sentences, each way"]
+    assert all(done == total > 0 for done, total in parts.values()) and parts["sentences, each way"][1] == 5 * 7

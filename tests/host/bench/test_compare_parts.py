@@ -9,12 +9,12 @@ from early_exit import POINTS
 from random_artifact import make_random_artifact
 from zynqbert.fpga.boards import BOARDS
 from zynqbert.fpga.rivals import RIVALS
-from zynqbert.host.bench import compare_texts
+from zynqbert.host.bench import labelled
 from zynqbert.host.bench.board import bench_board
 from zynqbert.host.bench.compare import difference
 from zynqbert.host.bench.compare_modelled import board_figures, published_rows
-from zynqbert.host.bench.compare_texts import in_order, labelled_texts
 from zynqbert.host.bench.compare_ways import BLOCK, Way, timed
+from zynqbert.host.bench.labelled import in_order, labelled_texts
 from zynqbert.host.estimate import estimate
 from zynqbert.host.inputs import InputError
 from zynqbert.host.model_shape import ModelShape
@@ -157,7 +157,7 @@ class TestTexts:
 
         sets = dict(DATA_SETS)
         sets["tweets"] = type(sets["tweets"])("tweets", TWEET_LABELS, load, sets["tweets"].archive)
-        monkeypatch.setattr(compare_texts, "DATA_SETS", sets)
+        monkeypatch.setattr(labelled, "DATA_SETS", sets)
 
     def test_the_artifacts_own_by_its_labels(self):
         found, named = labelled_texts(manifest(TWEET_LABELS), None, None, True)
@@ -179,14 +179,17 @@ class TestTexts:
             raise DataUnavailable(DATA_SETS["movie-reviews"].archive, "offline")
 
         sets = {"movie-reviews": type(DATA_SETS["tweets"])("movie-reviews", LABELS, load, None)}
-        monkeypatch.setattr(compare_texts, "DATA_SETS", sets)
+        monkeypatch.setattr(labelled, "DATA_SETS", sets)
         found, named = labelled_texts(manifest(LABELS), None, None, True)
         assert found == own_sentences() and named.startswith("zynqbert's own, not the test split")
 
     @pytest.mark.parametrize(
         ("given", "told"),
         [
-            (manifest(["x", "y"]), "does not name its data, and its labels are x, y; remedy: --table"),
+            (
+                manifest(["x", "y"]),
+                "its data, and its labels are x, y; remedy: --data, one of .*, or --table",
+            ),
             (manifest(TWEET_LABELS, kind="token"), "task is token, softmax: accuracy is that of one label a text"),
             (manifest(["value"], scores="none"), "task is sequence, none"),
             (manifest(TWEET_LABELS, scores="sigmoid"), "task is sequence, sigmoid"),
