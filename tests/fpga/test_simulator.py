@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 from units import Units, pointer
-from zynqbert.fpga.simulator import Simulator
+from zynqbert.fpga.simulator import ROOT, Simulator
 from zynqbert.quant import golden
 
 
@@ -35,6 +35,35 @@ def test_tiles_follow_each_other_at_once():
     for _ in range(500):
         assert units.lib.zq_array(units.engine, pointer(fields), pointer(out)) == 0
         np.testing.assert_array_equal(out, expected)
+
+
+def test_a_slow_worker_is_waited_for(tmp_path):
+    """The caller's part ends once the worker has begun its own, which then takes long."""
+    source = """
+#include <chrono>
+#include "worker_pool.hpp"
+int main() {
+  zq::worker_pool pool(2);
+  const auto caller = std::this_thread::get_id();
+  std::atomic<int> begun{0}, ended{0};
+  pool.run(2, [&](int) {
+    if (std::this_thread::get_id() == caller) {
+      while (begun == 0) std::this_thread::yield();
+    } else {
+      ++begun;
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    }
+    ++ended;
+  });
+  const bool all = ended == 2;
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  return all ? 0 : 1;
+}
+"""
+    program = tmp_path / "program"
+    command = ["g++", "-std=c++17", "-O1", "-pthread", "-I", str(ROOT / "sim"), "-x", "c++", "-", "-o", str(program)]
+    subprocess.run(command, input=source, text=True, check=True)
+    subprocess.run([program], check=True, timeout=60)
 
 
 @pytest.mark.parametrize(("build", "threads"), [("native", 2), ("checked", 1), ("csim", 1)])

@@ -154,7 +154,7 @@ class TestAnswers:
         boards.close()
         under_way.close()  # as where nobody reads on
         for results in (boards.stream(TEXTS), boards.packed(TEXTS)):
-            with pytest.raises(ValueError, match="^the fleet is closed$"):
+            with pytest.raises(ValueError, match=r"^the fleet is closed$"):
                 next(results)
 
     def test_a_hang_is_a_result_with_its_error(self, opened, expected):

@@ -86,7 +86,7 @@ DEFECTS = (
     Defect("native sums cleared in a long tile", BLOCKED, "cleared_ && first == 0", "first == 0", THREADS),
     Defect("a thread's last slice left out", BLOCKED, "(n + 1) * kSlices / parts); });", "(n + 1) * kSlices / parts - (parts > 1)); });", THREADS),
     Defect("another group's key/values", BLOCKED, "&key_value_[j / kLanes]", "&key_value_[0 * j]", ARRAY),
-    Defect("threads not waited for", "fpga/sim/worker_pool.hpp", "!= parts; ++spins) pause(spins);", "< parts - 1; ++spins) pause(spins);", THREADS),
+    Defect("threads not waited for", "fpga/sim/worker_pool.hpp", "!= parts; ++spins) pause(spins);", "< parts - 1; ++spins) pause(spins);", THREADS + " -k waited_for"),
     Defect("a fork waits for its threads", "fpga/sim/worker_pool.hpp", "if (pool->process_ == getpid()) delete pool;", "delete pool;", THREADS),
     Defect("RTL: no borrow correction", RTL + "drain_lane.sv", "hi <= p[46:23] + {23'd0, p[22]};", "hi <= p[46:23];", ARRAY_RTL),
     Defect("RTL: sums leave a cycle early", RTL + "array_control.sv", "assign here = ended[4];", "assign here = ended[3];", ARRAY_RTL),
