@@ -46,8 +46,11 @@ def estimate(
     stored = {"artifact": artifact, "density": density, "pattern": pattern}
     compiled, streamed = plan(shape, board, **stored), plan(shape, board, **stored, resident=False)
     timing = compiled.simulate(_blocks(sequence), clock_mhz)
-    dense = plan(replace(shape, spans=None, exits=None), board).simulate(_blocks(sequence), clock_mhz)
-    found = models.estimate(timing, board, shape.dense_macs(sequence), dense.array_macs_executed).to_json()
+    whole = None
+    if artifact is not None or density < 1:  # only then the array may be spared something
+        dense = plan(replace(shape, spans=None, exits=None), board, resident=False)
+        whole = dense.simulate(_blocks(sequence), clock_mhz).array_macs_executed
+    found = models.estimate(timing, board, shape.dense_macs(sequence), whole).to_json()
     found["extra"] |= {
         "clocks": [_at_clock(compiled, sequence, mhz) for mhz in CLOCKS_MHZ],
         "lengths": [_at_length(compiled, tokens, clock_mhz) for tokens in LENGTHS if tokens <= longest],
