@@ -54,7 +54,7 @@ def check_out(path: Path | None, option: str = "--out") -> None:
     if path.is_dir():
         raise InputError(f"{option} {path}: is a folder; remedy: name a file in it")
     if not folder.is_dir():
-        raise InputError(f"{option} {path}: there is no folder {folder}; remedy: make it first")
+        raise InputError(f"{option} {path}: there is no folder {folder}; remedy: mkdir -p {folder}")
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass

@@ -114,21 +114,21 @@ def _begun(path: Path, settings: dict[str, Any], resume: bool) -> dict[str, Any]
     fresh = {"settings": settings, "versions": made_by, "models": {}, "shapes": {}, "rows": {}}
     if not path.exists():
         return fresh
-    try:
-        begun = read_report(path, ("settings", "models", "shapes", "rows"), "a search")
-    except ValueError:
-        if resume:
-            raise
-        begun = {"settings": settings}
-    if begun["settings"] != settings and begun.get("fronts") and not any(begun["fronts"].values()):
+    begun = read_report(path, ("settings", "versions", "models", "shapes", "rows"), "a search")
+    if begun["settings"] != settings and _found_nothing(begun):
         return fresh
     if not resume:
         raise InputError(f"{path}: holds a search already; remedy: --resume, or another folder")
     check_settings(path, begun["settings"], settings)
-    of = (report.get("versions", {}).get("zynqbert") for report in (begun, fresh))
-    check_settings(path, *({"zynqbert": version} for version in of))
+    check_settings(path, *({"zynqbert": of["versions"].get("zynqbert")} for of in (begun, fresh)))
     check_rows(path, begun)
     return begun
+
+
+def _found_nothing(report: Mapping[str, Any]) -> bool:
+    """Whether it is of a search that came to its end, and to no candidate."""
+    fronts = report.get("fronts")
+    return isinstance(fronts, dict) and not any(fronts.values())
 
 
 def _make_folder(folder: Path) -> None:

@@ -72,8 +72,8 @@ def bench_batching(
     """The report: rows by name, figures as docs/bench.md has them, `ratio` to a sentence of 128 tokens at full depth.
 
     point: an operating point, the artifact's first if None, none where it has no off-ramps. data: a data set by name,
-    the artifact's own if None, whose first `count` test texts run. `progress` begins a part of so
-    many steps. Raises InputError, ArtifactError, CompileError, DataUnavailable.
+    the artifact's own if None, whose first `count` test texts run. `progress` begins a part of so many steps. Raises
+    InputError, ArtifactError, CompileError, DataUnavailable.
     """
     artifact = load_model(folder, task)
     manifest = artifact.manifest

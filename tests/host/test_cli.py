@@ -22,8 +22,10 @@ from safetensors.numpy import load_file, save
 from split_tasks import make_tasks
 from tied_artifact import make_tied_artifact
 from zynqbert.host import cli, demo, engine, output, verify
+from zynqbert.host import options as checks
 from zynqbert.host.bench import emulator
 from zynqbert.host.emulated.device import EmulatedDevice
+from zynqbert.host.inputs import InputError
 from zynqbert.host.model_shape import ARCHITECTURES
 from zynqbert.quant import datasets
 from zynqbert.quant.artifact import load_artifact, save_artifact
@@ -250,6 +252,19 @@ class TestBadInput:
 
     def test_a_window_of_nothing_that_waits(self, call, artifact):
         refused(call("run", "a", "--window", "5", "--artifact", artifact), "--window is of lines that wait", "remedy: ")
+
+    def test_a_folder_of_sentences(self, call, artifact, tmp_path):
+        refused(call("run", "--file", str(tmp_path), "--artifact", artifact), f"{tmp_path}: is a folder; remedy: ")
+
+    def test_where_nothing_can_be_written(self, monkeypatch, tmp_path):
+        def refuse(**_):
+            raise OSError(13, "Permission denied")
+
+        checks.check_out(tmp_path / "report.json")
+        assert list(tmp_path.iterdir()) == []
+        monkeypatch.setattr(checks.tempfile, "TemporaryFile", refuse)
+        with pytest.raises(InputError, match=r"^--html .*page.html: cannot be written: Permission denied; remedy: "):
+            checks.check_out(tmp_path / "page.html", "--html")
 
     def test_nobody_reads_on(self, artifact, tmp_path):
         """As `| head -1` has it: that is no fault."""

@@ -53,6 +53,18 @@ def test_without_a_point_all_run_through_all_layers(artifact):
         assert [r.logits for r in engine.stream(TEXTS[:9])] == [r.logits for r in results]
 
 
+@pytest.mark.parametrize("how", [{}, {"early_exit": "1"}])
+def test_the_clock_is_that_of_one_by_one(artifact, how):
+    where = {"board": "zcu102", "artifact": artifact, "device": "emulated", **how}
+    with host.open(**where) as one, continuous.open(**where) as queued:
+        assert queued.clock_mhz == one.clock_mhz == (300 if how else 250)
+
+
+def test_a_queue_of_nothing(artifact):
+    with pytest.raises(ValueError, match="queues of 0 entries: 1 or more are needed"):
+        continuous.open(board="zcu102", artifact=artifact, device="emulated", entries=0)
+
+
 def test_latency_is_from_coming_to_leaving(artifact):
     with opened(artifact) as engine:
         results = list(engine.stream(TEXTS[:12]))

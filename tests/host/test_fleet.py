@@ -544,9 +544,10 @@ class TestCommand:
         assert "zynqbert: 12 sentences in 1 queue" in capsys.readouterr().err
 
     def test_accuracy_of_a_split(self, accuracy, cluster, artifact, expected, capsys):
+        wait_until(lambda: len(cluster.threads()) == 2)
         found = accuracy.engine_predictions(artifact, TEXTS, ["label0", "label1", "label2"], scheduler=cluster.address)
         assert [f"label{label}" for label in found] == [result.label for result in expected]
-        assert "60 sentences by " in capsys.readouterr().err
+        assert "60 sentences by 2 workers" in capsys.readouterr().err
 
     def test_both(self, capsys, artifact):
         arguments = ["run", "w4", "--artifact", str(artifact), "--workers", "2", "--scheduler", "tcp://a:1"]

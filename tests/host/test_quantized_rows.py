@@ -59,7 +59,7 @@ def test_rows_are_measured_once_and_told_as_a_table(script, call):
         run("--sentences", "21")
 
 
-def test_words_are_told_by_what_is_packed(tmp_path):
+def test_words_are_told_as_the_page_has_them():
     for script in document_of("word_formats"):
         report = json.loads((ROOT / "artifacts" / "movie-reviews.words.json").read_text(encoding="utf-8"))
         assert list(report["rows"]) == list(script.ROWS)

@@ -23,7 +23,7 @@ from zynqbert.host import search as module
 from zynqbert.host.inputs import InputError
 from zynqbert.host.search import Bounds, Space, search
 from zynqbert.host.search_front import is_default
-from zynqbert.host.search_rows import FIELDS, rows_of
+from zynqbert.host.search_rows import FIELDS, MODEL_FIELDS, rows_of
 from zynqbert.host.search_space import ALL, budget_of, shape_of, shaped
 from zynqbert.quant import datasets
 from zynqbert.quant import search_answers as asking
@@ -245,10 +245,8 @@ def test_none_within_the_bounds(space, bound, tmp_path, monkeypatch):
 
 def test_no_array_within_the_budget_before_any_model_is_asked(space, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "answers", None)
-    one, told = (
-        replace(space, boards=["zcu102"]),
-        r"nearest to its bound is dsp, 8\d\.\d% of zcu102's \(modelled\) for 80",
-    )
+    one = replace(space, boards=["zcu102"])
+    told = r"nearest to its bound is dsp, 8\d\.\d% of zcu102's \(modelled\) for 80\.0%"
     with pytest.raises(InputError, match=rf"^no array can be built: {told}.*; remedy: --budget dsp=0\.8\d\d$") as error:
         search(one, TINY, Bounds(1, BUDGET | {"dsp": 0.8}), tmp_path)
     budget = budget_of(str(error.value).rpartition("--budget ")[2])
@@ -256,6 +254,21 @@ def test_no_array_within_the_budget_before_any_model_is_asked(space, tmp_path, m
     with pytest.raises(InputError, match="the kernels take 128 to 192 columns; remedy: --columns 128,192"):
         search(replace(space, columns=(64,)), TINY, Bounds(1, BUDGET), tmp_path / "narrow")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_checked_of_a_model_is_all_that_is_told(ran):
+    for model in ran[1]["models"].values():
+        assert set(model) == {*MODEL_FIELDS, "exits"}
+
+
+def test_what_is_no_search_is_left_as_it_is(space, bound, tmp_path):
+    parts = {"settings": {}, "models": {}, "shapes": {}, "rows": {}}
+    for damaged in ("{", json.dumps(parts), json.dumps(parts | {"versions": []})):
+        (tmp_path / "search.json").write_text(damaged)
+        for resume in (False, True):
+            with pytest.raises(ValueError, match=r"search\.json: .*; remedy: "):
+                search(space, TINY, Bounds(bound, BUDGET), tmp_path, resume=resume)
+        assert (tmp_path / "search.json").read_text() == damaged
 
 
 def candidates(report: dict) -> list:

@@ -494,7 +494,7 @@ DEFECTS = (
     Defect("search: the slowest clock of a pass", "host/search_costs.py", "self.outputs[min(", "self.outputs[max(", SEARCH_COSTS + " -k fastest_of"),
     Defect("search: as accurate for more energy is on the front", "host/search_front.py", 'row["accuracy"] > found[-1]["accuracy"]', 'row["accuracy"] >= found[-1]["accuracy"]', SEARCH + " -k brute_force"),
     Defect("search: goes on with anything", "host/search.py", "    check_rows(path, begun)\n", "", SEARCH + " -k damaged"),
-    Defect("search: what found nothing stays", "host/search.py", "not any(begun[\"fronts\"].values())", "False", SEARCH + " -k none_within"),
+    Defect("search: what found nothing stays", "host/search.py", "isinstance(fronts, dict) and not any(fronts.values())", "False", SEARCH + " -k none_within"),
     Defect("search: arrays are modelled again", "host/search.py", ' and columns not in rows.get(board, {}).get(name, {})', "", SEARCH + " -k cut_run"),
     Defect("search: another model's answers", "quant/search_answers.py", "if all(metadata.get(k) == v for k, v in of.items()) else None", "", "tests/quant/test_search_answers.py -k computed_once"),
     # What a switch costs, and the memory plan.
